@@ -1,6 +1,6 @@
 //! The interface of a chat platform, as the workflow uses it.
 
-use crate::model::{ChatAccount, ChatEvent, Conversation, PlatformKind, PostedMessage, Reply};
+use crate::model::{ChatAccount, ChatEvent, Conversation, Mention, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,11 @@ pub trait Platform: Send + Sync {
         _freshness: Freshness,
     ) -> Result<Option<bool>, SendError> {
         Ok(None)
+    }
+
+    /// The account that a mention names, as events name their senders; `None` while the platform can't tell.
+    async fn mentioned_account(&self, mention: &Mention, _conversation: &Conversation) -> Option<String> {
+        mention.id.clone()
     }
 
     /// The workspace of the people in the configuration, for those who haven't written yet.

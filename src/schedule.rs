@@ -63,7 +63,7 @@ fn of_environments(
     catalog: &Catalog,
     known: &KnownNames,
 ) -> Result<Vec<EnvironmentWindow>, String> {
-    let parsed = parse_command(catalog, &window.run, known).map_err(|why| why.to_string())?;
+    let parsed = parse_command(catalog, &window.run.as_str().into(), known).map_err(|why| why.to_string())?;
     let Some(ParsedCommand { command, values, line }) = parsed else {
         return Err("`run` is empty: name a command, as in \"backup all\"".to_owned());
     };

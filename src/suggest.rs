@@ -39,11 +39,12 @@ pub fn quoted(value: &str) -> String {
     format!("`{start}{more}`")
 }
 
-/// A typed word, cut at 60 characters and without control characters: for chat.
-pub fn shown(word: &str) -> String {
-    let mut short: String = word.chars().filter(|c| !c.is_control()).take(MAX_QUOTED).collect();
-    if short.chars().count() < word.chars().count() {
-        short.push('…');
+/// Typed text on one line, cut at 60 characters and without control characters: for chat.
+pub fn shown(text: &str) -> String {
+    let blank = |c: char| if c.is_whitespace() { ' ' } else { c };
+    let line: String = text.chars().map(blank).filter(|c| !c.is_control()).collect();
+    match line.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
-    short
 }

@@ -21,9 +21,11 @@ mod render {
     pub mod part;
     pub mod text;
 }
+pub mod payload;
 pub mod slack;
 pub mod teams;
 pub mod terminal;
+mod typed_text;
 
 /// Age of a cached report on an account or a conversation at most.
 const REPORT_LIFETIME: Duration = Duration::from_secs(300);

@@ -5,7 +5,7 @@ use super::{Variables, load_config, print_reply};
 use crate::app::App;
 use crate::chat;
 use crate::chat::terminal::{ButtonLines, Terminal, incoming_event};
-use crate::command_line::to_line;
+use crate::command_line::{is_double_quote, is_quote, to_line};
 use crate::config::login_name;
 use crate::model::{Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
@@ -55,8 +55,7 @@ impl RunArgs {
 
 /// Quotes a shell argument so that it stays one word of a chat line: `--reason=a b` → `--reason="a b"`.
 fn quote(word: &str) -> String {
-    let quotes = ['"', '\'', '“', '”', '„', '‘', '’', '‚'];
-    if !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || quotes.contains(&c)) {
+    if !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || is_quote(c)) {
         return word.to_owned();
     }
     let (option, value) = match word.split_once('=') {
@@ -66,7 +65,7 @@ fn quote(word: &str) -> String {
         _ => (String::new(), word),
     };
     // Any double quote ends the quoted text.
-    format!("{option}\"{}\"", value.replace(['"', '“', '”', '„'], "'"))
+    format!("{option}\"{}\"", value.replace(is_double_quote, "'"))
 }
 
 pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
@@ -158,10 +157,10 @@ mod tests {
             ("4711", Some("4711")),
         ] {
             let line = run_args(&["kill", "1", "--reason", word]).line;
-            let line = crate::command_line::split(&line, &|_, _| false).ok().and_then(|line| line.reason);
+            let line = crate::command_line::split(&line, &|_, _| None).ok().and_then(|line| line.reason);
             assert_eq!(line.as_deref(), expected, "{word}");
         }
-        let line = crate::command_line::split(&run_args(&["kill", "--reason=a b"]).line, &|_, _| false).ok();
+        let line = crate::command_line::split(&run_args(&["kill", "--reason=a b"]).line, &|_, _| None).ok();
         assert_eq!(line.and_then(|line| line.reason).as_deref(), Some("a b"));
     }
 }

@@ -1,17 +1,21 @@
-//! Words → typed values. The typed line is split, normalised (dashes and quotes as phones write them) and checked here; every
-//! error says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
+//! Words → typed values. The typed line is split and its words are checked here; every error says what to type instead. Values stay text in one canonical form, and are bound, never pasted.
 
 use crate::catalog::{Catalog, Command};
 use crate::clock::{duration_seconds, format_duration};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::model::TypedText;
 use crate::suggest::{nearest, shown};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod characters;
 mod tokenize;
 
-pub use tokenize::{BREAK_GLASS_PREFIX, TypedLine, as_word, split, strip_break_glass_prefix};
+pub(crate) use characters::{is_double_quote, is_quote};
+use tokenize::{TypedWord, tokenize};
+
+pub use tokenize::{BREAK_GLASS_PREFIX, OptionKind, TypedLine, UnquotedTail, as_word, split};
 
 /// In characters: twice what Slack lets a person type into a slash command. Longer lines are pastes by mistake.
 pub const LONGEST_LINE: usize = 4_000;
@@ -113,6 +117,9 @@ impl ArgSpec {
     }
 }
 
+/// The slash command of the app manifests, without its slash.
+const SLASH_COMMAND: &str = "db";
+
 /// Options that every command has.
 pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
 
@@ -128,15 +135,20 @@ pub struct KnownNames {
     pub services: Vec<String>,
     pub environments: Vec<String>,
     pub commands: Vec<String>,
+    /// The slash command, without its slash: people type it where it isn't needed.
+    pub slash_commands: Vec<String>,
 }
 
 impl KnownNames {
     /// The names of a configuration and a catalog.
     pub fn of(config: &Config, catalog: &Catalog) -> KnownNames {
+        let configured = config.chat.slash_command().map(str::to_owned);
+        let slash_commands = std::iter::once(SLASH_COMMAND.to_owned()).chain(configured);
         KnownNames {
             services: config.services.iter().map(|service| service.name.clone()).collect(),
             environments: config.environments.iter().map(|environment| environment.name.clone()).collect(),
             commands: catalog.iter().map(|command| command.name.clone()).collect(),
+            slash_commands: slash_commands.collect(),
         }
     }
 }
@@ -144,6 +156,7 @@ impl KnownNames {
 /// Checks a word against the argument's type, and returns the value in its canonical form.
 fn canonical(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
     let invalid = |problem: String| Error::instead(problem, format!("`{}`: {}.", spec.name, spec.help));
+    let word = if spec.kind == ArgType::Text { word } else { tokenize::without_light_marks(word) };
     let typed = shown(word);
     match spec.kind {
         ArgType::Text if word.trim().is_empty() => Err(invalid(format!("`{}` is empty.", spec.name))),
@@ -232,18 +245,18 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
     let missing =
         |spec: &ArgSpec| Error::instead(format!("Missing <{}>: {}.", spec.name, spec.help), try_this());
     let mut values = Values::new();
-    let mut words = line.words.iter();
+    let mut words = line.words.iter().enumerate();
     for spec in specs.iter().filter(|spec| spec.positional && !spec.hidden) {
-        if let Some(word) = words.next() {
+        if let Some((at, word)) = words.next() {
             if is_empty(word) {
                 return Err(missing(spec));
             }
-            values.insert(spec.name.clone(), canonical(spec, word, known)?);
+            values.insert(spec.name.clone(), positional(spec, line, at, known)?);
         }
     }
-    if let Some(surplus) = words.next() {
+    if let Some((at, surplus)) = words.next() {
         let problem = format!("I don't know what to do with “{}”.", shown(surplus));
-        return Err(Error::instead(problem, try_this()));
+        return Err(Error::instead(problem, quotes_needed(line, at).unwrap_or_else(try_this)));
     }
     for (option, given) in &line.options {
         let Some(spec) = specs.iter().find(|spec| &spec.name == option && !spec.positional && !spec.hidden)
@@ -267,6 +280,26 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
     }
     fill_in_defaults(specs, &mut values, known)?;
     Ok(values)
+}
+
+/// The word at this index of the line, checked. It may belong to a text before it that needs quotes.
+fn positional(spec: &ArgSpec, line: &TypedLine, at: usize, known: &KnownNames) -> Result<String> {
+    let word = &line.words[at];
+    let Some(hint) = quotes_needed(line, at) else { return canonical(spec, word, known) };
+    if spec.kind == ArgType::Text && !spec.required {
+        return Err(Error::instead(format!("Is “{}” the {}?", shown(word), spec.name), hint));
+    }
+    canonical(spec, word, known).map_err(|error| match error {
+        Error::User(user) => Error::instead(user.problem, hint),
+        error => error,
+    })
+}
+
+/// The hint for a word that may belong to the text of an option before it.
+fn quotes_needed(line: &TypedLine, at: usize) -> Option<String> {
+    let tail = line.tail.as_ref().filter(|tail| at >= tail.first)?;
+    let text = shown(&tail.text);
+    Some(format!("Text of several words needs quotes: `--{} \"{text}\"`.", tail.option))
 }
 
 /// Checks values that a button carries: the same types, hidden ones too.
@@ -323,14 +356,10 @@ pub struct ParsedCommand<'c> {
 /// [`Error::User`]: an unknown command, or values that don't fit it, and what to type instead.
 pub fn parse_command<'c>(
     catalog: &'c Catalog,
-    typed: &str,
+    typed: &TypedText,
     known: &KnownNames,
 ) -> Result<Option<ParsedCommand<'c>>> {
-    let is_switch = |command: &str, option: &str| {
-        let spec = catalog.find(command).and_then(|c| c.header.args.iter().find(|arg| arg.name == option));
-        spec.is_some_and(|spec| spec.switch)
-    };
-    let line = split(typed, &is_switch)?;
+    let line = parse(typed, catalog, known)?;
     if line.command.is_empty() {
         return Ok(None);
     }
@@ -343,6 +372,37 @@ pub fn parse_command<'c>(
     };
     let values = bind(&command.header.args, &line, known, &command.usage())?;
     Ok(Some(ParsedCommand { command, values, line }))
+}
+
+/// The line behind the bot's mention. Where that is no command and the text around the mention is one, the whole text is the line:
+/// "health @Countersign --env staging".
+fn parse(typed: &TypedText, catalog: &Catalog, known: &KnownNames) -> Result<TypedLine> {
+    let kinds = |command: &str, option: &str| {
+        let spec =
+            catalog.find(command)?.header.args.iter().find(|arg| arg.name == option && !arg.positional)?;
+        Some(match spec.kind {
+            _ if spec.switch => OptionKind::Switch,
+            ArgType::Text => OptionKind::Text,
+            _ => OptionKind::Word,
+        })
+    };
+    let mut names = typed.mentions.iter().map(|mention| mention.name.as_str());
+    let before = tokenize(&typed.before, &mut names);
+    let mut words = tokenize(&typed.line, &mut names)?;
+    let is_address = |word: &TypedWord| {
+        let name = word.command();
+        known.slash_commands.contains(&name) && catalog.find(&name).is_none()
+    };
+    words.drain(..words.iter().take_while(|word| is_address(word)).count());
+    let line = tokenize::parse(words.clone(), &kinds)?;
+    if catalog.find(&line.command).is_none()
+        && let Ok(mut whole) = before
+        && whole.first().is_some_and(|first| catalog.find(&first.command()).is_some())
+    {
+        whole.append(&mut words);
+        return tokenize::parse(whole, &kinds);
+    }
+    Ok(line)
 }
 
 /// Query text for a card: 1,500 characters tell what a statement is, and leave room for everything else an approver must see.

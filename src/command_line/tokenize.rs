@@ -1,8 +1,12 @@
-//! A typed line → words and options. Phones turn `--` into a dash and straight quotes into curly ones: both are accepted.
+//! A typed line → words and options: the one place where the text of every door is read. Characters that keyboards and copies put
+//! in place of others are understood (`characters`); what can't be read is named with its place.
 
 use super::LONGEST_LINE;
+use super::characters::{LIGHT_MARKS, MARKS, Quotes, fold, is_double_quote, is_invisible, is_long_dash};
 use crate::error::{Error, Result};
+use crate::model::TypedText;
 use crate::suggest::shown;
+use std::ops::Range;
 
 /// A line, split.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,39 +21,68 @@ pub struct TypedLine {
     pub reason: Option<String>,
     pub private: bool,
     pub dry_run: bool,
+    /// The command stands behind [`BREAK_GLASS_PREFIX`].
+    pub break_glass: bool,
+    /// Words directly behind an option's text that has no quotes.
+    pub tail: Option<UnquotedTail>,
 }
 
-/// A value as one typed word, which [`split`] reads back: in quotes where a blank, a quote or a dash makes them necessary. A value with
-/// a blank and both kinds of quotes loses its double ones, without which names of tables are found too.
+/// A value as one typed word, which [`split`] reads back: in quotes where it would be read otherwise without. A value with a blank and
+/// both kinds of quotes loses its double ones, without which names of tables are found too.
 pub fn as_word(value: &str) -> String {
-    let opens = |c: char| closing_quotes(c).is_some() || "-\u{2013}\u{2014}\u{2015}\u{2212}".contains(c);
-    let is_plain = !value.is_empty() && !value.contains(char::is_whitespace) && !value.starts_with(opens);
-    let has = |quotes: Option<&[char]>| quotes.is_some_and(|quotes| value.contains(quotes));
-    match (is_plain, has(closing_quotes('"')), has(closing_quotes('\''))) {
+    let read = tokenize(value, &mut std::iter::empty()).unwrap_or_default();
+    let is_plain = matches!(&read[..], [word] if word.text == value && word.quoted.is_none() && !value.starts_with('-'));
+    let has = |quote: char| {
+        Quotes::opened_by(quote).is_some_and(|quotes| value.chars().any(|c| quotes.is_closed_by(c)))
+    };
+    match (is_plain, has('"'), has('\'')) {
         (true, ..) => value.to_owned(),
         (_, false, _) => format!("\"{value}\""),
         (_, _, false) => format!("'{value}'"),
-        _ => format!("\"{}\"", value.replace(['"', '“', '”'], "")),
+        _ => format!("\"{}\"", value.replace(is_double_quote, "")),
     }
 }
 
-/// Typed before a command to run it without approval (break-glass).
+/// Words that may belong to the text of the option before them, which has no quotes: `--reason blocks the deploy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnquotedTail {
+    pub option: String,
+    /// "blocks the deploy".
+    pub text: String,
+    /// Index of the first of these words in [`TypedLine::words`].
+    pub first: usize,
+}
+
+/// The kinds of option, as far as the splitting of a line depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionKind {
+    /// Takes no value.
+    Switch,
+    /// Takes any text.
+    Text,
+    /// Takes one word: a name, a number.
+    Word,
+}
+
+/// Tells the kind of a command's option, given the command's name and the option's; `None` for an unknown option.
+pub type OptionKinds<'a> = dyn Fn(&str, &str) -> Option<OptionKind> + 'a;
+
+/// The word before a command that runs without approval.
 pub const BREAK_GLASS_PREFIX: &str = "break-glass";
 
-/// Strips [`BREAK_GLASS_PREFIX`] from a line: true and the rest, or false and the line where nothing follows it.
-pub fn strip_break_glass_prefix(typed: &str) -> (bool, &str) {
-    let (first, rest) = typed.trim_start().split_once(char::is_whitespace).unwrap_or((typed, ""));
-    if first.eq_ignore_ascii_case(BREAK_GLASS_PREFIX) && !rest.trim().is_empty() {
-        return (true, rest);
-    }
-    (false, typed)
-}
-
-/// Splits the line behind the slash command. `is_switch` is true for the options of the command that take no value.
+/// Splits the line behind the slash command.
 ///
 /// # Errors
 /// [`Error::User`] for an open quote, a repeated or empty option, a line that is too long.
-pub fn split(typed: &str, is_switch: &dyn Fn(&str, &str) -> bool) -> Result<TypedLine> {
+pub fn split(typed: &str, kinds: &OptionKinds<'_>) -> Result<TypedLine> {
+    parse(tokenize(typed, &mut std::iter::empty())?, kinds)
+}
+
+/// The words of a text. Each [`TypedText::MENTION`] in it is replaced by the next of the names, as a part of its word.
+///
+/// # Errors
+/// [`Error::User`] for an open quote, a control character in quotes, a text that is too long.
+pub(super) fn tokenize<'n>(typed: &str, names: &mut dyn Iterator<Item = &'n str>) -> Result<Vec<TypedWord>> {
     let length = typed.chars().count();
     if length > LONGEST_LINE {
         return Err(Error::instead(
@@ -57,27 +90,71 @@ pub fn split(typed: &str, is_switch: &dyn Fn(&str, &str) -> bool) -> Result<Type
             "Leave out what was pasted, and give the long part as `--reason` in a sentence.",
         ));
     }
-    let mut words = words(typed)?.into_iter().peekable();
-    let command = words.next().map_or(String::new(), |word| word.text.to_lowercase());
-    let mut line = TypedLine { command, ..TypedLine::default() };
+    let mut words = words(typed, names)?;
+    strip_marks(&mut words);
+    Ok(words)
+}
+
+/// Sorts the words of a line.
+///
+/// # Errors
+/// [`Error::User`] for a repeated or empty option.
+pub(super) fn parse(words: Vec<TypedWord>, kinds: &OptionKinds<'_>) -> Result<TypedLine> {
+    let mut words = words.into_iter().peekable();
+    let mut line = TypedLine::default();
+    let mut command = words.next().map_or(String::new(), |word| word.command());
+    if command == BREAK_GLASS_PREFIX
+        && let Some(next) = words.next()
+    {
+        line.break_glass = true;
+        command = next.command();
+    }
+    let kind_of = |name: &str| match name {
+        "private" | "dry-run" => Some(OptionKind::Switch),
+        "reason" => Some(OptionKind::Text),
+        "env" => Some(OptionKind::Word),
+        name => kinds(&command, name),
+    };
+    let is_known = |name: &str| kind_of(name).is_some();
+    // An option's text without quotes, while nothing but words has followed it.
+    let mut open: Option<(String, String)> = None;
     while let Some(word) = words.next() {
-        let Some(option) = word.option() else {
-            line.words.push(word.text);
+        let Some(option) = word.option(&is_known) else {
+            line.push(word.text, open.as_ref());
             continue;
         };
         let (name, inline) = match option.split_once('=') {
             Some((name, value)) => (name.to_lowercase(), Some(value.to_owned())),
             None => (option.to_lowercase(), None),
         };
-        let takes_value = !matches!(name.as_str(), "private" | "dry-run") && !is_switch(&line.command, &name);
-        let is_value = |next: &TypedWord| takes_value && inline.is_none() && next.option().is_none();
-        let following = words.next_if(is_value).map(|next| next.text);
-        line.set(name, inline.or(following))?;
+        let kind = kind_of(&name);
+        let takes_value = kind != Some(OptionKind::Switch) && inline.is_none();
+        let following = words.next_if(|next| takes_value && next.option(&is_known).is_none());
+        let unquoted =
+            following.as_ref().filter(|next| kind == Some(OptionKind::Text) && next.quoted.is_none());
+        open = unquoted.map(|next| (name.clone(), next.text.clone()));
+        line.set(name, inline.or(following.map(|next| next.text)))?;
     }
+    line.command = command;
     Ok(line)
 }
 
 impl TypedLine {
+    /// Adds a word. `open` is the option's text without quotes that it may belong to.
+    fn push(&mut self, word: String, open: Option<&(String, String)>) {
+        if let Some((option, value)) = open {
+            let first = self.words.len();
+            match &mut self.tail {
+                Some(tail) if tail.option == *option => tail.text.push_str(&format!(" {word}")),
+                tail => {
+                    let text = format!("{value} {word}");
+                    *tail = Some(UnquotedTail { option: option.clone(), text, first });
+                }
+            }
+        }
+        self.words.push(word);
+    }
+
     fn set(&mut self, name: String, value: Option<String>) -> Result<()> {
         let repeated =
             || Error::instead(format!("`--{}` is given twice.", shown(&name)), "Leave one of them out.");
@@ -89,8 +166,8 @@ impl TypedLine {
         match name.as_str() {
             "env" if self.environment.is_some() => return Err(repeated()),
             "reason" if self.reason.is_some() => return Err(repeated()),
-            "env" => self.environment = Some(non_empty(value)?),
-            "reason" => self.reason = Some(non_empty(value)?),
+            "env" => self.environment = Some(without_light_marks(&non_empty(value)?).to_owned()),
+            "reason" => self.reason = Some(non_empty(value)?.trim().to_owned()),
             "private" => self.private = true,
             "dry-run" => self.dry_run = true,
             "" => return Err(Error::instead("A lone `--` means nothing here.", "Leave it out.")),
@@ -101,67 +178,138 @@ impl TypedLine {
     }
 }
 
-struct TypedWord {
-    text: String,
-    quoted: bool,
+/// A name without marks of italic or crossed-out text around it.
+pub(super) fn without_light_marks(name: &str) -> &str {
+    let inside = |mark: char| name.strip_prefix(mark)?.strip_suffix(mark).filter(|inside| !inside.is_empty());
+    LIGHT_MARKS.into_iter().find_map(inside).map_or(name, without_light_marks)
+}
+
+/// A word of a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TypedWord {
+    pub text: String,
+    /// The bytes of the text that were in quotes.
+    quoted: Option<Range<usize>>,
 }
 
 impl TypedWord {
-    /// The option's name and value, if it is one: behind two hyphens or one dash of any length.
-    fn option(&self) -> Option<&str> {
-        if self.quoted {
+    /// The word as a command's name: phones begin with a capital, and chats with a slash.
+    pub(super) fn command(&self) -> String {
+        let name = self.text.strip_prefix('/').unwrap_or(&self.text);
+        without_light_marks(name).to_lowercase()
+    }
+
+    /// The option's name and value, if it is one: behind two hyphens, or behind one where the name is known.
+    fn option(&self, is_known: &dyn Fn(&str) -> bool) -> Option<&str> {
+        if self.quoted.as_ref().is_some_and(|quoted| quoted.start == 0) {
             return None;
         }
-        let text = self.text.as_str();
-        text.strip_prefix("--")
-            .or_else(|| text.strip_prefix(['\u{2013}', '\u{2014}', '\u{2015}', '\u{2212}']))
+        let option = self.text.strip_prefix('-')?;
+        let name = option.split('=').next().unwrap_or_default().to_lowercase();
+        (option.starts_with('-') || is_known(&name)).then(|| option.trim_start_matches('-'))
+    }
+
+    /// The part of the text before what is in quotes, and the part behind it.
+    fn unquoted(&self) -> (&str, &str) {
+        match &self.quoted {
+            Some(quoted) => (&self.text[..quoted.start], &self.text[quoted.end..]),
+            None => (&self.text, &self.text),
+        }
+    }
+
+    fn strip_first(&mut self, mark: char) {
+        self.text.drain(..mark.len_utf8());
+        if let Some(quoted) = &mut self.quoted {
+            *quoted = quoted.start - mark.len_utf8()..quoted.end - mark.len_utf8();
+        }
+    }
+
+    /// True where a quote may open: at the beginning of the word, or of an option's value.
+    fn may_open(&self) -> bool {
+        let before = self.text.trim_end_matches(MARKS);
+        self.quoted.is_none() && (before.is_empty() || before.ends_with('='))
+    }
+
+    fn push(&mut self, c: char) {
+        let begins = self.quoted.is_none() && self.text.chars().all(|c| MARKS.contains(&c));
+        if begins && is_long_dash(c) {
+            self.text.push('-');
+        }
+        self.text.push(fold(c));
+    }
+
+    fn push_quoted(&mut self, inside: &str) {
+        let start = self.quoted.as_ref().map_or(self.text.len(), |quoted| quoted.start);
+        self.text.push_str(inside);
+        self.quoted = Some(start..self.text.len());
     }
 }
 
-/// The characters that close a quote.
-fn closing_quotes(open: char) -> Option<&'static [char]> {
-    match open {
-        '"' | '“' | '”' | '„' => Some(&['"', '”', '“']),
-        '\'' | '‘' | '’' | '‚' => Some(&['\'', '’', '‘']),
-        _ => None,
-    }
-}
-
-fn words(typed: &str) -> Result<Vec<TypedWord>> {
+fn words<'n>(typed: &str, names: &mut dyn Iterator<Item = &'n str>) -> Result<Vec<TypedWord>> {
     let mut words = Vec::new();
     let mut current: Option<TypedWord> = None;
-    let mut chars = typed.chars();
-    while let Some(c) = chars.next() {
+    let mut rest = typed;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        // Before the blanks: two of these are blanks, too.
+        if is_invisible(c) {
+            continue;
+        }
         if c.is_whitespace() || c.is_control() {
             words.extend(current.take());
             continue;
         }
+        let word = current.get_or_insert_default();
         // An apostrophe inside a word is a letter: it's.
-        let opens =
-            closing_quotes(c).filter(|_| current.as_ref().is_none_or(|word| word.text.ends_with('=')));
-        let Some(quotes) = opens else {
-            current.get_or_insert(TypedWord { text: String::new(), quoted: false }).text.push(c);
-            continue;
-        };
-        let word = current.get_or_insert(TypedWord { text: String::new(), quoted: true });
-        loop {
-            match chars.next() {
-                Some(next) if quotes.contains(&next) => break,
-                Some(next) if next.is_control() && !next.is_whitespace() => {
-                    return Err(unprintable(&word.text, next));
-                }
-                Some(next) => word.text.push(next),
-                None => {
-                    return Err(Error::instead(
-                        format!("The quote in “{}” isn't closed.", shown(&word.text)),
-                        "Close it with another quote, or leave it out.",
-                    ));
-                }
+        match Quotes::opened_by(c).filter(|_| word.may_open()) {
+            _ if c == TypedText::MENTION => word.text.push_str(names.next().unwrap_or_default()),
+            None => word.push(c),
+            Some(quotes) => {
+                let end = closing(rest, quotes).ok_or_else(|| unclosed(rest))?;
+                word.push_quoted(&quoted_text(&rest[..end.start], quotes, names)?);
+                rest = &rest[end.end..];
             }
         }
     }
     words.extend(current);
     Ok(words)
+}
+
+/// The bytes of the closing quote. An apostrophe between two letters closes nothing.
+fn closing(text: &str, quotes: Quotes) -> Option<Range<usize>> {
+    let mut before = ' ';
+    for (at, c) in text.char_indices() {
+        let end = at + c.len_utf8();
+        let is_letter = |c: char| c.is_alphanumeric();
+        let is_apostrophe =
+            quotes.single && is_letter(before) && text[end..].chars().next().is_some_and(is_letter);
+        if quotes.is_closed_by(c) && !is_apostrophe {
+            return Some(at..end);
+        }
+        before = c;
+    }
+    None
+}
+
+/// The text in quotes, with its mentions in words.
+fn quoted_text<'n>(inside: &str, quotes: Quotes, names: &mut dyn Iterator<Item = &'n str>) -> Result<String> {
+    let mut text = String::with_capacity(inside.len());
+    for c in inside.chars() {
+        match c {
+            TypedText::MENTION => text.push_str(names.next().unwrap_or_default()),
+            c if c.is_control() && !c.is_whitespace() => return Err(unprintable(&text, c)),
+            c => text.push(c),
+        }
+    }
+    Ok(if quotes.spaced { text.trim().to_owned() } else { text })
+}
+
+fn unclosed(text: &str) -> Error {
+    let text = text.replace(TypedText::MENTION, "@…");
+    Error::instead(
+        format!("The quote in “{}” isn't closed.", shown(&text)),
+        "Close it with another quote, or leave it out.",
+    )
 }
 
 /// The error for a control character: PostgreSQL can't store NUL, and terminals execute the others.
@@ -173,20 +321,94 @@ fn unprintable(before: &str, character: char) -> Error {
     )
 }
 
+impl TypedWord {
+    /// The mark that the word begins with, outside of quotes.
+    fn first_mark(&self, marks: &[char]) -> Option<char> {
+        self.unquoted().0.chars().next().filter(|c| marks.contains(c))
+    }
+
+    /// The mark that the word ends with, outside of quotes.
+    fn last_mark(&self, marks: &[char]) -> Option<char> {
+        self.unquoted().1.chars().next_back().filter(|c| marks.contains(c))
+    }
+}
+
+/// Strips the marks of formatting around words, and around the line.
+fn strip_marks(words: &mut Vec<TypedWord>) {
+    for word in words.iter_mut() {
+        while let Some(mark) = word.first_mark(&MARKS).filter(|mark| word.last_mark(&[*mark]).is_some()) {
+            if word.text.len() == mark.len_utf8() {
+                break;
+            }
+            word.strip_first(mark);
+            word.text.pop();
+        }
+    }
+    for first in 0..words.len() {
+        while let Some(mark) = words[first].first_mark(&MARKS) {
+            let is_end = |word: &TypedWord| word.last_mark(&[mark]).is_some();
+            let Some(behind) = words[first + 1..].iter().position(is_end) else { break };
+            words[first].strip_first(mark);
+            words[first + 1 + behind].text.pop();
+        }
+    }
+    if let [first, .., last] = &mut words[..] {
+        while let Some(mark) =
+            first.first_mark(&LIGHT_MARKS).filter(|mark| last.last_mark(&[*mark]).is_some())
+        {
+            first.strip_first(mark);
+            last.text.pop();
+        }
+    }
+    // No name holds a backtick, so one without its partner is left from a copy.
+    for word in words.iter_mut() {
+        while word.first_mark(&['`']).is_some() {
+            word.strip_first('`');
+        }
+        while word.last_mark(&['`']).is_some() {
+            word.text.pop();
+        }
+    }
+    words.retain(|word| !word.text.is_empty() || word.quoted.is_some());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn kinds(_: &str, name: &str) -> Option<OptionKind> {
+        match name {
+            "failed" => Some(OptionKind::Switch),
+            "find" => Some(OptionKind::Text),
+            "over" => Some(OptionKind::Word),
+            _ => None,
+        }
+    }
+
     fn line_of(typed: &str) -> TypedLine {
-        split(typed, &|_, name| name == "failed").unwrap()
+        split(typed, &kinds).unwrap_or_else(|error| panic!("{typed}: {error}"))
     }
 
     #[test]
-    fn phones_dashes_and_quotes_mean_the_same() {
+    fn other_keyboards_mean_the_same() {
         let plain = line_of("kill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run");
-        assert_eq!(plain, line_of("kill 4711 —env production –reason “stuck report, it's ana's” —dry-run"));
         assert_eq!(plain.reason.as_deref(), Some("stuck report, it's ana's"));
         assert!(plain.dry_run);
+        for typed in [
+            "kill 4711 —env production –reason “stuck report, it's ana's” —dry-run",
+            "Kill ４７１１ －－env production ‑‑reason „stuck report, it's ana's“ --dry‑run",
+            "kill 4711 -env=production --reason «\u{a0}stuck report, it's ana's\u{a0}» -dry-run",
+            "kill 4711 --env production --reason ‘stuck report, it’s ana’s’ --dry-run"
+                .replace('’', "'")
+                .as_str(),
+            "`kill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run`",
+            "*kill* `4711` --env *production* --reason *\"stuck report, it's ana's\"* `--dry-run`",
+            "```\nkill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run\n```",
+            "_kill 4711 --env production --reason \"stuck report, it's ana's\" --dry-run_",
+            "\u{200b}kill\u{2060} \u{200e}4711 --env prod\u{ad}uction --reason \u{feff}\"stuck report, it's ana's\" --dry-run",
+        ] {
+            assert_eq!(plain, line_of(typed), "{typed}");
+        }
         assert_eq!(line_of("history --failed kill").words, ["kill"]);
         assert_eq!(line_of("long --over=5m").options, [("over".to_owned(), Some("5m".to_owned()))]);
     }
@@ -202,6 +424,33 @@ mod tests {
     }
 
     #[test]
+    fn text_in_quotes_is_kept() {
+        for (typed, reason) in [
+            ("“a – b”", "a – b"),
+            ("\"*a* `b`\"", "*a* `b`"),
+            ("\"a\u{200b}b\"", "a\u{200b}b"),
+            ("‘ana’s report’", "ana’s report"),
+            ("'ana's report'", "ana's report"),
+            ("\"«quoted»\"", "«quoted»"),
+            ("「stuck」", "stuck"),
+            ("＂ｗｉｄｅ＂", "ｗｉｄｅ"),
+        ] {
+            assert_eq!(line_of(&format!("x --reason {typed}")).reason.as_deref(), Some(reason), "{typed}");
+        }
+        assert_eq!(line_of("settings work_* *_mem").words, ["work_*", "*_mem"], "no marks around a word");
+        assert_eq!(line_of("analyze x _tmp_").words, ["x", "_tmp_"], "a table's name");
+    }
+
+    #[test]
+    fn words_behind_a_text_without_quotes_are_remembered() {
+        let tail = line_of("kill 4711 --reason blocks the deploy --env staging").tail;
+        let text = "blocks the deploy".to_owned();
+        assert_eq!(tail, Some(UnquotedTail { option: "reason".to_owned(), text, first: 1 }));
+        assert_eq!(line_of("kill 4711 --reason \"blocks\" the deploy").tail, None);
+        assert_eq!(line_of("kill 4711 --reason blocks --env staging x").tail, None);
+    }
+
+    #[test]
     fn nothing_is_guessed() {
         for wrong in [
             "kill \"47\u{0}11\"",
@@ -212,9 +461,9 @@ mod tests {
             "x --reason",
             "x --env \"\"",
         ] {
-            assert!(split(wrong, &|_, _| false).is_err(), "{wrong}");
+            assert!(split(wrong, &|_, _| None).is_err(), "{wrong}");
         }
-        assert!(split(&"x".repeat(40_000), &|_, _| false).is_err());
+        assert!(split(&"x".repeat(40_000), &|_, _| None).is_err());
         assert_eq!(line_of(""), TypedLine::default());
     }
 }

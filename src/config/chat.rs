@@ -17,6 +17,13 @@ pub struct ChatSettings {
     pub teams: Option<TeamsSettings>,
 }
 
+impl ChatSettings {
+    /// The slash command, without its slash, where the configuration names one.
+    pub fn slash_command(&self) -> Option<&str> {
+        Some(self.slack.as_ref()?.command.trim_start_matches('/'))
+    }
+}
+
 /// The Slack app.
 #[derive(Debug, Clone)]
 pub struct SlackSettings {

@@ -9,7 +9,10 @@ mod run;
 pub use card::{
     Button, ButtonStyle, ButtonToken, Card, CardKind, Decision, PostedMessage, TokenPurpose, random_token,
 };
-pub use person::{ChatAccount, ChatEvent, ChatEventKind, Conversation, Person, PlatformKind, ReplyHandle};
+pub use person::{
+    ChatAccount, ChatEvent, ChatEventKind, Conversation, Mention, Person, PlatformKind, ReplyHandle,
+    TypedText,
+};
 pub use plan::{Plan, as_text, from_identity, sha256_hex, to_identity};
 pub use reply::{
     Audience, Block, Cell, Column, ColumnKind, EnvironmentTag, Heading, Reply, Row, Severity, Span, Table,

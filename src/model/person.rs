@@ -101,12 +101,57 @@ pub struct ChatEvent {
 /// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChatEventKind {
-    /// A line was typed: everything behind `/db` or behind the mention.
-    Command { line: String },
+    /// A line was typed.
+    Command(TypedText),
     /// A button was clicked, on a message with this id.
     Button { token: String, message: String },
     /// A card is looked at, and its client asks what its user is to see of it.
     View { token: String, message: String },
+}
+
+/// Text that a person typed to the bot, out of the platform's markup and without the bot's own mention.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TypedText {
+    /// The text before the bot's mention. It belongs to the line where the text behind the mention is no command by itself.
+    pub before: String,
+    /// The text behind `/db` or behind the bot's mention.
+    pub line: String,
+    /// The people whom the text mentions, in order: each stands in it as [`TypedText::MENTION`].
+    pub mentions: Vec<Mention>,
+}
+
+/// A mention of a person in typed text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mention {
+    /// The id by which the platform writes the mention: Slack's user id, Teams' `29:…`. Absent where the client sent the name alone.
+    pub id: Option<String>,
+    /// The words shown for the mention: on Slack the id, since a name there is no identity.
+    pub name: String,
+}
+
+impl TypedText {
+    /// Unicode's OBJECT REPLACEMENT CHARACTER, the place of a mention.
+    pub const MENTION: char = '\u{fffc}';
+
+    /// The line in plain words, for an echo.
+    pub fn words(&self) -> String {
+        let skipped = self.before.matches(TypedText::MENTION).count();
+        let mut names = self.mentions.iter().skip(skipped).map(|mention| mention.name.as_str());
+        let mut words = String::with_capacity(self.line.len());
+        for c in self.line.chars() {
+            match c {
+                TypedText::MENTION => words.push_str(names.next().unwrap_or_default()),
+                c => words.push(c),
+            }
+        }
+        words
+    }
+}
+
+impl From<&str> for TypedText {
+    fn from(line: &str) -> TypedText {
+        TypedText { line: line.replace(TypedText::MENTION, ""), ..TypedText::default() }
+    }
 }
 
 /// A short-lived way to answer one event. Secret: whoever holds it can speak as the bot.

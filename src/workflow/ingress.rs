@@ -11,6 +11,7 @@ use crate::actions::{self, Action, Implementation};
 use crate::error::{Error, Result};
 use crate::model::{
     Block, Card, ChatEvent, ChatEventKind, Decision, Heading, Reply, Risk, Run, RunState, TokenPurpose,
+    TypedText,
 };
 use std::pin::pin;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub enum Completion {
 impl Workflow {
     pub(super) async fn dispatch(&self, incoming: ChatEvent) -> Completion {
         let handled = match &incoming.event {
-            ChatEventKind::Command { line } => self.command(&incoming, line).await,
+            ChatEventKind::Command(typed) => self.command(&incoming, typed).await,
             ChatEventKind::Button { token, message }
                 if incoming.handle.as_ref().is_some_and(|handle| handle.replaces_card) =>
             {
@@ -56,8 +57,8 @@ impl Workflow {
         }
     }
 
-    async fn command(&self, incoming: &ChatEvent, typed: &str) -> HandlerResult {
-        let mut heading = anonymous(&crate::suggest::shown(typed.trim()));
+    async fn command(&self, incoming: &ChatEvent, typed: &TypedText) -> HandlerResult {
+        let mut heading = anonymous(&crate::suggest::shown(typed.words().trim()));
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
             Ok(Some(intent)) => self.dispatch_intent(&intent).await,
             Ok(None) => self.menu(incoming, heading).await,

@@ -9,7 +9,8 @@ use crate::catalog::{Command, Scope};
 use crate::command_line::{self, KnownNames, ParsedCommand, TypedLine, Values};
 use crate::error::{Error, Result};
 use crate::model::{
-    CardKind, ChatEvent, Conversation, Heading, Person, Plan, Risk, Run, RunRequest, TokenPurpose,
+    CardKind, ChatAccount, ChatEvent, Conversation, Heading, Person, Plan, Risk, Run, RunRequest,
+    TokenPurpose, TypedText,
 };
 use crate::platform::Freshness;
 use crate::sql::{duration, moment};
@@ -79,7 +80,7 @@ impl Intent<'_> {
     pub fn new_run(&self, app: &App, plan: Option<Plan>, recipients: Recipients) -> NewRun {
         let mut details = EventDetails::by_person(&self.person).with_text("asked", self.request_text());
         if let Some(reason) = &self.reason {
-            details = details.with_text("reason", crate::redact::text(reason));
+            details = details.with_text("reason", crate::redact::note(reason));
         }
         if let Some(plan) = &plan {
             details = details.with_plan(plan);
@@ -124,16 +125,18 @@ impl Authenticator {
     pub(super) async fn parse_line<'a>(
         &'a self,
         incoming: &'a ChatEvent,
-        typed: &str,
+        typed: &TypedText,
         heading: &mut Heading,
     ) -> Result<Option<Intent<'a>>> {
         let person = self.identify(incoming).await?;
         heading.requester = Some(person.clone());
-        let (break_glass, typed) = command_line::strip_break_glass_prefix(typed);
-        let Some(parsed) = command_line::parse_command(&self.app.catalog, typed, &self.known_names())? else {
+        let typed = self.with_names(incoming, typed).await;
+        heading.command = crate::suggest::shown(typed.words().trim());
+        let Some(parsed) = command_line::parse_command(&self.app.catalog, &typed, &self.known_names())?
+        else {
             return Ok(None);
         };
-        let intent = self.authorize(incoming, person, parsed, break_glass, heading).await?;
+        let intent = self.authorize(incoming, person, parsed, heading).await?;
         heading.command = intent.request_text();
         Ok(Some(intent))
     }
@@ -157,7 +160,7 @@ impl Authenticator {
         let values = command_line::bind_button_values(&command.header.args, &arguments, &self.known_names())?;
         let line = TypedLine { environment, ..TypedLine::default() };
         let parsed = ParsedCommand { command, values, line };
-        self.authorize(incoming, person, parsed, false, heading).await.map(Some)
+        self.authorize(incoming, person, parsed, heading).await.map(Some)
     }
 
     async fn authorize<'a>(
@@ -165,7 +168,6 @@ impl Authenticator {
         incoming: &'a ChatEvent,
         person: Person,
         parsed: ParsedCommand<'a>,
-        break_glass: bool,
         heading: &mut Heading,
     ) -> Result<Intent<'a>> {
         let ParsedCommand { command, values, line } = parsed;
@@ -182,10 +184,10 @@ impl Authenticator {
             reason: line.reason.clone(),
             private: line.private,
             dry_run: line.dry_run,
-            break_glass,
+            break_glass: line.break_glass,
         };
         self.require_role(&intent).await?;
-        if break_glass {
+        if line.break_glass {
             self.authorize_break_glass(&intent, &line).await?;
         }
         Ok(intent)
@@ -236,6 +238,28 @@ impl Authenticator {
             ));
         }
         Ok(())
+    }
+
+    /// The text with the configured name for each mention of a listed person. Whoever isn't listed stays unknown, whatever name
+    /// the chat shows.
+    async fn with_names(&self, incoming: &ChatEvent, typed: &TypedText) -> TypedText {
+        let mut typed = typed.clone();
+        let (sender, conversation) = (&incoming.sender, &incoming.conversation);
+        for mention in &mut typed.mentions {
+            let account = match self.platforms.get(sender.platform) {
+                Some(platform) => platform.mentioned_account(mention, conversation).await,
+                None => None,
+            };
+            let account =
+                account.map(|account| ChatAccount::new(sender.platform, &sender.workspace, account, None));
+            let is_id = mention.id.as_ref() == Some(&mention.name);
+            mention.name = match account.map(|account| self.app.access.person(&account)) {
+                Some(Some(person)) => person.id,
+                Some(None) if !is_id => format!("@{} (not listed)", mention.name),
+                _ => format!("@{}", mention.name),
+            };
+        }
+        typed
     }
 
     fn known_names(&self) -> KnownNames {

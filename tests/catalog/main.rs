@@ -2,7 +2,7 @@
 
 use countersign::actions;
 use countersign::catalog::{Body, Catalog, Scope, sql_files};
-use countersign::command_line::{self, KnownNames};
+use countersign::command_line::{self, KnownNames, OptionKind};
 use countersign::config::{Config, ThresholdOverride};
 use countersign::model::{LoginKind, Risk};
 use countersign::toml_reader::{Problem, Problems};
@@ -19,6 +19,7 @@ fn known(catalog: &Catalog) -> KnownNames {
         services: vec!["asset-service".into()],
         environments: vec!["production".into(), "staging".into()],
         commands: catalog.iter().map(|command| command.name.clone()).collect(),
+        slash_commands: vec!["db".to_owned()],
     }
 }
 
@@ -35,9 +36,11 @@ fn every_file_is_a_command_with_code_and_an_example_that_binds() {
     }
     assert!(files >= catalog.iter().count());
     for command in catalog.iter() {
-        let switch =
-            |_: &str, option: &str| command.header.args.iter().any(|arg| arg.name == option && arg.switch);
-        let line = command_line::split(&command.header.example, &switch).unwrap();
+        let kinds = |_: &str, option: &str| {
+            let arg = command.header.args.iter().find(|arg| arg.name == option)?;
+            Some(if arg.switch { OptionKind::Switch } else { OptionKind::Word })
+        };
+        let line = command_line::split(&command.header.example, &kinds).unwrap();
         assert_eq!(line.command, command.name, "the example of {}", command.name);
         command_line::bind(&command.header.args, &line, &known(&catalog), &command.usage())
             .unwrap_or_else(|wrong| panic!("the example of {}: {wrong}", command.name));

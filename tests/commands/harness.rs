@@ -221,7 +221,7 @@ impl World {
 
     pub fn understand(&self, typed: &str) -> Result<(&Command, command_line::Values, Option<String>)> {
         let known = KnownNames::of(&self.app.config, &self.app.catalog);
-        let understood = command_line::parse_command(&self.app.catalog, typed, &known)?;
+        let understood = command_line::parse_command(&self.app.catalog, &typed.into(), &known)?;
         let ParsedCommand { command, values, line } = understood.unwrap_or_else(|| panic!("nothing typed"));
         let needed = (command.header.scope != Scope::None).then(|| "production".to_owned());
         Ok((command, values, line.environment.or(needed)))

@@ -41,7 +41,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> ChatEvent {
             received_at,
             replaces_card: false,
         }),
-        event: ChatEventKind::Command { line: "locks".to_owned() },
+        event: ChatEventKind::Command("locks".into()),
     }
 }
 

@@ -132,7 +132,8 @@ fn told(line: String, value: &str, right: Vec<String>) -> Odd {
         );
     }
     // Quoted as far as it is shown, or what there is none of.
-    let text: String = value.chars().filter(|c| !c.is_control()).take(40).collect();
+    let blank = |c: char| if c.is_whitespace() { ' ' } else { c };
+    let text: String = value.chars().map(blank).filter(|c| !c.is_control()).take(40).collect();
     let names = ["“…", "… is no session", "no session … ", "no run #…."].map(|said| said.replace('…', &text));
     Odd { line, names: names.into(), instead: right }
 }

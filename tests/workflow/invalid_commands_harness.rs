@@ -210,7 +210,7 @@ impl Conversation {
             account: account.to_owned(),
             name: name.to_owned(),
         };
-        let event = ChatEventKind::Command { line: line.to_owned() };
+        let event = ChatEventKind::Command(line.into());
         let delivery = self.deliveries.fetch_add(1, Ordering::Relaxed).to_string();
         let incoming = ChatEvent { delivery, sender, conversation: incident(), handle: None, event };
         let ending = self.flow.handle_and_wait(incoming, Duration::from_secs(30)).await;

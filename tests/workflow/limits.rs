@@ -33,7 +33,7 @@ fn typed(line: String) -> ChatEvent {
         sender,
         conversation,
         handle: None,
-        event: ChatEventKind::Command { line },
+        event: ChatEventKind::Command(line.as_str().into()),
     }
 }
 

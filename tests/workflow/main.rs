@@ -61,6 +61,7 @@ mod state_machine_steps;
 mod statistics;
 mod stop_after_crash;
 mod store_outage;
+mod typed_text;
 mod vacuum;
 mod vacuum_full;
 mod webhook;

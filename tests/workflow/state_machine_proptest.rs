@@ -93,7 +93,7 @@ impl Case<'_> {
     }
 
     fn line(&mut self, who: usize, line: String) -> ChatEvent {
-        self.incoming(who, incident(), ChatEventKind::Command { line })
+        self.incoming(who, incident(), ChatEventKind::Command(line.as_str().into()))
     }
 
     /// `None` if there is nothing yet to click or to speak of.

@@ -1,10 +1,15 @@
 //! Slack's requests into neutral values, on the path of the acknowledgement: no waiting. Own types for the few fields that count:
 //! Slack adds fields at will, leaves others out (`"team": null` of org-wide installs), and adds kinds of interactions.
 
-use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
+use super::markup::{mentioning_text, pieces};
+use crate::chat::payload::{self, PayloadShape};
+use crate::chat::typed_text::typed_text;
+use crate::model::{
+    ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle, sha256_hex,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::borrow::Cow;
+use serde_json::{Map, Value};
 
 /// A request, read.
 #[derive(Debug)]
@@ -17,12 +22,14 @@ pub enum ParsedRequest {
     Ignore,
     /// From a workspace that is not listened to: acknowledge it, and nothing more.
     Foreign,
+    /// An event that can't be read: acknowledge it, since Slack would send it again.
+    Unreadable(MalformedRequest),
 }
 
-/// The request can't be read. It carries no part of the request: bodies hold secrets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the request can't be read as one of Slack's")]
-pub struct MalformedRequest;
+/// The request can't be read. It carries the shape of the request and no content: bodies hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the request can't be read as one of Slack's: {0}")]
+pub struct MalformedRequest(PayloadShape);
 
 /// Reads requests of the workspaces that are listened to.
 #[derive(Debug, Clone)]
@@ -30,38 +37,29 @@ pub struct SlackParser {
     workspaces: Vec<String>,
 }
 
-/// A slash command, as a form over HTTP and as JSON over Socket Mode.
+/// A slash command, as a form over HTTP and as JSON over Socket Mode. An installation for a whole organisation may name no team.
 /// Source: <https://api.slack.com/interactivity/slash-commands#app_command_handling>.
 #[derive(Deserialize)]
 struct SlashCommand {
-    team_id: String,
+    team_id: Option<String>,
+    enterprise_id: Option<String>,
     channel_id: String,
     user_id: String,
-    #[serde(default)]
-    user_name: String,
+    user_name: Option<String>,
     #[serde(default)]
     text: String,
     response_url: Option<String>,
-    trigger_id: String,
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Interaction {
-    BlockActions(Box<BlockActions>),
-    #[serde(other)]
-    Other,
+struct Kind {
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum EventsRequest {
-    UrlVerification {
-        challenge: String,
-    },
-    EventCallback(EventCallback),
-    #[serde(other)]
-    Other,
+struct UrlVerification {
+    challenge: String,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +73,7 @@ struct Id {
 struct BlockActions {
     trigger_id: Option<String>,
     team: Option<Id>,
+    enterprise: Option<Id>,
     user: InteractionUser,
     channel: Option<Id>,
     container: Option<MessageAddress>,
@@ -101,7 +100,7 @@ struct MessageAddress {
 
 #[derive(Deserialize)]
 struct Action {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]
     action_id: String,
@@ -113,8 +112,11 @@ struct Action {
 #[derive(Deserialize)]
 struct EventCallback {
     team_id: Option<String>,
-    event_id: String,
-    event: serde_json::Value,
+    enterprise_id: Option<String>,
+    context_team_id: Option<String>,
+    event_id: Option<String>,
+    #[serde(default)]
+    event: Value,
     #[serde(default)]
     authorizations: Vec<Authorization>,
 }
@@ -122,6 +124,7 @@ struct EventCallback {
 #[derive(Deserialize)]
 struct Authorization {
     user_id: Option<String>,
+    team_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -135,7 +138,7 @@ struct AppMention {
     bot_id: Option<String>,
     team: Option<String>,
     user_team: Option<String>,
-    edited: Option<serde_json::Value>,
+    edited: Option<Value>,
 }
 
 /// Every button that [`super::render`] makes carries an `action_id` that begins so.
@@ -149,58 +152,90 @@ impl SlackParser {
 
     /// The body of a slash command's request, or of Slack's `ssl_check`.
     pub fn command(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
-        match serde_urlencoded::from_str(body) {
-            Ok(command) => Ok(self.slash_command(command)),
-            Err(_) => field(body, "ssl_check").map(|_| ParsedRequest::Ignore),
+        let fields = url::form_urlencoded::parse(body.as_bytes()).filter(|(_, value)| !value.is_empty());
+        let fields: Map<String, Value> =
+            fields.map(|(field, value)| (field.into_owned(), Value::String(value.into_owned()))).collect();
+        if fields.contains_key("ssl_check") && !fields.contains_key("user_id") {
+            return Ok(ParsedRequest::Ignore);
         }
+        self.slash_command(Value::Object(fields))
     }
 
     /// The body of an interaction's request: a form with one JSON field.
     pub fn interaction(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
-        self.interaction_json(&field(body, "payload")?)
+        let mut fields = url::form_urlencoded::parse(body.as_bytes());
+        let payload = fields.find(|(field, _)| field == "payload").map(|(_, value)| value);
+        self.interaction_json(&payload.unwrap_or_default())
     }
 
     /// The body of the Events API's request.
     pub fn event(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
-        match json(body)? {
-            EventsRequest::UrlVerification { challenge } => Ok(ParsedRequest::Challenge(challenge)),
-            EventsRequest::EventCallback(callback) => self.event_callback(callback),
-            EventsRequest::Other => Ok(ParsedRequest::Ignore),
-        }
+        // Sent again it would be no better.
+        Ok(self.read_event(body).unwrap_or_else(ParsedRequest::Unreadable))
     }
 
     /// A slash command as Socket Mode carries it.
     pub fn command_json(&self, payload: &str) -> Result<ParsedRequest, MalformedRequest> {
-        Ok(self.slash_command(json(payload)?))
+        self.slash_command(parse(payload)?)
     }
 
     /// An interaction as Socket Mode carries it.
     pub fn interaction_json(&self, payload: &str) -> Result<ParsedRequest, MalformedRequest> {
-        match json(payload)? {
-            Interaction::BlockActions(click) => Ok(self.block_actions(*click)),
-            Interaction::Other => Ok(ParsedRequest::Ignore),
+        let payload = parse(payload)?;
+        let Kind { kind } = read(payload.clone())?;
+        if kind != "block_actions" {
+            return Ok(ParsedRequest::Ignore);
+        }
+        Ok(self.block_actions(read(payload)?))
+    }
+
+    fn read_event(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
+        let payload = parse(body)?;
+        let Kind { kind } = read(payload.clone())?;
+        match kind.as_str() {
+            "url_verification" => {
+                let UrlVerification { challenge } = read(payload)?;
+                Ok(ParsedRequest::Challenge(challenge))
+            }
+            "event_callback" => {
+                let unique = unique(None, &payload);
+                self.event_callback(read(payload)?, unique)
+            }
+            _ => Ok(ParsedRequest::Ignore),
         }
     }
 
-    fn slash_command(&self, command: SlashCommand) -> ParsedRequest {
-        if !self.workspaces.contains(&command.team_id) {
-            return ParsedRequest::Foreign;
+    /// The workspace of a request, if it is listened to: by itself, or as one of an organisation that is. Where an installation for
+    /// a whole organisation names none, it is the first of the configuration, and the sender's account tells if they belong to it.
+    fn workspace(&self, team: Option<String>, organisation: Option<&String>) -> Option<String> {
+        match team {
+            Some(team) => {
+                let is_listened_to = |id: &String| self.workspaces.contains(id);
+                (is_listened_to(&team) || organisation.is_some_and(is_listened_to)).then_some(team)
+            }
+            None => self.workspaces.first().cloned(),
         }
-        let name = Some(command.user_name);
-        ParsedRequest::Deliver(Box::new(ChatEvent {
-            delivery: format!("slack:cmd:{}", command.trigger_id),
-            sender: ChatAccount::new(PlatformKind::Slack, &command.team_id, command.user_id, name),
-            conversation: conversation(command.team_id, command.channel_id, None),
+    }
+
+    fn slash_command(&self, payload: Value) -> Result<ParsedRequest, MalformedRequest> {
+        let unique = unique(payload.get("trigger_id"), &payload);
+        let command: SlashCommand = read(payload)?;
+        let Some(team) = self.workspace(command.team_id, command.enterprise_id.as_ref()) else {
+            return Ok(ParsedRequest::Foreign);
+        };
+        Ok(ParsedRequest::Deliver(Box::new(ChatEvent {
+            delivery: format!("slack:cmd:{unique}"),
+            sender: ChatAccount::new(PlatformKind::Slack, &team, command.user_id, command.user_name),
+            conversation: conversation(team, command.channel_id, None),
             handle: command.response_url.map(handle),
-            event: ChatEventKind::Command { line: decode(&command.text) },
-        }))
+            event: ChatEventKind::Command(typed_text(pieces(&command.text, &[]))),
+        })))
     }
 
     fn block_actions(&self, click: BlockActions) -> ParsedRequest {
-        let team = click.team.map(|team| team.id).or_else(|| click.user.team_id.clone());
-        let Some(team) = team.filter(|team| self.workspaces.contains(team)) else {
-            return ParsedRequest::Foreign;
-        };
+        let organisation = click.enterprise.map(|enterprise| enterprise.id);
+        let team = click.team.map(|team| team.id);
+        let Some(team) = self.workspace(team, organisation.as_ref()) else { return ParsedRequest::Foreign };
         let is_ours =
             |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
         let Some(action) = click.actions.into_iter().find(is_ours) else { return ParsedRequest::Ignore };
@@ -227,38 +262,52 @@ impl SlackParser {
         }))
     }
 
-    fn event_callback(&self, callback: EventCallback) -> Result<ParsedRequest, MalformedRequest> {
+    fn event_callback(
+        &self,
+        callback: EventCallback,
+        unique: String,
+    ) -> Result<ParsedRequest, MalformedRequest> {
         if callback.event["type"] != "app_mention" {
             return Ok(ParsedRequest::Ignore);
         }
-        let Some(team) = callback.team_id.filter(|team| self.workspaces.contains(team)) else {
+        let authorized =
+            callback.authorizations.iter().find_map(|authorization| authorization.team_id.clone());
+        let team = callback.team_id.or(callback.context_team_id).or(authorized);
+        let Some(team) = self.workspace(team, callback.enterprise_id.as_ref()) else {
             return Ok(ParsedRequest::Foreign);
         };
-        let mention: AppMention = serde_json::from_value(callback.event).map_err(|_| MalformedRequest)?;
+        let mention: AppMention = read(callback.event)?;
         // Bots don't command bots; and Slack reports a mention again when its message is edited.
         let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
             return Ok(ParsedRequest::Ignore);
         };
-        let bot = callback.authorizations.into_iter().find_map(|authorization| authorization.user_id);
-        let line = behind_mention(&mention.text, bot.as_deref());
+        let bots = callback.authorizations.into_iter().filter_map(|authorization| authorization.user_id);
+        let text = mentioning_text(&mention.text, bots.collect());
         let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
         Ok(ParsedRequest::Deliver(Box::new(ChatEvent {
-            delivery: format!("slack:evt:{}", callback.event_id),
+            delivery: format!("slack:evt:{}", callback.event_id.unwrap_or(unique)),
             sender: ChatAccount::new(PlatformKind::Slack, &home, user, None),
             conversation: conversation(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
             handle: None,
-            event: ChatEventKind::Command { line: decode(line) },
+            event: ChatEventKind::Command(text),
         })))
     }
 }
 
-fn field<'a>(form: &'a str, name: &str) -> Result<Cow<'a, str>, MalformedRequest> {
-    let mut fields = url::form_urlencoded::parse(form.as_bytes());
-    fields.find(|(field, _)| field == name).map(|(_, value)| value).ok_or(MalformedRequest)
+fn parse(payload: &str) -> Result<Value, MalformedRequest> {
+    payload::parse(payload.as_bytes()).map_err(MalformedRequest)
 }
 
-fn json<T: DeserializeOwned>(body: &str) -> Result<T, MalformedRequest> {
-    serde_json::from_str(body).map_err(|_| MalformedRequest)
+fn read<T: DeserializeOwned>(payload: Value) -> Result<T, MalformedRequest> {
+    payload::read(payload).map_err(MalformedRequest)
+}
+
+/// An id for a delivery: Slack's, or where it sends none, one that the same payload has again.
+fn unique(id: Option<&Value>, payload: &Value) -> String {
+    match id.and_then(Value::as_str) {
+        Some(id) => id.to_owned(),
+        None => sha256_hex(&[payload.to_string().as_bytes()]),
+    }
 }
 
 fn conversation(workspace: String, id: String, thread: Option<String>) -> Conversation {
@@ -267,46 +316,4 @@ fn conversation(workspace: String, id: String, thread: Option<String>) -> Conver
 
 fn handle(url: String) -> ReplyHandle {
     ReplyHandle { id: url, received_at: jiff::Timestamp::now(), replaces_card: false }
-}
-
-/// The text behind the bot's mention, wherever that stands; behind the first mention if Slack doesn't say who the bot is.
-fn behind_mention<'a>(text: &'a str, bot: Option<&str>) -> &'a str {
-    let behind = text.match_indices("<@").find_map(|(start, opening)| {
-        let (inner, tail) = text[start + opening.len()..].split_once('>')?;
-        let id = inner.split('|').next();
-        (bot.is_none() || bot == id).then_some(tail)
-    });
-    behind.unwrap_or(text).trim()
-}
-
-/// The text that a person typed, out of Slack's markup: `&lt;` is `<`, `<http://db.example|db.example>` is `db.example`,
-/// `<@U1|ana>` is `@U1` (the id, since a name is not an identity).
-/// Source: <https://api.slack.com/reference/surfaces/formatting#retrieving-messages>.
-pub fn decode(text: &str) -> String {
-    let mut decoded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, tail)) = rest.split_once('<') {
-        let Some((inner, after)) = tail.split_once('>') else { break };
-        decoded.push_str(before);
-        decoded.push_str(&entity(inner));
-        rest = after;
-    }
-    decoded.push_str(rest);
-    // The ampersand last, so that an escaped escape stays one.
-    decoded.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-}
-
-/// The text for an entity, given without its angle brackets; still escaped.
-fn entity(inner: &str) -> Cow<'_, str> {
-    let (target, label) = inner.split_once('|').unwrap_or((inner, ""));
-    let label = Some(label).filter(|label| !label.is_empty());
-    let with_sigil =
-        |sigil: char, name: &str| Cow::Owned(format!("{sigil}{}", name.trim_start_matches(sigil)));
-    match target.chars().next() {
-        Some('@') => Cow::Borrowed(target),
-        Some('#') => with_sigil('#', label.unwrap_or(target)),
-        Some('!') if target.starts_with("!date") => Cow::Borrowed(label.unwrap_or_default()),
-        Some('!') => with_sigil('@', label.unwrap_or(&target[1..])),
-        _ => Cow::Borrowed(label.unwrap_or_else(|| target.strip_prefix("mailto:").unwrap_or(target))),
-    }
 }

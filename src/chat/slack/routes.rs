@@ -57,6 +57,7 @@ impl SlackRoutes {
             Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
             Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
             Ok(ParsedRequest::Foreign) => self.ingress.ignore_foreign(),
+            Ok(ParsedRequest::Unreadable(error)) => self.ingress.refuse(StatusCode::OK, &error),
             Err(error) => self.ingress.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }

@@ -103,8 +103,10 @@ impl Socket {
             _ => Ok(ParsedRequest::Ignore),
         };
         match parsed {
+            Ok(ParsedRequest::Unreadable(malformed)) | Err(malformed) => {
+                tracing::warn!(kind, %malformed, "a request of Socket Mode");
+            }
             Ok(parsed) => deliver(parsed),
-            Err(malformed) => tracing::warn!(kind, %malformed, "a request of Socket Mode"),
         }
     }
 

@@ -9,6 +9,7 @@ use axum::Router;
 use std::sync::Arc;
 
 pub mod connector;
+mod markup;
 pub mod parse;
 pub mod render;
 mod routes;

@@ -1,7 +1,9 @@
 //! Teams' activities into neutral values. Own types for the few fields that count: Teams adds fields at will.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference#activity-object>.
 
+use super::markup::{AddressedText, MentionEntity, addressed_text};
 use super::verify::VerifiedToken;
+use crate::chat::payload::{self, PayloadShape};
 use crate::config;
 use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
 use serde::Deserialize;
@@ -24,11 +26,11 @@ pub enum ParsedActivity {
     Foreign,
 }
 
-/// Reason that an activity is refused. It carries no part of the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Reason that an activity is refused. It carries the shape of the request and no content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActivityError {
-    #[error("the request can't be read as an activity")]
-    Unreadable,
+    #[error("the request can't be read as an activity: {0}")]
+    Unreadable(PayloadShape),
     #[error("the activity isn't what its token vouches for")]
     TokenMismatch,
 }
@@ -36,6 +38,8 @@ pub enum ActivityError {
 /// Reads activities of the tenants that are listened to.
 #[derive(Debug, Clone)]
 pub struct TeamsParser {
+    /// The bot's id in activities.
+    bot: String,
     tenants: Vec<String>,
     services: Vec<Origin>,
 }
@@ -58,6 +62,8 @@ struct Activity {
     entities: Vec<Value>,
     value: Option<Value>,
     reply_to_id: Option<String>,
+    #[serde(default)]
+    attachments: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +102,11 @@ pub(super) const VIEW_KEY: &str = "view";
 
 impl TeamsParser {
     pub fn new(config: &config::TeamsSettings) -> Self {
-        TeamsParser { tenants: config.tenants.clone(), services: services(config) }
+        TeamsParser {
+            bot: format!("28:{}", config.app_id),
+            tenants: config.tenants.clone(),
+            services: services(config),
+        }
     }
 
     /// Parses the body of a request whose token was verified.
@@ -105,12 +115,13 @@ impl TeamsParser {
         body: &[u8],
         token: &VerifiedToken,
     ) -> Result<ParsedActivity, ActivityError> {
-        let activity: Activity = serde_json::from_slice(body).map_err(|_| ActivityError::Unreadable)?;
+        let activity = payload::parse(body).and_then(payload::read::<Activity>);
+        let activity = activity.map_err(ActivityError::Unreadable)?;
         self.check_token(&activity, token)?;
         let Some(tenant) = self.tenant(&activity) else { return Ok(ParsedActivity::Foreign) };
         let is_invoke = activity.kind == "invoke";
         let event = match activity.kind.as_str() {
-            "message" => message_event(&activity),
+            "message" => self.message_event(&activity),
             "invoke" => invoke_event(&activity),
             _ => None,
         };
@@ -144,6 +155,24 @@ impl TeamsParser {
             && is_endorsed;
         if is_good { Ok(()) } else { Err(ActivityError::TokenMismatch) }
     }
+
+    /// A typed line, or a button whose client sends what it carries as a message.
+    fn message_event(&self, activity: &Activity) -> Option<ChatEventKind> {
+        if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY)) {
+            return Some(ChatEventKind::Button { token, message: activity.reply_to_id.clone()? });
+        }
+        let is_html = |attachment: &&Value| attachment["contentType"] == "text/html";
+        let html = activity.attachments.iter().find(is_html).and_then(|html| html["content"].as_str());
+        let recipient = activity.recipient.as_ref();
+        let bots: Vec<&str> =
+            recipient.map(|bot| bot.id.as_str()).into_iter().chain([self.bot.as_str()]).collect();
+        let mentions = MentionEntity::all(&activity.entities);
+        let AddressedText { text, to_bot } =
+            addressed_text(activity.text.as_deref()?, html, &mentions, &bots);
+        let is_personal = activity.conversation.conversation_type.as_deref() == Some("personal");
+        let is_targeted = recipient.is_some_and(|bot| bot.is_targeted);
+        (to_bot || is_personal || is_targeted).then_some(ChatEventKind::Command(text))
+    }
 }
 
 /// The services that our token may go to: scheme, host and port. Only `service_url` itself may be without encryption.
@@ -163,22 +192,6 @@ fn origin(text: &str) -> Option<Origin> {
         && url.query().is_none()
         && url.fragment().is_none();
     (is_canonical && is_bare && url.has_host()).then(|| url.origin())
-}
-
-/// A typed line, or a click that arrives as a message.
-fn message_event(activity: &Activity) -> Option<ChatEventKind> {
-    if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY)) {
-        return Some(ChatEventKind::Button { token, message: activity.reply_to_id.clone()? });
-    }
-    let text = activity.text.as_deref()?;
-    let bot = activity.recipient.as_ref()?;
-    let is_to_bot = activity.conversation.conversation_type.as_deref() == Some("personal") || bot.is_targeted;
-    let line = match after_mention(text, &activity.entities, &bot.id) {
-        Some(line) => line,
-        None if is_to_bot => text,
-        None => return None,
-    };
-    Some(ChatEventKind::Command { line: unescape_line(line) })
 }
 
 /// A button of a card that has views.
@@ -228,59 +241,4 @@ fn incoming_event(activity: Activity, tenant: String, event: ChatEventKind) -> O
         conversation: Conversation { platform: PlatformKind::Teams, workspace: tenant, id, thread },
         event,
     })
-}
-
-/// The text after the bot's mention, which Teams writes as `<at>Countersign</at>` and names in an entity.
-fn after_mention<'a>(text: &'a str, entities: &[Value], bot: &str) -> Option<&'a str> {
-    let own_entity = entities
-        .iter()
-        .find(|entity| entity["type"] == "mention" && entity["mentioned"]["id"].as_str() == Some(bot));
-    let mention = own_entity?["text"].as_str().filter(|mention| !mention.is_empty())?;
-    text.find(mention).map(|start| &text[start + mention.len()..])
-}
-
-/// The text that a person typed, out of Teams' few entities of HTML, without the slash of a command of Teams' own.
-pub fn unescape_line(text: &str) -> String {
-    let mut plain = text.replace("&nbsp;", " ").replace('\u{a0}', " ");
-    for (escaped, plain_char) in
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
-    {
-        plain = plain.replace(escaped, plain_char);
-    }
-    let line = plain.trim();
-    let line = line.strip_prefix('/').unwrap_or(line);
-    // People who know the bot from Slack type `/db health` here, too.
-    match line.strip_prefix("db") {
-        Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim().to_owned(),
-        _ => line.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_line_is_what_stands_behind_the_bots_own_mention() {
-        let entity = |id: &str, text: &str| json!({"type": "mention", "text": text, "mentioned": {"id": id}});
-        let entities = [entity("29:ana", "<at>ana</at>"), entity("28:bot", "<at>Counter sign</at>")];
-        let text = "<at>ana</at> <at>Counter sign</at>&nbsp;health --env production";
-        let line = after_mention(text, &entities, "28:bot").map(unescape_line);
-        assert_eq!(line.as_deref(), Some("health --env production"));
-        assert_eq!(after_mention("health", &entities[..1], "28:bot"), None);
-    }
-
-    #[test]
-    fn entities_and_slashes_are_no_part_of_a_line() {
-        for (text, line) in [
-            ("/health", "health"),
-            ("/db health", "health"),
-            (" db\u{a0}blocked ", "blocked"),
-            ("dbx", "dbx"),
-            ("history --find &quot;a &amp;lt; b&quot;", "history --find \"a &lt; b\""),
-        ] {
-            assert_eq!(unescape_line(text), line, "{text}");
-        }
-    }
 }

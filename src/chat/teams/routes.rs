@@ -72,7 +72,7 @@ impl TeamsRoutes {
             Ok(ParsedActivity::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),
             Ok(ParsedActivity::Foreign) => self.ingress.ignore_foreign(),
             Err(error @ ActivityError::TokenMismatch) => self.ingress.refuse(StatusCode::FORBIDDEN, &error),
-            Err(error @ ActivityError::Unreadable) => self.ingress.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error @ ActivityError::Unreadable(_)) => self.ingress.refuse(StatusCode::BAD_REQUEST, &error),
         }
     }
 

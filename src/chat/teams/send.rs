@@ -8,7 +8,7 @@ use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFET
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, ChatAccount, ChatEvent, Conversation, Person, PlatformKind, PostedMessage, Reply,
+    Audience, ChatAccount, ChatEvent, Conversation, Mention, Person, PlatformKind, PostedMessage, Reply,
 };
 use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
@@ -273,6 +273,18 @@ impl Platform for TeamsPlatform {
         let roster = self.roster(group, freshness).await.map_err(send_error)?;
         let members = roster.ok_or(SendError::Refused("too_many_members".to_owned()))?;
         Ok(Some(members.iter().any(|member| is(member, &sender.account))))
+    }
+
+    /// Finds the account among the members: an activity names a mentioned person by an id that counts for this bot only.
+    async fn mentioned_account(&self, mention: &Mention, conversation: &Conversation) -> Option<String> {
+        let id = mention.id.as_ref()?;
+        let member = match self.roster(&conversation.id, Freshness::Recent).await.ok()? {
+            Some(members) => members.iter().find(|member| member.id == *id).cloned(),
+            None => Some(self.member(&conversation.id, id).await.ok()?),
+        };
+        // Whoever isn't a member has no account that could be listed.
+        let account = member.and_then(|member| member.aad_object_id.or(member.object_id));
+        Some(account.map_or_else(|| id.clone(), |account| account.to_lowercase()))
     }
 
     fn default_workspace(&self) -> &str {

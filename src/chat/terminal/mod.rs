@@ -35,7 +35,7 @@ pub fn incoming_event(login_name: &str, line: String) -> Option<ChatEvent> {
         conversation: Conversation::new(PlatformKind::Terminal, WORKSPACE, account.clone()),
         sender: ChatAccount::new(PlatformKind::Terminal, WORKSPACE, account, None),
         handle: None,
-        event: ChatEventKind::Command { line },
+        event: ChatEventKind::Command(line.as_str().into()),
     })
 }
 

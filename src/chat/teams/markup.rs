@@ -1,0 +1,386 @@
+//! Teams' markup of what a person typed: a little HTML, with mentions as `<at>Countersign</at>` that an entity explains.
+//! Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/channel-and-group-conversations>.
+
+use crate::chat::typed_text::{Piece, link_text, typed_text};
+use crate::model::{Mention, TypedText};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Tags that begin a new line.
+const BLOCKS: &str = "br p div li ul ol tr table pre h1 h2 h3 h4 h5 h6 hr codeblock";
+/// Tags that change the look of text and nothing else.
+const INLINE: &str =
+    "b strong i em u s strike del code span font sub sup mark td th tbody thead attachment readonly";
+
+/// Schema.org types in the HTML of a message.
+const REPLY: &str = "schema.skype.com/Reply";
+const MENTION: &str = "schema.skype.com/Mention";
+
+/// An entity of an activity that explains a mention. Some clients leave out its text.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct MentionEntity {
+    mentioned: Option<Mentioned>,
+    text: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Mentioned {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+impl MentionEntity {
+    /// The entities of an activity that are mentions.
+    pub(super) fn all(entities: &[Value]) -> Vec<MentionEntity> {
+        let mentions = entities.iter().filter(|entity| entity["type"] == "mention");
+        mentions.filter_map(|entity| MentionEntity::deserialize(entity).ok()).collect()
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.mentioned.as_ref()?.id.as_deref()
+    }
+
+    /// True if the entity explains a mention with this content.
+    fn explains(&self, content: &str) -> bool {
+        let text = self.text.as_deref().map(|text| plain(text).trim().to_owned());
+        let name = self.mentioned.as_ref().and_then(|mentioned| mentioned.name.as_deref());
+        text.filter(|text| !text.is_empty()).as_deref() == Some(content)
+            || name.map(str::trim) == Some(content)
+    }
+
+    /// The mention without tags that some clients send: "Countersign" in "Countersign health".
+    fn bare_text(&self) -> Option<&str> {
+        self.text.as_deref().filter(|text| !text.is_empty() && !text.contains('<'))
+    }
+}
+
+/// A message's text, and whether it mentions the bot.
+pub(super) struct AddressedText {
+    pub text: TypedText,
+    pub to_bot: bool,
+}
+
+/// Reads a message's text. `html` is the message as the client's HTML, which tells a quoted reply from what was typed; `bots` are
+/// the ids of the bot.
+pub(super) fn addressed_text(
+    text: &str,
+    html: Option<&str>,
+    entities: &[MentionEntity],
+    bots: &[&str],
+) -> AddressedText {
+    let source = html.filter(|html| html.contains(REPLY)).unwrap_or(text);
+    let parts = parts(source);
+    let is_bot = |entity: &MentionEntity| entity.id().is_some_and(|id| bots.contains(&id));
+    let to_bot = entities.iter().any(is_bot);
+    let tags = parts.iter().filter(|part| matches!(part, Part::Mention(_))).count();
+    let mut used = vec![false; entities.len()];
+    let mut pieces = Vec::new();
+    for part in parts {
+        let content = match part {
+            Part::Text(text) => {
+                pieces.push(Piece::Text(text));
+                continue;
+            }
+            Part::Mention(content) => content,
+        };
+        let explaining = |entity: &(usize, &MentionEntity)| entity.1.explains(&content);
+        let mut all = entities.iter().enumerate();
+        let found = all.clone().find(|entity| !used[entity.0] && explaining(entity));
+        // Without its own entity it is a repetition, or the only mention there is.
+        let found = found.or_else(|| all.clone().find(explaining));
+        let found = found.or_else(|| all.next().filter(|_| tags == 1 && entities.len() == 1));
+        if let Some((at, _)) = found {
+            used[at] = true;
+        }
+        let entity = found.map(|(_, entity)| entity);
+        pieces.push(match entity {
+            Some(entity) if is_bot(entity) => Piece::Bot,
+            entity => {
+                let id = entity.and_then(MentionEntity::id).map(str::to_owned);
+                Piece::Person(Mention { id, name: content })
+            }
+        });
+    }
+    if to_bot && !pieces.contains(&Piece::Bot) {
+        pieces = with_bare_mention(pieces, entities.iter().filter(|entity| is_bot(entity)));
+    }
+    AddressedText { text: typed_text(pieces), to_bot }
+}
+
+/// Puts the bot's mention where its text stands without tags.
+fn with_bare_mention<'e>(pieces: Vec<Piece>, own: impl Iterator<Item = &'e MentionEntity>) -> Vec<Piece> {
+    let names: Vec<&str> = own.filter_map(MentionEntity::bare_text).collect();
+    let mut found = Vec::new();
+    for piece in pieces {
+        let split = match &piece {
+            Piece::Text(text) => names.iter().find_map(|name| text.split_once(name)),
+            _ => None,
+        };
+        match split {
+            Some((before, behind)) => {
+                let before = before.strip_suffix('@').unwrap_or(before).to_owned();
+                found.extend([Piece::Text(before), Piece::Bot, Piece::Text(behind.to_owned())]);
+            }
+            None => found.push(piece),
+        }
+    }
+    found
+}
+
+/// A part of a message, out of its HTML.
+enum Part {
+    Text(String),
+    /// The content of a mention, in plain words.
+    Mention(String),
+}
+
+/// A tag, and the text behind it.
+struct Tag<'a> {
+    name: String,
+    attributes: &'a str,
+    is_closing: bool,
+    behind: &'a str,
+}
+
+impl<'a> Tag<'a> {
+    /// The tag that the text begins with.
+    fn parse(text: &'a str) -> Option<Tag<'a>> {
+        let (inner, behind) = text.strip_prefix('<')?.split_once('>')?;
+        let is_closing = inner.starts_with('/');
+        let inner = inner.trim_matches('/');
+        let name_end = inner.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(inner.len());
+        let (name, attributes) = inner.split_at(name_end);
+        let is_tag = attributes.is_empty() || attributes.starts_with(|c: char| c.is_whitespace() || c == '/');
+        (is_tag && !name.is_empty()).then(|| Tag {
+            name: name.to_lowercase(),
+            attributes,
+            is_closing,
+            behind,
+        })
+    }
+
+    fn is_listed(&self, names: &str) -> bool {
+        names.split(' ').any(|name| name == self.name)
+    }
+
+    /// The content up to the closing tag, and the text behind that.
+    fn content(&self) -> Option<(&'a str, &'a str)> {
+        let closing = format!("</{}>", self.name);
+        let lower = self.behind.to_ascii_lowercase();
+        let end = lower.find(&closing)?;
+        Some((&self.behind[..end], &self.behind[end + closing.len()..]))
+    }
+
+    fn attribute(&self, name: &str) -> Option<String> {
+        let (_, value) = self.attributes.split_once(&format!("{name}="))?;
+        let quote = value.chars().next().filter(|c| ['"', '\''].contains(c))?;
+        value[1..].split(quote).next().map(unescape)
+    }
+}
+
+fn parts(html: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut text = String::new();
+    let mut rest = html;
+    while let Some(start) = rest.find('<') {
+        text.push_str(&unescape(&rest[..start]));
+        rest = &rest[start..];
+        let Some(tag) = Tag::parse(rest) else {
+            text.push('<');
+            rest = &rest[1..];
+            continue;
+        };
+        let is_mention = tag.name == "at" || tag.name == "span" && tag.attributes.contains(MENTION);
+        let is_quote = tag.name == "quoted" || tag.name == "blockquote";
+        rest = match tag.content().filter(|_| !tag.is_closing) {
+            Some((content, behind)) if is_mention => {
+                parts.push(Part::Text(std::mem::take(&mut text)));
+                parts.push(Part::Mention(plain(content).trim().to_owned()));
+                behind
+            }
+            Some((_, behind)) if is_quote => behind,
+            Some((content, behind)) if tag.name == "a" => {
+                let address = tag.attribute("href").unwrap_or_default();
+                text.push_str(&link_text(&address, Some(&plain(content))));
+                behind
+            }
+            _ if tag.is_listed(BLOCKS) => {
+                text.push('\n');
+                tag.behind
+            }
+            _ if is_quote || is_mention || tag.name == "a" || tag.is_listed(INLINE) => tag.behind,
+            _ if ["img", "emoji"].contains(&tag.name.as_str()) => {
+                text.push_str(&tag.attribute("alt").unwrap_or_default());
+                tag.behind
+            }
+            // No tag of Teams: a person's own angle brackets.
+            _ => {
+                text.push('<');
+                &rest[1..]
+            }
+        };
+    }
+    text.push_str(&unescape(rest));
+    parts.push(Part::Text(text));
+    parts
+}
+
+/// The words of a piece of HTML.
+fn plain(html: &str) -> String {
+    let words = parts(html).into_iter().map(|part| match part {
+        Part::Text(text) | Part::Mention(text) => text,
+    });
+    words.collect()
+}
+
+/// Replaces HTML's entities, each once.
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('&') {
+        plain.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let entity = rest[1..].split_once(';').and_then(|(name, behind)| Some((character(name)?, behind)));
+        match entity {
+            Some((character, behind)) => {
+                plain.push(character);
+                rest = behind;
+            }
+            None => {
+                plain.push('&');
+                rest = &rest[1..];
+            }
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// The character of an entity: those of HTML's that an editor writes by itself.
+fn character(name: &str) -> Option<char> {
+    if let Some(number) = name.strip_prefix('#') {
+        let code = match number.strip_prefix(['x', 'X']) {
+            Some(digits) => u32::from_str_radix(digits, 16),
+            None => number.parse(),
+        };
+        return char::from_u32(code.ok()?);
+    }
+    Some(match name {
+        "nbsp" => '\u{a0}',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        "amp" => '&',
+        "laquo" => '«',
+        "raquo" => '»',
+        "ldquo" => '“',
+        "rdquo" => '”',
+        "bdquo" => '„',
+        "lsquo" => '‘',
+        "rsquo" => '’',
+        "sbquo" => '‚',
+        "ndash" => '–',
+        "mdash" => '—',
+        "minus" => '−',
+        "shy" => '\u{ad}',
+        "hellip" => '…',
+        "zwnj" => '\u{200c}',
+        "zwj" => '\u{200d}',
+        "lrm" => '\u{200e}',
+        "rlm" => '\u{200f}',
+        "ensp" => '\u{2002}',
+        "emsp" => '\u{2003}',
+        "thinsp" => '\u{2009}',
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entity(id: &str, name: &str, text: &Value) -> Value {
+        json!({ "type": "mention", "text": text, "mentioned": { "id": id, "name": name } })
+    }
+
+    fn read(text: &str, entities: &[Value]) -> AddressedText {
+        addressed_text(text, None, &MentionEntity::all(entities), &["28:bot"])
+    }
+
+    #[test]
+    fn every_mention_of_the_bot_goes_and_others_stay() {
+        let at = |name: &str| json!(format!("<at>{name}</at>"));
+        let bot = |name: &str| entity("28:bot", name, &at(name));
+        for (text, entities, line) in [
+            ("<at>Countersign</at> health", vec![bot("Countersign")], "health"),
+            ("<at>Countersign</at>: health", vec![bot("Countersign")], "health"),
+            ("health <at>Countersign</at>", vec![bot("Countersign")], "health"),
+            ("<at id=\"0\">Countersign</at>&nbsp;health", vec![bot("Countersign")], "health"),
+            ("<at>Countersign</at> health", vec![entity("28:bot", "Countersign", &json!(null))], "health"),
+            ("<at>Ops &amp; DB</at> health", vec![entity("28:bot", "Ops & DB", &json!(null))], "health"),
+            ("<at>Renamed</at> health", vec![entity("28:bot", "Countersign", &json!(null))], "health"),
+            ("<at>Counter</at>&nbsp;<at>Sign</at>&nbsp;health", vec![bot("Counter"), bot("Sign")], "health"),
+            ("<at>Countersign</at> <at>Countersign</at> health", vec![bot("Countersign")], "health"),
+            ("health", vec![entity("28:bot", "Countersign", &json!(null))], "health"),
+            ("@Countersign health", vec![entity("28:bot", "Countersign", &json!("Countersign"))], "health"),
+            (
+                "<at>ana</at> <at>Countersign</at> history --who <at>Ben B</at>",
+                vec![
+                    entity("29:ana", "ana", &at("ana")),
+                    bot("Countersign"),
+                    entity("29:b", "Ben B", &at("Ben B")),
+                ],
+                "history --who Ben B",
+            ),
+            (
+                "<at>Countersign</at> history --who <at>ben</at>",
+                vec![bot("Countersign")],
+                "history --who ben",
+            ),
+        ] {
+            let read = read(text, &entities);
+            assert!(read.to_bot, "{text}");
+            assert_eq!(read.text.words(), line, "{text}");
+        }
+        assert!(!read("<at>ana</at> health", &[entity("29:ana", "ana", &at("ana"))]).to_bot);
+        assert!(!read("health", &[]).to_bot);
+    }
+
+    #[test]
+    fn html_becomes_what_was_typed() {
+        for (html, line) in [
+            ("<p>health</p>", "health"),
+            ("<div>kill 4711<br/>--env staging</div>", "kill 4711 --env staging"),
+            ("<b>health</b> <code>--env</code> <span style=\"x\">staging</span>", "health --env staging"),
+            ("history --find &quot;a &amp;lt; b&quot;", "history --find \"a &lt; b\""),
+            ("kill &#52;711 &mdash;env &laquo;x&raquo;", "kill 4711 —env «x»"),
+            ("kill <pid> a < b", "kill <pid> a < b"),
+            (
+                "see <a href=\"https://x.example/OPS-1?a=1&amp;b=2\">the ticket</a>",
+                "see the ticket (https://x.example/OPS-1?a=1&b=2)",
+            ),
+            ("see <a href='https://x.example/'>x.example</a>", "see x.example"),
+            ("<quoted messageId=\"1700000000001\"/> health --env staging", "health --env staging"),
+            (
+                "<blockquote itemtype=\"http://schema.skype.com/Reply\"><p>old</p></blockquote>\n<p>health</p>",
+                "health",
+            ),
+            ("&unknown; & &#xffffffff;", "&unknown; & &#xffffffff;"),
+            ("<at>open", "open"),
+        ] {
+            let words = read(html, &[]).text.words();
+            assert_eq!(words.split_whitespace().collect::<Vec<_>>().join(" "), line, "{html}");
+        }
+    }
+
+    #[test]
+    fn a_flat_quotation_is_told_by_the_html() {
+        let html = "<blockquote itemscope=\"\" itemtype=\"http://schema.skype.com/Reply\" itemid=\"1\"><strong>Ana</strong>\
+            <p>blocked --env staging</p></blockquote><p><span itemtype=\"http://schema.skype.com/Mention\" itemid=\"0\">Countersign</span> health</p>";
+        let entities = MentionEntity::all(&[entity("28:bot", "Countersign", &json!("<at>Countersign</at>"))]);
+        let text = "Ana blocked --env staging <at>Countersign</at> health";
+        assert_eq!(addressed_text(text, Some(html), &entities, &["28:bot"]).text.words(), "health");
+    }
+}
