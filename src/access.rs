@@ -164,6 +164,11 @@ impl Access {
         Person { id: person.id.clone(), account }
     }
 
+    /// All accounts of a person on a platform.
+    pub fn accounts(&self, person: &Person, platform: PlatformKind) -> &[String] {
+        self.person_config(person).map_or(&[], |config| config.accounts(platform))
+    }
+
     /// The roles by which the person may run the command there.
     pub fn roles_to_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> Vec<&str> {
         let mut roles = self.roles(person, environment, |grant| covers(&grant.run, command));

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountInfo {
     pub kind: AccountKind,
-    /// The workspace that the account belongs to.
-    pub workspace: String,
+    /// Every id by which the platform knows the account: an organisation of Slack's gives a person a `U…` and a `W…`.
+    pub ids: Vec<String>,
 }
 
 /// Age that a report on an account or a chat group may have.
@@ -55,6 +55,9 @@ pub enum SendError {
     /// The platform will never accept it: its error code.
     #[error("the platform refused it: {0}")]
     Refused(String),
+    /// The bot isn't set up for the call, which its operators can fix: the method and the platform's code.
+    #[error("not set up: {0}")]
+    NotSetUp(String),
     /// Down, slow, or rate-limited: worth a retry.
     #[error("the platform can't be reached: {0}")]
     Unavailable(String),

@@ -31,7 +31,8 @@ pub struct TypedLine {
 /// both kinds of quotes loses its double ones, without which names of tables are found too.
 pub fn as_word(value: &str) -> String {
     let read = tokenize(value, &mut std::iter::empty()).unwrap_or_default();
-    let is_plain = matches!(&read[..], [word] if word.text == value && word.quoted.is_none() && !value.starts_with('-'));
+    let is_plain =
+        matches!(&read[..], [word] if word.text == value && word.quoted.is_none() && !value.starts_with('-'));
     let has = |quote: char| {
         Quotes::opened_by(quote).is_some_and(|quotes| value.chars().any(|c| quotes.is_closed_by(c)))
     };

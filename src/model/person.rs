@@ -82,7 +82,9 @@ impl Conversation {
 
     /// A thread belongs to its conversation: tokens and bindings compare conversations.
     pub fn same_conversation(&self, other: &Conversation) -> bool {
-        self.platform == other.platform && self.workspace == other.workspace && self.id == other.id
+        // Slack's ids are unique in an organisation, and a click may come without its workspace.
+        let same_workspace = self.workspace == other.workspace || self.platform == PlatformKind::Slack;
+        self.platform == other.platform && same_workspace && self.id == other.id
     }
 }
 

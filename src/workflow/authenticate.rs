@@ -1,11 +1,11 @@
 //! Authentication: from a platform's account in good standing to a listed person, and the groups that narrow their roles.
 //! The same check serves typed commands, row buttons and decisions, and everyone involved once more when a run starts.
 
-use super::platforms::Platforms;
+use super::platforms::{OPERATORS_CAN_FIX, Platforms};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::{ChatAccount, ChatEvent, Conversation, Person};
-use crate::platform::{AccountKind, Freshness, Platform, SendError};
+use crate::platform::{AccountInfo, AccountKind, Freshness, Platform, SendError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Authenticator {
             }
             None => Err(Error::instead(
                 "The members of your role's chat group can't be read, so nothing was executed.",
-                USE_TERMINAL,
+                format!("{USE_TERMINAL} If it stays so: {OPERATORS_CAN_FIX}"),
             )),
         }
     }
@@ -97,10 +97,22 @@ impl Authenticator {
         sender: &ChatAccount,
         freshness: Freshness,
     ) -> Result<bool, SendError> {
-        if let Some(is_member) = platform.in_group(role, sender, freshness).await? {
+        let person = self.app.access.person(sender);
+        // A group may hold any of a person's accounts.
+        let accounts =
+            person.as_ref().map_or(&[][..], |person| self.app.access.accounts(person, sender.platform));
+        let others = accounts.iter().filter(|account| **account != sender.account);
+        let mut is_member = None;
+        for account in std::iter::once(&sender.account).chain(others) {
+            let account = ChatAccount { account: account.clone(), ..sender.clone() };
+            is_member = platform.in_group(role, &account, freshness).await?;
+            if is_member != Some(false) {
+                break;
+            }
+        }
+        if let Some(is_member) = is_member {
             return Ok(is_member);
         }
-        let person = self.app.access.person(sender);
         for other in self.platforms.iter().filter(|other| other.name() != platform.name()) {
             let known = person.as_ref().map(|person| self.app.access.known_on(person, other.name()));
             // Without an account on that platform they are in none of its groups.
@@ -139,6 +151,17 @@ impl Authenticator {
         Err(Error::user(format!("Countersign isn't available to {whom}.")))
     }
 
+    /// Tells if the report is about the sender: by its ids, or because the configuration lists one of them for the same person. An
+    /// id that is listed for somebody else makes it nobody's.
+    pub(super) fn is_of_sender(&self, account: &AccountInfo, sender: &ChatAccount) -> bool {
+        let owner =
+            |id: &String| self.app.access.person(&ChatAccount { account: id.clone(), ..sender.clone() });
+        let person = owner(&sender.account).map(|person| person.id);
+        let owners: Vec<String> = account.ids.iter().filter_map(owner).map(|person| person.id).collect();
+        let is_known = account.ids.contains(&sender.account) || !owners.is_empty();
+        is_known && owners.iter().all(|owner| person.as_ref() == Some(owner))
+    }
+
     async fn account_kind(
         &self,
         sender: &ChatAccount,
@@ -155,11 +178,16 @@ impl Authenticator {
         let mut pauses = RETRY_PAUSES.iter();
         loop {
             return match platform.account(sender, conversation, freshness).await {
-                Ok(account) => {
-                    let is_foreign = account.workspace != sender.workspace;
-                    let kind = account.kind;
-                    Ok(if kind == AccountKind::Member && is_foreign { AccountKind::External } else { kind })
+                Ok(account)
+                    if account.kind == AccountKind::Member && !self.is_of_sender(&account, sender) =>
+                {
+                    Ok(AccountKind::External)
                 }
+                Ok(account) => Ok(account.kind),
+                Err(SendError::NotSetUp(_)) => Err(Error::instead(
+                    "Countersign isn't set up to look up accounts in this chat, so nothing was executed.",
+                    OPERATORS_CAN_FIX,
+                )),
                 Err(SendError::Unavailable(_)) => match pauses.next() {
                     Some(pause) => {
                         tokio::time::sleep(*pause).await;

@@ -64,9 +64,14 @@ pub(super) fn pending_approvers(app: &App, run: &Run) -> Vec<Person> {
 }
 
 /// Tells if an account is a member there. While the platform can't tell, it counts as one: a click is checked again.
-async fn may_be_member(platform: &dyn Platform, sender: &ChatAccount, conversation: &Conversation) -> bool {
+async fn may_be_member(
+    authenticator: &Authenticator,
+    platform: &dyn Platform,
+    sender: &ChatAccount,
+    conversation: &Conversation,
+) -> bool {
     match platform.account(sender, conversation, Freshness::Recent).await {
-        Ok(account) => account.kind == AccountKind::Member,
+        Ok(account) => account.kind == AccountKind::Member && authenticator.is_of_sender(&account, sender),
         Err(error) => matches!(error, SendError::Unavailable(_)),
     }
 }
@@ -136,8 +141,8 @@ impl Authenticator {
             let direct = Conversation::with(&sender);
             let conversation = if conversation.platform == sender.platform { conversation } else { &direct };
             // A person who isn't in the request's conversation is reached directly.
-            if !may_be_member(&**platform, &sender, conversation).await
-                && !may_be_member(&**platform, &sender, &direct).await
+            if !may_be_member(self, &**platform, &sender, conversation).await
+                && !may_be_member(self, &**platform, &sender, &direct).await
             {
                 continue;
             }

@@ -2,9 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::model::{Conversation, PlatformKind, Reply};
-use crate::platform::{Platform, TooLarge};
+use crate::platform::{Platform, SendError, TooLarge};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// The next step where the platform refuses what the bot isn't set up for.
+pub(super) const OPERATORS_CAN_FIX: &str =
+    "Countersign's operators can fix it: its log names what is missing.";
 
 pub(super) struct Platforms(HashMap<PlatformKind, Arc<dyn Platform>>);
 
@@ -54,6 +58,10 @@ impl Platforms {
                 "Requests can't be posted in a conversation shared with another organisation.",
             )),
             Ok(_) => Ok(()),
+            Err(SendError::NotSetUp(_)) => Err(Error::instead(
+                "Countersign isn't set up to look up conversations in this chat, so no approver can be asked. Nothing was done.",
+                OPERATORS_CAN_FIX,
+            )),
             Err(_) => Err(Error::instead(
                 "The chat platform can't be reached, so no approver can be asked. Nothing was done.",
                 "Try again in a moment.",

@@ -286,7 +286,12 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
         (json!({ "is_ultra_restricted": true }), AccountKind::Guest),
         (json!({ "is_stranger": true }), AccountKind::External),
         (json!({ "team_id": "T9" }), AccountKind::External),
-        (json!({ "id": "U2" }), AccountKind::External),
+        (json!({ "is_restricted": null, "is_bot": null, "enterprise_user": null }), AccountKind::Member),
+        (json!({ "enterprise_user": { "id": "W1", "teams": null }, "team_id": null }), AccountKind::Member),
+        (
+            json!({ "team_id": "T5", "enterprise_user": { "id": "W1", "teams": ["T5", "T6"] } }),
+            AccountKind::External,
+        ),
     ] {
         let (wire, slack) = started().await;
         wire.answers("users.info", 200, user(more.clone()));
@@ -314,8 +319,41 @@ async fn an_account_is_a_member_only_if_nothing_speaks_against_it() {
     let other = ChatAccount { account: "U3".to_owned(), ..sender() };
     assert_eq!(
         slack.account(&other, &conversation("C0INCIDENT"), Freshness::Recent).await,
-        Err(SendError::Refused("missing_scope".to_owned()))
+        Err(SendError::NotSetUp("users.info: missing_scope".to_owned()))
     );
+}
+
+#[tokio::test]
+async fn an_account_of_an_organisation_has_two_ids_and_several_workspaces() {
+    let (wire, slack) = started().await;
+    let user = json!({
+        "id": "U1", "team_id": "T5", "enterprise_user": { "id": "W1", "enterprise_id": "E1", "teams": ["T5", "T1"] },
+    });
+    let answer = json!({ "ok": true, "user": user });
+    wire.answers("users.info", 200, answer.clone()).answers("users.info", 200, answer);
+    let asked = ChatAccount { account: "W1".to_owned(), ..sender() };
+    let info = slack.account(&asked, &conversation("C0INCIDENT"), Freshness::Recent).await.unwrap();
+    assert_eq!(info.kind, AccountKind::Member, "whatever their home workspace");
+    assert_eq!(info.ids, ["U1", "W1"]);
+    // Events name the home workspace.
+    let asked = ChatAccount { workspace: "T5".to_owned(), ..asked };
+    let info = slack.account(&asked, &conversation("C0INCIDENT"), Freshness::Current).await.unwrap();
+    assert_eq!(info.kind, AccountKind::Member);
+}
+
+#[tokio::test]
+async fn what_the_bot_is_not_set_up_for_names_method_and_code() {
+    let (wire, slack) = started().await;
+    wire.refuses("conversations.info", "missing_scope");
+    let not_set_up = |call: &str| SendError::NotSetUp(call.to_owned());
+    assert_eq!(
+        slack.conversation(&conversation("C1")).await,
+        Err(not_set_up("conversations.info: missing_scope"))
+    );
+    let (wire, slack) = started().await;
+    wire.answers("users.info", 200, json!({ "ok": true, "user": { "id": 7 } }));
+    let info = slack.account(&sender(), &conversation("C1"), Freshness::Recent).await;
+    assert_eq!(info, Err(not_set_up("users.info: unreadable_answer")));
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Platform for Room {
             self.waited_for.store(true, Ordering::SeqCst);
             drop(held_up.wait_for(|held| !held).await);
         }
-        Ok(AccountInfo { kind: AccountKind::Member, workspace: sender.workspace.clone() })
+        Ok(AccountInfo { kind: AccountKind::Member, ids: vec![sender.account.clone()] })
     }
     fn default_workspace(&self) -> &str {
         "T0SAMPLE"

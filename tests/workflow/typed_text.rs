@@ -1,7 +1,7 @@
 //! Lines as people, phones and other chats' habits write them. Each is answered as the plain line would be, or told what is in the way.
 
-use crate::harness::{ANA, BEN, Scene};
-use countersign::demo::fake_slack::{self, Workspace};
+use crate::harness::{ANA, BEN, DAN, Scene};
+use countersign::demo::fake_slack::{self, Fault, Workspace};
 use countersign::demo::harness::INCIDENT;
 
 /// Types a line behind the slash command; the answer's heading is that of `plain`.
@@ -141,5 +141,17 @@ async fn what_cannot_be_read_is_told_with_its_place() {
     assert!(!told.contains('…'), "{told}");
     let find = |workspace: &Workspace| Some(workspace.visible_messages(BEN, INCIDENT).len());
     assert_eq!(find(scene.workspace()), Some(0), "a refusal is the asker's alone");
+    assert!(scene.is_there(pid).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_scope_is_no_fault_of_the_persons() {
+    let scene = Scene::usual().await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    scene.workspace().fault("conversations.info", Fault::Error("missing_scope"));
+    let line = format!("kill {pid} --env staging");
+    scene.refused(ANA, &line, "isn't set up to look up conversations").await;
+    scene.workspace().fault("users.info", Fault::Error("missing_scope"));
+    scene.refused(DAN, "health --env staging", "isn't set up to look up accounts").await;
     assert!(scene.is_there(pid).await);
 }

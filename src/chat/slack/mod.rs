@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 
 pub mod api;
+mod directory;
 mod markup;
 pub mod parse;
 pub mod render;

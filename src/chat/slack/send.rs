@@ -3,6 +3,7 @@
 //! and the `response_url`s never leave here.
 
 use super::api::{SlackApi, SlackApiError};
+use super::directory::{self, SlackChannel, SlackUser};
 use super::render::{self, SlackMessage};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
@@ -13,7 +14,6 @@ use crate::model::{
 use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -205,17 +205,15 @@ impl Platform for SlackPlatform {
         let key = format!("{}/{}", sender.workspace, sender.account);
         let fetch = async {
             let answer = self.api.get("users.info", &[("user", &sender.account)]).await;
-            let user: User = match answer {
-                Ok(answer) => read(&answer, "user")?,
-                Err(SlackApiError::Code(code)) if code == "user_not_found" || code == "user_not_visible" => {
-                    let workspace = sender.workspace.clone();
-                    return Ok((AccountInfo { kind: AccountKind::External, workspace }, REPORT_LIFETIME));
+            let user: SlackUser = match answer {
+                Ok(answer) => directory::read("users.info", &answer, "user")?,
+                Err(SlackApiError::Code(code)) if directory::is_unknown_account(&code) => {
+                    let ids = vec![sender.account.clone()];
+                    return Ok((AccountInfo { kind: AccountKind::External, ids }, REPORT_LIFETIME));
                 }
-                Err(error) => return Err(send_error(error)),
+                Err(error) => return Err(directory::error("users.info", error)),
             };
-            let workspace = user.team_id.clone().unwrap_or_else(|| sender.workspace.clone());
-            let kind = account_kind(&user, &workspace, sender, &self.config.workspaces);
-            Ok((AccountInfo { kind, workspace }, REPORT_LIFETIME))
+            Ok((user.account_info(sender, &self.config.workspaces), REPORT_LIFETIME))
         };
         report(&self.accounts, &key, freshness, fetch).await
     }
@@ -228,8 +226,10 @@ impl Platform for SlackPlatform {
     ) -> Result<Option<bool>, SendError> {
         let Some(group) = self.config.groups.get(role) else { return Ok(None) };
         let fetch = async {
-            let answer = self.api.get("usergroups.users.list", &[("usergroup", group)]).await;
-            Ok((Arc::new(read(&answer.map_err(send_error)?, "users")?), REPORT_LIFETIME))
+            let method = "usergroups.users.list";
+            let answer = self.api.get(method, &[("usergroup", group)]).await;
+            let answer = answer.map_err(|error| directory::error(method, error))?;
+            Ok((Arc::new(directory::read(method, &answer, "users")?), REPORT_LIFETIME))
         };
         let members = report(&self.members, group, freshness, fetch).await?;
         Ok(Some(members.contains(&sender.account)))
@@ -248,13 +248,13 @@ impl Platform for SlackPlatform {
         let key = format!("{}/{}", conversation.workspace, conversation.id);
         let fetch = async {
             let answer = self.api.get("conversations.info", &[("channel", &conversation.id)]).await;
-            let channel: Channel = match answer {
-                Ok(answer) => read(&answer, "channel")?,
+            let channel: SlackChannel = match answer {
+                Ok(answer) => directory::read("conversations.info", &answer, "channel")?,
                 // The bot isn't a member of what it can't see, and its answers there stay private.
                 Err(SlackApiError::Code(code)) if code == "channel_not_found" || code == "not_in_channel" => {
-                    Channel { is_ext_shared: true, ..Channel::default() }
+                    SlackChannel { is_ext_shared: true, ..SlackChannel::default() }
                 }
-                Err(error) => return Err(send_error(error)),
+                Err(error) => return Err(directory::error("conversations.info", error)),
             };
             let is_bot_member = channel.is_member || channel.is_im || channel.is_mpim;
             let is_shared = channel.is_ext_shared || channel.is_pending_ext_shared;
@@ -284,7 +284,7 @@ fn message_to(channel: &str, message: &SlackMessage, thread: Option<&str>) -> Va
 }
 
 /// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
-fn send_error(error: SlackApiError) -> SendError {
+pub(super) fn send_error(error: SlackApiError) -> SendError {
     match error {
         SlackApiError::ResponseUrlExpired | SlackApiError::ForeignUrl => SendError::Gone,
         SlackApiError::Unavailable(reason) => SendError::Unavailable(reason),
@@ -304,58 +304,6 @@ fn send_error(error: SlackApiError) -> SendError {
             _ if code.starts_with("http_") => SendError::Unavailable(code),
             _ => SendError::Refused(code),
         },
-    }
-}
-
-/// Source: <https://api.slack.com/types/user>.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct User {
-    id: String,
-    team_id: Option<String>,
-    deleted: bool,
-    is_bot: bool,
-    is_workflow_bot: bool,
-    is_restricted: bool,
-    is_ultra_restricted: bool,
-    /// Of another organisation, seen through a shared channel.
-    is_stranger: bool,
-    enterprise_user: Option<EnterpriseUser>,
-}
-
-#[derive(Deserialize)]
-struct EnterpriseUser {
-    #[serde(default)]
-    teams: Vec<String>,
-}
-
-/// Source: <https://api.slack.com/types/conversation>.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Channel {
-    is_member: bool,
-    is_im: bool,
-    is_mpim: bool,
-    is_ext_shared: bool,
-    is_pending_ext_shared: bool,
-}
-
-fn account_kind(user: &User, home: &str, sender: &ChatAccount, workspaces: &[String]) -> AccountKind {
-    // In an organisation with several workspaces a user belongs to more than their home.
-    let teams = user.enterprise_user.as_ref().map(|user| user.teams.as_slice()).unwrap_or_default();
-    let is_listened_to = |team: &str| workspaces.iter().any(|workspace| workspace == team);
-    let is_shared = teams.iter().any(|team| is_listened_to(team));
-    let is_ours = |team: &str| is_listened_to(team) || (is_shared && teams.iter().any(|other| other == team));
-    if user.deleted {
-        AccountKind::Deactivated
-    } else if user.is_bot || user.is_workflow_bot || user.id == "USLACKBOT" {
-        AccountKind::Bot
-    } else if user.is_stranger || user.id != sender.account || !is_ours(home) || !is_ours(&sender.workspace) {
-        AccountKind::External
-    } else if user.is_restricted || user.is_ultra_restricted {
-        AccountKind::Guest
-    } else {
-        AccountKind::Member
     }
 }
 

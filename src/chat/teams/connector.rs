@@ -3,6 +3,7 @@
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference>.
 
 use crate::azure::{CredentialKind, Tokens};
+use crate::chat::payload;
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
 use crate::config;
 use crate::http_client;
@@ -248,7 +249,10 @@ fn conversations_url(service_url: &str, rest: &[&str]) -> Result<Url, ConnectorE
 }
 
 fn read<T: DeserializeOwned>(answer: Value) -> Result<T, ConnectorError> {
-    serde_json::from_value(answer).map_err(|_| unavailable("unreadable_answer"))
+    payload::read(answer).map_err(|shape| {
+        tracing::warn!(%shape, "an answer of Teams can't be read");
+        unavailable("unreadable_answer")
+    })
 }
 
 /// Codes are short words; anything else could be a body.

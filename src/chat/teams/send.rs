@@ -240,6 +240,7 @@ impl Platform for TeamsPlatform {
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
         let key = format!("{}/{}/{}", sender.workspace, sender.account, conversation.id);
+        let ids = vec![sender.account.clone()];
         let fetch = async {
             let answer = match conversation.account() {
                 Some(_) => self.member(&self.direct_conversation(sender).await?.id, &sender.account).await,
@@ -249,16 +250,20 @@ impl Platform for TeamsPlatform {
                 Ok(member) => member,
                 // Whoever is deactivated or was removed is a member of nothing; and may be added the next moment.
                 Err(ConnectorError::Code(404, _)) => {
-                    let workspace = sender.workspace.clone();
-                    return Ok((AccountInfo { kind: AccountKind::Deactivated, workspace }, ABSENT_LIFETIME));
+                    return Ok((AccountInfo { kind: AccountKind::Deactivated, ids }, ABSENT_LIFETIME));
                 }
                 Err(error) => return Err(send_error(error)),
             };
             let kind = match account_kind(&member, &self.config.tenants) {
-                AccountKind::Member if !is(&member, &sender.account) => AccountKind::External,
+                AccountKind::Member
+                    if !is(&member, &sender.account)
+                        || member.tenant_id.as_ref() != Some(&sender.workspace) =>
+                {
+                    AccountKind::External
+                }
                 kind => kind,
             };
-            Ok((AccountInfo { kind, workspace: member.tenant_id.unwrap_or_default() }, REPORT_LIFETIME))
+            Ok((AccountInfo { kind, ids }, REPORT_LIFETIME))
         };
         report(&self.accounts, &key, freshness, fetch).await
     }

@@ -73,7 +73,7 @@ impl Platform for Terminal {
         _: &Conversation,
         _: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        Ok(AccountInfo { kind: AccountKind::Member, workspace: sender.workspace.clone() })
+        Ok(AccountInfo { kind: AccountKind::Member, ids: vec![sender.account.clone()] })
     }
 
     fn default_workspace(&self) -> &str {
