@@ -51,7 +51,9 @@ async fn bloat_says_what_it_tested_and_names_what_it_cannot_see() {
             "{told}"
         );
         let padded = row(&told, "Bloat (estimated)", "padded");
-        assert!(padded.contains(" 0 % "), "alignment is no waste: {padded}");
+        // From 16 on a file grows by many pages at once.
+        let little = [" 0 % ", " 1 % "].iter().any(|share| padded.contains(share));
+        assert!(little, "alignment is no waste: {padded}");
         assert!(row(&told, "Bloat (estimated)", "secured").ends_with(" | row security"), "{told}");
         assert!(told.contains("row security hides the statistics of 1 of "), "{told}");
         assert!(row(&told, "Bloat (estimated)", "never_seen").ends_with(" | not analyzed yet"), "{told}");
