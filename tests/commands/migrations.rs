@@ -269,3 +269,22 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
         assert!(!told.contains("pending |") && told.contains("\n1_init | applied | "), "{told}");
     }
 }
+
+/// Its owner's code would run as the reader: JSON is made of such a column by a cast of theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_a_column_of_somebodys_own_type_is_not_read() {
+    let world = World::start().await;
+    let admin = world.cluster.connect("asset_service_db").await.unwrap();
+    let plant = "CREATE TYPE planted AS ENUM ('a');
+        CREATE FUNCTION planted(planted) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'PLANTED'; RETURN '1'; END $$;
+        CREATE CAST (planted AS json) WITH FUNCTION planted(planted);
+        ALTER TABLE _prisma_migrations ALTER migration_name TYPE planted USING 'a'";
+    admin.batch_execute(plant).await.unwrap();
+    admin.query("SELECT json_agg(m) FROM _prisma_migrations m", &[]).await.unwrap();
+    let heard = || std::fs::read_to_string(world.cluster.log_path()).unwrap().matches("PLANTED").count();
+    let before = heard();
+    assert!(before > 0);
+    let told = world.told("migrations asset-service").await;
+    assert!(told.contains("has no Prisma migration table"), "{told}");
+    assert_eq!(heard(), before, "{told}");
+}
