@@ -26,7 +26,7 @@ fn danger(sql: &str) -> String {
 }
 
 /// Statements that read; the place counts from the statement's own line, which is line 1.
-const READS: [(&str, &str, &str); 68] = [
+const READS: [(&str, &str, &str); 75] = [
     // functions that do something
     ("SELECT pg_terminate_backend(4711)", "1:8", "`pg_terminate_backend` is not among the functions"),
     ("SELECT pg_cancel_backend(pid) FROM pg_stat_activity", "1:8", "`pg_cancel_backend`"),
@@ -75,6 +75,22 @@ const READS: [(&str, &str, &str); 68] = [
     ("SELECT 1 OPERATOR(public.+) 1", "1:10", "`operator`"),
     ("SELECT * FROM public.t TABLESAMPLE mine(5)", "1:36", "`mine`"),
     ("SELECT :'table'::text, pg_sleep(1)", "1:24", "`pg_sleep`"),
+    // a column that is a function
+    (
+        "SELECT (pid).pg_terminate_backend FROM pg_stat_activity",
+        "1:14",
+        "`pg_terminate_backend` behind a value",
+    ),
+    ("SELECT 1 WHERE (3.0::float8).\"pg_sleep\" IS NULL", "1:30", "`\"pg_sleep\"` behind a value"),
+    ("SELECT (ARRAY[1.0::float8])[1] . pg_sleep", "1:34", "`pg_sleep` behind a value"),
+    ("SELECT ('x'::text) /* a */ . -- b\n ts_stat", "2:2", "`ts_stat` behind a value"),
+    ("SELECT (SELECT 1.0::float8).pg_sleep", "1:29", "`pg_sleep` behind a value"),
+    ("SELECT (:'table').ts_stat", "1:19", "`ts_stat` behind a value"),
+    (
+        "SELECT ARRAY(SELECT 1 ORDER BY (4711::int8).pg_advisory_lock)",
+        "1:45",
+        "`pg_advisory_lock` behind a value",
+    ),
     // what two readers read differently
     ("SELECT 1 *-- '\n + pg_sleep(1) --'", "2:4", "`pg_sleep`"),
     ("SELECT 1 -- quiet\rFROM pg_sleep(1)", "1:10", "carriage return"),

@@ -58,6 +58,7 @@ pub fn check(source: &str, bound: &Bound, purpose: Purpose) -> Result<Columns, V
         Err(_) => return Err(errors.into_iter().map(in_source).collect()),
     };
     errors.extend(call_errors(&tokens, &structure));
+    errors.extend(column_notation_errors(&tokens));
     errors.extend(structure.table_errors());
     let mut errors: Vec<SqlError> = errors.into_iter().map(in_source).collect();
     let parameters = tokens.iter().filter(|token| token.kind == TokenKind::Parameter);
@@ -111,6 +112,21 @@ fn call_error(tokens: &[SqlToken<'_>], at: usize, structure: &Structure) -> Opti
     }
     let keyword = token.kind == TokenKind::Word && KEYWORDS.contains(&name.as_str());
     if keyword || FUNCTIONS.contains(name.as_str()) { None } else { Some(not_listed(token.at, &name)) }
+}
+
+/// Names behind a value: PostgreSQL calls the function of that name if there is no such column, `(pid).pg_terminate_backend`.
+fn column_notation_errors(tokens: &[SqlToken<'_>]) -> Vec<SqlError> {
+    let is_value = |token: &SqlToken<'_>| {
+        token.kind == TokenKind::Parameter || [")", "]"].iter().any(|end| token.is_symbol(end))
+    };
+    let behind_value = tokens.windows(3).filter(|three| is_value(&three[0]) && three[1].is_symbol("."));
+    let errors = behind_value.filter(|three| !three[2].is_symbol("*")).map(|three| {
+        let name = three[2].text;
+        let reason =
+            format!("`{name}` behind a value may be a function that it calls: name the column in a subquery");
+        SqlError::new(three[2].at, reason)
+    });
+    errors.collect()
 }
 
 fn not_listed(at: usize, name: &str) -> SqlError {
