@@ -135,6 +135,10 @@ BEGIN
                OR rolname = 'countersign_signal' AND current_database() = 'postgres')
           AND NOT has_database_privilege(oid, current_database(), 'CONNECT')
         UNION ALL
+        -- Custom SQL is analysed with a temporary table before it runs. PUBLIC has this by default.
+        SELECT format('GRANT TEMPORARY ON DATABASE %I TO countersign_read', current_database())
+        WHERE NOT has_database_privilege('countersign_read', current_database(), 'TEMPORARY')
+        UNION ALL
         SELECT DISTINCT format('GRANT USAGE ON SCHEMA %I TO %I', nspname, login)
         FROM pg_namespace, (VALUES ('read', 'countersign_read'), ('dump', dumps), ('maintain', maintains)) AS logins (purpose, login)
         WHERE EXISTS (SELECT FROM pg_class

@@ -22,6 +22,7 @@
 //! | break-glass | acting without a second person |
 //! | custom command | a team's own `.sql` command |
 //! | allowlist | what custom SQL may contain |
+//! | analysis | what custom SQL would execute, as the server understands it |
 //! | preflight | `countersign check`: checks before an incident |
 //! | chat account, conversation | who speaks, and where |
 //!

@@ -13,7 +13,7 @@ use crate::command_line::{ArgType, Values};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, ColumnKind, EventKind, Plan, Table, as_text};
 use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
-use crate::sql::{Target, Value, decode, explain, parameters, user_error, value_text};
+use crate::sql::{Target, Value, analysis, decode, explain, parameters, user_error, value_text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -70,6 +70,7 @@ impl Action for SqlCommand {
         let mut plan = describe(call, label)?;
         plan.set_target(&identity);
         let address = identity.address(call.environment_name(), command);
+        analyze(call.app, &address, &call.asker, command).await.map_err(|error| user_error(label, &error))?;
         let client = call.app.environments.acquire_single_use(&address, &call.asker).await;
         let client = client.map_err(|error| user_error(label, &error.to_string()))?;
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
@@ -123,6 +124,10 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     }
     let fail = |error: &str| failed_outcome(&identity.server, error);
     let address = identity.address(environment, command);
+    tokio::select! {
+        analysis = analyze(execution.app, &address, &execution.asker, command) => analysis.map_err(|error| fail(&error))?,
+        () = execution.stop.cancelled() => return Err(stopped()),
+    }
     let client = execution.connect(&address).await;
     let client = client.map_err(|error| fail(&error.to_string()))?;
     let variant = variant(command, &client).ok();
@@ -142,7 +147,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let result = client.run_until_stopped(execution.stop, change.run(&transaction)).await;
     if execution.stop.is_cancelled() {
         transaction.roll_back().await;
-        return Err(Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed."));
+        return Err(stopped());
     }
     match result {
         Ok(changed_rows) => Ok(change.commit(transaction, changed_rows).await),
@@ -151,6 +156,27 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
             Err(outcome)
         }
     }
+}
+
+fn stopped() -> Outcome {
+    Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed.")
+}
+
+/// Refuses a custom command that would execute what is not on the allowlist; the error is in words that follow the target's name.
+async fn analyze(
+    app: &App,
+    address: &Address,
+    application_name: &str,
+    command: &Command,
+) -> Result<(), String> {
+    if !command.is_limited {
+        return Ok(());
+    }
+    let found = analysis::check(&app.environments, address, application_name, |major| {
+        command.sections(major).iter().collect()
+    })
+    .await;
+    found.map(drop).map_err(|error| analysis::explain(&error, command))
 }
 
 fn failed_outcome(server: &str, error: &str) -> Outcome {

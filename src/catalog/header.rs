@@ -69,7 +69,7 @@ pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems
     match header {
         Some(header) if problems.0.is_empty() => {
             let hash = sha256_hex(&[text.as_bytes()]);
-            Ok(Command { name: name.to_owned(), header, body, hash, custom })
+            Ok(Command { name: name.to_owned(), header, body, hash, custom, is_limited: custom })
         }
         _ => Err(problems),
     }

@@ -163,6 +163,8 @@ pub struct Command {
     pub hash: String,
     /// A team's own, not built in.
     pub custom: bool,
+    /// Custom SQL: it may execute only what is on the allowlist.
+    pub is_limited: bool,
 }
 
 impl Command {

@@ -135,7 +135,8 @@ fn command(name: &str, text: &str, like: &Command) -> Result<Command, Problems> 
     };
     let source = text[start..].trim().to_owned();
     let body = Body::Sql(vec![Variant { min_major: 0, sections, source }]);
-    Ok(Command { name: name.to_owned(), header, body, hash: sha256_hex(&[text.as_bytes()]), custom: true })
+    let hash = sha256_hex(&[text.as_bytes()]);
+    Ok(Command { name: name.to_owned(), header, body, hash, custom: true, is_limited: false })
 }
 
 fn file_header(table: &mut Reader<'_>) -> FileHeader {

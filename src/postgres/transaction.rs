@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub enum AccessMode {
     Read,
     Write,
+    /// Writes and is never committed: for temporary objects that are rolled back, by logins that are read-only by default, too.
+    Scratch,
 }
 
 /// An open transaction. Its connection is closed with its client: without [`Transaction::commit`] the server rolls back then.
@@ -58,7 +60,7 @@ impl PooledClient {
         self.single_use.store(true, Ordering::SeqCst);
         let begin = match access {
             AccessMode::Read => "BEGIN READ ONLY",
-            AccessMode::Write => "BEGIN READ WRITE",
+            AccessMode::Write | AccessMode::Scratch => "BEGIN READ WRITE",
         };
         let work = async {
             let connection = self.connection()?;
@@ -97,6 +99,11 @@ impl Transaction<'_> {
     pub async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let connection = self.client.connection()?;
         self.timed(connection, SEARCH_PATH, connection.execute(sql, values)).await
+    }
+
+    /// Gives up the right to write, for the rest of the transaction.
+    pub async fn set_read_only(&self) -> Result<(), QueryError> {
+        self.execute("SET TRANSACTION READ ONLY", &[]).await.map(drop)
     }
 
     /// The remaining time is the statement's own limit. The statement before may have called a function that changed the

@@ -4,10 +4,14 @@
 use crate::catalog::{Command, MIGRATIONS_DIRECTORY, OWN_ROLES, Scope, Section, WAIT_GRAPH};
 use crate::command_line::Values;
 use crate::error::{Error, Result};
-use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError, Unreachable};
+use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
+use analysis::AnalysisError;
+use custom::CustomQuery;
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
+pub mod analysis;
+mod custom;
 mod format;
 mod present;
 mod wait_graph;
@@ -217,6 +221,13 @@ impl TargetFailure {
         }
     }
 
+    fn of_analysis(error: &AnalysisError, command: &Command) -> TargetFailure {
+        match error {
+            AnalysisError::Query(error) => TargetFailure::of_query(error, command),
+            refused => TargetFailure::refusal(&refused.to_string()),
+        }
+    }
+
     fn refusal(reason: &str) -> TargetFailure {
         TargetFailure { reason: reason.to_owned(), is_reply: true }
     }
@@ -243,7 +254,7 @@ async fn query_target(
     let section = section.ok_or_else(|| TargetFailure::refusal("has no such section"))?;
     let source = ValueSource { environments, query, target, client: &client };
     let bound_values = source.bound_values(section).await.map_err(failed)?;
-    // Sent in one go, so that the check of the privilege costs no round trip of its own; a custom command's transaction begins first.
+    // Sent in one go, so that the check of the privilege costs no round trip of its own.
     let allowed = async {
         if header.needs_pg_read_all_stats {
             client.has_pg_read_all_stats(time_limit(query.command)).await
@@ -251,12 +262,19 @@ async fn query_target(
             Ok(true)
         }
     };
-    let (allowed, rows) = tokio::join!(allowed, rows(&client, query.command, section, &bound_values));
+    let (allowed, rows) = if query.command.is_limited {
+        let custom = CustomQuery { environments, query, address: &address };
+        let rows = custom.rows(&client, section, &bound_values).await;
+        (allowed.await, rows.map_err(|error| TargetFailure::of_analysis(&error, query.command)))
+    } else {
+        let (allowed, rows) = tokio::join!(allowed, rows(&client, query.command, section, &bound_values));
+        (allowed, rows.map_err(failed))
+    };
     if !allowed.map_err(failed)? {
         let reason = "may not show other sessions: grant pg_monitor to Countersign's reader";
         return Err(TargetFailure::refusal(reason));
     }
-    rows.map_err(failed)
+    rows
 }
 
 /// The command's own time limit for each target.
@@ -351,15 +369,7 @@ async fn read_rows(
     bound_values: &[Option<String>],
 ) -> Result<Rows, QueryError> {
     let (parameters, limit) = (parameters(bound_values), time_limit(command));
-    let rows = if command.custom {
-        let limit = limit.min(client.statement_timeout());
-        let transaction = client.begin(AccessMode::Read, limit).await?;
-        let rows = transaction.query(&section.sql, &parameters).await;
-        transaction.roll_back().await;
-        rows?
-    } else {
-        client.query_within(limit, &section.sql, &parameters).await?
-    };
+    let rows = client.query_within(limit, &section.sql, &parameters).await?;
     let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
     let decoded = rows.iter().take(MAX_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
     Ok((columns.unwrap_or_default(), decoded))

@@ -4,6 +4,7 @@
 mod backups;
 #[path = "../slack/checks.rs"]
 mod checks;
+mod custom_sql;
 mod degraded;
 mod estimates;
 mod functions;

@@ -193,10 +193,13 @@ async fn time_runs_out_for_a_lock_and_for_the_whole_and_a_missing_right_changes_
     let client = tables("team_time").await;
     let delete = "DELETE FROM public.team_time WHERE id < 3";
     let holder = servers().await.cluster.connect("postgres").await.unwrap();
+    let scene = with(vec![("act.sql", &act("SELECT 2 AS count", &[delete]))]).await;
+    let card = scene.card(ANA, "act --env production").await;
     holder.batch_execute("BEGIN; LOCK TABLE team_time IN EXCLUSIVE MODE").await.unwrap();
-    let (said, state) = acts(&act("SELECT 2 AS count", &[delete]), "is locked by somebody else").await;
+    let said = approved(&scene, &card, "is locked by somebody else").await;
     assert!(said.contains("Nothing was changed."), "{said}");
-    assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
+    assert_eq!(scene.only_run("act").await.state, RunState::Failed);
+    assert_eq!(ids(&client, "team_time").await, [1, 2, 3, 4, 5]);
     holder.batch_execute("ROLLBACK").await.unwrap();
 
     let endless = "DELETE FROM public.team_time WHERE id IN (SELECT count(*) FROM generate_series(1, 100000000000) AS n)";

@@ -1,7 +1,8 @@
 //! The limits of custom SQL: one statement of a few kinds, and calls of functions on a checked list only. A READ ONLY transaction
 //! is not enough, since VACUUM, advisory locks and pg_terminate_backend run inside one. Calls and verbs are checked by their words, so
 //! that nothing depends on how a parser understands them; the parser says which names are tables, aliases and columns. The transaction
-//! makes names mean PostgreSQL's own: its search_path has only pg_catalog (`targets/transaction.rs`).
+//! makes names mean PostgreSQL's own: its search_path has only pg_catalog (`postgres/transaction.rs`). What the server makes of a
+//! statement is judged before it runs (`sql/analysis/`).
 
 use super::bind::Bound;
 use crate::sql_lexer::{self, SqlError, SqlToken, TokenKind};

@@ -1,0 +1,321 @@
+//! The objects of a database that a custom command's statement would execute, judged before it runs. The server analyses the statement
+//! as the action of a rule on a temporary table, in a transaction that rolls this back, and nothing is executed. The stored node tree
+//! names every function, operator, type and relation; from these the analysis goes on through views, domains, defaults, policies,
+//! triggers, index expressions, partitions and foreign keys. Whatever isn't PostgreSQL's own and on the allowlist is refused.
+
+use crate::catalog::allowlist::FUNCTIONS;
+use crate::catalog::{Command, Section};
+use crate::model::LoginKind;
+use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError, Transaction};
+use crate::sql_lexer::SqlError;
+use node_tree::{References, UnknownPart};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+mod node_tree;
+mod probe;
+
+/// More objects than this are not examined.
+const MAX_OBJECTS: usize = 10_000;
+
+/// `nextval(regclass)`, which a column's default may call.
+const NEXTVAL: u32 = 1_574;
+
+/// The reason that a statement is not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalysisError {
+    /// PostgreSQL refused to analyse it.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// In words that follow the target's name.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<SqlError> for AnalysisError {
+    fn from(error: SqlError) -> AnalysisError {
+        AnalysisError::Refused(format!("isn't asked: {}", error.reason))
+    }
+}
+
+impl From<UnknownPart> for AnalysisError {
+    fn from(part: UnknownPart) -> AnalysisError {
+        AnalysisError::Refused(format!(
+            "isn't asked: what it would execute can't be told, since it has a part that is unknown here ({part})"
+        ))
+    }
+}
+
+/// The result of an analysis that found nothing to refuse.
+#[derive(Debug, Default)]
+pub struct Analysis {
+    /// A relation or function that shows other roles' sessions: "the view pg_stat_activity".
+    pub sessions: Option<String>,
+    /// Columns with text of statements: the relation's OID and the column's number.
+    queries: HashSet<(u32, i16)>,
+    /// Relations whose columns are stored, not computed by a query of the application's.
+    stored: HashSet<u32>,
+}
+
+impl Analysis {
+    /// The reason that a command which reads is not run, in words that follow the target's name: the statement shows other roles'
+    /// sessions, and the header doesn't say that the command does.
+    pub fn sessions_refusal(&self, command: &Command) -> Option<String> {
+        let shown = self.sessions.as_ref().filter(|_| !command.header.needs_pg_read_all_stats)?;
+        Some(format!(
+            "isn't asked: it would read {shown}, which shows other roles' sessions; if it should, set \
+             `needs_pg_read_all_stats = true` in its header"
+        ))
+    }
+
+    /// True if a column of the result may have text of a statement.
+    pub fn may_have_query(&self, column: &tokio_postgres::Column) -> bool {
+        match column.table_oid().zip(column.column_id()) {
+            Some(origin) if self.stored.contains(&origin.0) => self.queries.contains(&origin),
+            _ => self.sessions.is_some(),
+        }
+    }
+}
+
+/// Analyses a statement in an open transaction, which must be able to write, and undoes what that left.
+/// After an error the transaction can only end.
+pub async fn analyze(transaction: &Transaction<'_>, sql: &str) -> Result<Analysis, AnalysisError> {
+    let probe = probe::without_values(sql)?;
+    transaction.execute("SAVEPOINT countersign_analysis", &[]).await?;
+    // A comparison with a literal is not one with NULL.
+    transaction.query("SELECT set_config('transform_null_equals', 'off', true)", &[]).await?;
+    transaction.execute("CREATE TEMPORARY TABLE countersign_analysis ()", &[]).await?;
+    let rule = format!(
+        "CREATE RULE countersign_analysis AS ON DELETE TO pg_temp.countersign_analysis DO INSTEAD WITH statement AS ({probe}\n) SELECT"
+    );
+    transaction.execute(&rule, &[]).await?;
+    let tree =
+        "SELECT ev_action::text FROM pg_rewrite WHERE ev_class = 'pg_temp.countersign_analysis'::regclass";
+    let rows = transaction.query(tree, &[]).await?;
+    let mut references = References::default();
+    for row in &rows {
+        references.add(row.get(0))?;
+    }
+    let mut closure = Closure::default();
+    closure.add(references, "");
+    while !closure.pending.is_empty() {
+        closure.examine(transaction).await?;
+    }
+    transaction.execute("ROLLBACK TO SAVEPOINT countersign_analysis", &[]).await?;
+    Ok(closure.analysis)
+}
+
+/// Analyses the statements for the server's major version as the reader, who owns nothing, in a transaction of its own. On a replica,
+/// where nothing can be written, its primary is asked.
+pub async fn check<'a>(
+    environments: &Environments,
+    address: &Address,
+    application_name: &str,
+    sections: impl FnOnce(u32) -> Vec<&'a Section>,
+) -> Result<Vec<Analysis>, AnalysisError> {
+    let client = primary(environments, address, application_name).await?;
+    let transaction = begin(&client, Duration::MAX).await?;
+    let mut found = Vec::new();
+    for section in sections(client.major()) {
+        match analyze(&transaction, &section.sql).await {
+            Ok(analysis) => found.push(analysis),
+            Err(error) => {
+                transaction.roll_back().await;
+                return Err(error);
+            }
+        }
+    }
+    transaction.roll_back().await;
+    Ok(found)
+}
+
+/// Begins a transaction that analyses can be made in.
+pub async fn begin(client: &PooledClient, limit: Duration) -> Result<Transaction<'_>, AnalysisError> {
+    let rows = client
+        .query(
+            "SELECT has_database_privilege(current_database(), 'TEMPORARY'), quote_ident(current_database()),
+                    quote_ident(current_user)",
+            &[],
+        )
+        .await?;
+    if let Some(row) = rows.first().filter(|row| !row.get::<_, bool>(0)) {
+        let (database, role): (&str, &str) = (row.get(1), row.get(2));
+        return Err(AnalysisError::Refused(format!(
+            "isn't asked: custom SQL is analysed with a temporary table, which Countersign may not create; \
+             GRANT TEMPORARY ON DATABASE {database} TO {role}"
+        )));
+    }
+    Ok(client.begin(AccessMode::Scratch, limit.min(client.statement_timeout())).await?)
+}
+
+/// True if the server is a replica.
+pub async fn is_replica(client: &PooledClient) -> Result<bool, QueryError> {
+    let rows = client.query("SELECT pg_is_in_recovery()", &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// The reader's connection to that database; a replica's is to the same database of its primary.
+async fn primary(
+    environments: &Environments,
+    address: &Address,
+    application_name: &str,
+) -> Result<PooledClient, AnalysisError> {
+    let unreachable = |error: crate::postgres::Unreachable| AnalysisError::Refused(error.to_string());
+    let address = Address { login: LoginKind::Reader, ..address.clone() };
+    let client = environments.acquire_single_use(&address, application_name).await.map_err(unreachable)?;
+    if !is_replica(&client).await? {
+        return Ok(client);
+    }
+    let identity = "SELECT system_identifier, pg_is_in_recovery() FROM pg_control_system()";
+    let system = |rows: Vec<tokio_postgres::Row>| {
+        rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, bool>(1)))
+    };
+    let replica = system(client.query(identity, &[]).await?);
+    drop(client);
+    let servers = environments.environment(&address.environment).map(|environment| &environment.servers);
+    for server in servers.into_iter().flatten().filter(|server| server.name != address.server) {
+        let address = Address { server: server.name.clone(), ..address.clone() };
+        let Ok(client) = environments.acquire_single_use(&address, application_name).await else { continue };
+        let found = system(client.query(identity, &[]).await?);
+        if found.is_some() && found == replica.map(|(system, _)| (system, false)) {
+            return Ok(client);
+        }
+    }
+    Err(AnalysisError::Refused(
+        "isn't asked: it is a replica, and custom SQL is analysed on its primary, which doesn't answer or is not among the \
+         environment's servers"
+            .to_owned(),
+    ))
+}
+
+/// The reason that a target has no answer, in words that follow its name.
+pub fn explain(error: &AnalysisError, command: &Command) -> String {
+    match error {
+        AnalysisError::Query(error) => super::explain(error, command),
+        AnalysisError::Refused(reason) => reason.clone(),
+    }
+}
+
+/// The objects that a statement reaches.
+#[derive(Default)]
+struct Closure {
+    known: References,
+    /// Objects that are not examined yet.
+    pending: References,
+    /// Through which object others were reached: the kind and OID, and words such as " through the view public.v".
+    paths: HashMap<(&'static str, u32), String>,
+    analysis: Analysis,
+}
+
+impl References {
+    fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+            && self.operators.is_empty()
+            && self.types.is_empty()
+            && self.relations.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.functions.len() + self.operators.len() + self.types.len() + self.relations.len()
+    }
+}
+
+/// The first OID that is not PostgreSQL's own.
+const FIRST_OF_USERS: u32 = 16_384;
+
+impl Closure {
+    /// Adds what is not known yet.
+    fn add(&mut self, references: References, path: &str) {
+        let Closure { known, pending, paths, .. } = self;
+        let mut note = |kind: &'static str, oid: u32| {
+            paths.entry((kind, oid)).or_insert_with(|| path.to_owned());
+        };
+        for oid in references.functions.into_iter().filter(|oid| known.functions.insert(*oid)) {
+            note("function", oid);
+            pending.functions.insert(oid);
+        }
+        for oid in references.operators.into_iter().filter(|oid| known.operators.insert(*oid)) {
+            note("operator", oid);
+            pending.operators.insert(oid);
+        }
+        let of_users = references.types.into_iter().filter(|oid| *oid >= FIRST_OF_USERS);
+        for oid in of_users.filter(|oid| known.types.insert(*oid)) {
+            note("type", oid);
+            pending.types.insert(oid);
+        }
+        for (oid, events) in references.relations {
+            let before = known.relations.get(&oid).copied();
+            known.relation(oid, events);
+            let now = known.relations.get(&oid).copied();
+            if before != now {
+                note("relation", oid);
+                pending.relation(oid, now.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Examines the pending objects, and adds what they refer to.
+    async fn examine(&mut self, transaction: &Transaction<'_>) -> Result<(), AnalysisError> {
+        if self.known.len() > MAX_OBJECTS {
+            let reason = format!("isn't asked: what it would execute are more than {MAX_OBJECTS} objects");
+            return Err(AnalysisError::Refused(reason));
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let relations: Vec<u32> = pending.relations.keys().copied().collect();
+        let events: Vec<i32> = pending.relations.values().copied().collect();
+        let [types, functions, operators] = [&pending.types, &pending.functions, &pending.operators]
+            .map(|oids| Vec::from_iter(oids.iter().copied()));
+        let names: Vec<&str> = FUNCTIONS.iter().copied().collect();
+        let rows = transaction
+            .query(
+                include_str!("objects.sql"),
+                &[&relations, &events, &types, &functions, &operators, &names],
+            )
+            .await?;
+        if rows.len() != pending.len() {
+            let reason =
+                "isn't asked: an object that it would use was dropped meanwhile; ask again".to_owned();
+            return Err(AnalysisError::Refused(reason));
+        }
+        rows.iter().try_for_each(|row| self.object(row))
+    }
+
+    /// Judges one object, and adds what it refers to.
+    fn object(&mut self, row: &tokio_postgres::Row) -> Result<(), AnalysisError> {
+        let (kind, oid, label): (&str, u32, &str) = (row.get("kind"), row.get("oid"), row.get("label"));
+        let kind = ["function", "operator", "type", "relation"].into_iter().find(|known| *known == kind);
+        let path = kind.and_then(|kind| self.paths.get(&(kind, oid))).cloned().unwrap_or_default();
+        if let Some(refusal) = row.get::<_, Option<&str>>("refusal") {
+            return Err(AnalysisError::Refused(format!(
+                "isn't asked: it {refusal} {label}{path}. Custom SQL may use only PostgreSQL's own functions on the allowlist: \
+                 leave it out, or write a reviewed file for `run-sql`"
+            )));
+        }
+        if row.get("sessions") {
+            self.analysis.sessions.get_or_insert_with(|| format!("{label}{path}"));
+        }
+        if kind == Some("relation") {
+            let queries = row.get::<_, Option<Vec<i16>>>("queries").unwrap_or_default();
+            self.analysis.queries.extend(queries.into_iter().map(|column| (oid, column)));
+            if row.get("stores") {
+                self.analysis.stored.insert(oid);
+            }
+        }
+        let mut references = References::default();
+        let trees = |column: &str| row.get::<_, Option<Vec<&str>>>(column).unwrap_or_default();
+        trees("defaults").into_iter().try_for_each(|tree| references.add(tree))?;
+        references.functions.remove(&NEXTVAL);
+        trees("trees").into_iter().try_for_each(|tree| references.add(tree))?;
+        let oids = |column: &str| row.get::<_, Option<Vec<u32>>>(column).unwrap_or_default();
+        references.types.extend(oids("types"));
+        references.functions.extend(oids("functions"));
+        let events = row.get::<_, Option<Vec<i32>>>("events").unwrap_or_default();
+        for (relation, events) in oids("relations").into_iter().zip(events) {
+            references.relation(relation, events);
+        }
+        // The name of an operator's function says less than the operator's.
+        let path = if kind == Some("operator") { path } else { format!(" through {label}") };
+        self.add(references, &path);
+        Ok(())
+    }
+}

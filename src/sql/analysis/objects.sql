@@ -1,0 +1,125 @@
+-- Objects of a database: what each would execute, and what it refers to. $1, $2: relations and what is done to each, in the bits of
+-- pg_trigger.tgtype and 2^20 for columns' defaults. $3: types, $4: functions, $5: operators, all by OID. $6: names of pg_catalog's
+-- functions that may be called. Objects below 16384 are PostgreSQL's own since initdb.
+WITH relation AS (
+    SELECT c.oid, c.relkind, c.relnamespace, c.relname, c.relrowsecurity, events,
+           c.oid < 16384 AS own,
+           EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_extension'::regclass
+                     AND d.deptype = 'e' AND e.extname = 'pg_stat_statements') AS statements
+    FROM unnest($1::oid[], $2::int[]) AS asked (oid, events)
+    JOIN pg_class c ON c.oid = asked.oid
+),
+-- An UPDATE that moves a row to another partition deletes and inserts.
+changed AS (
+    SELECT *, CASE WHEN relkind = 'p' AND events & 16 <> 0 THEN events | 28 ELSE events END AS all_events FROM relation
+),
+tree (relation, tree) AS (
+    SELECT r.oid, t.tree
+    FROM changed r,
+    LATERAL (
+        SELECT polqual::text FROM pg_policy WHERE polrelid = r.oid AND r.relrowsecurity
+        UNION ALL SELECT polwithcheck::text FROM pg_policy WHERE polrelid = r.oid AND r.relrowsecurity
+        UNION ALL SELECT indexprs::text FROM pg_index WHERE indrelid = r.oid
+        UNION ALL SELECT indpred::text FROM pg_index WHERE indrelid = r.oid
+        UNION ALL SELECT conbin::text FROM pg_constraint WHERE conrelid = r.oid AND contype = 'c'
+        UNION ALL SELECT partexprs::text FROM pg_partitioned_table WHERE partrelid = r.oid
+        UNION ALL SELECT to_jsonb(s) ->> 'stxexprs' FROM pg_statistic_ext s WHERE stxrelid = r.oid
+        UNION ALL
+        SELECT d.adbin::text
+        FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE d.adrelid = r.oid AND a.attgenerated <> ''
+        UNION ALL
+        SELECT tgqual::text FROM pg_trigger
+        WHERE tgrelid = r.oid AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & r.all_events & 28 <> 0
+        UNION ALL
+        -- A view's query is its rule for SELECT, 1; 2 is UPDATE, 3 INSERT, 4 DELETE.
+        SELECT action FROM pg_rewrite w, LATERAL (VALUES (w.ev_action::text), (w.ev_qual::text)) AS part (action)
+        WHERE w.ev_class = r.oid
+          AND (w.ev_type = '1' AND r.relkind = 'v'
+               OR r.events & CASE w.ev_type WHEN '2' THEN 16 WHEN '3' THEN 4 WHEN '4' THEN 8 ELSE 0 END <> 0)
+    ) AS t (tree)
+    WHERE NOT r.own AND NOT r.statements AND t.tree IS NOT NULL AND t.tree <> '<>'
+),
+-- Tables that are read or changed with another: its children, and what a foreign key changes.
+follows (relation, oid, events) AS (
+    SELECT r.oid, i.inhrelid, r.all_events FROM changed r JOIN pg_inherits i ON i.inhparent = r.oid WHERE NOT r.own
+    UNION ALL
+    SELECT r.oid, f.conrelid, CASE action WHEN 'c' THEN changes WHEN 'd' THEN 16 | 1048576 ELSE 16 END
+    FROM changed r
+    JOIN pg_constraint f ON f.confrelid = r.oid AND f.contype = 'f',
+    LATERAL (VALUES (f.confdeltype, 8), (f.confupdtype, 16)) AS reaction (action, changes)
+    WHERE r.all_events & changes <> 0 AND action IN ('c', 'n', 'd')
+),
+-- Views that show other roles' sessions call one of these.
+shows_sessions AS (
+    SELECT ':funcid (' || string_agg(oid::text, '|') || ') ' AS pattern
+    FROM pg_proc
+    WHERE pronamespace = 'pg_catalog'::regnamespace
+      AND proname IN ('pg_stat_get_activity', 'pg_stat_get_progress_info', 'pg_stat_get_subscription', 'pg_stat_get_wal_receiver',
+                      'pg_stat_get_wal_senders', 'pg_lock_status', 'pg_prepared_xact')
+)
+SELECT 'relation' AS kind, r.oid,
+       CASE r.relkind WHEN 'v' THEN 'the view ' WHEN 'f' THEN 'the foreign table ' ELSE 'the table ' END
+           || CASE WHEN r.own THEN r.relname::text ELSE format('%I.%I', n.nspname, r.relname) END AS label,
+       CASE WHEN r.relkind = 'f' THEN 'would read' END AS refusal,
+       r.statements OR r.own AND r.relkind = 'v'
+           AND EXISTS (SELECT FROM pg_rewrite w, shows_sessions WHERE w.ev_class = r.oid AND w.ev_action::text ~ pattern) AS sessions,
+       (SELECT array_agg(attnum) FROM pg_attribute
+        WHERE attrelid = r.oid AND attname IN ('query', 'statement') AND (r.own OR r.statements)) AS queries,
+       r.own OR r.relkind <> 'v' AS stores,
+       (SELECT array_agg(tree) FROM tree WHERE relation = r.oid) AS trees,
+       (SELECT array_agg(d.adbin::text)
+        FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+        WHERE d.adrelid = r.oid AND a.attgenerated = '' AND r.events & 1048576 <> 0) AS defaults,
+       (SELECT array_agg(oid ORDER BY oid, events) FROM follows WHERE relation = r.oid) AS relations,
+       (SELECT array_agg(events ORDER BY oid, events) FROM follows WHERE relation = r.oid) AS events,
+       (SELECT array_agg(atttypid) FROM pg_attribute
+        WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped AND r.events & 20 <> 0 AND NOT r.own) AS types,
+       (SELECT array_agg(tgfoid) FROM pg_trigger
+        WHERE tgrelid = r.oid AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & r.all_events & 28 <> 0) AS functions
+FROM changed r JOIN pg_namespace n ON n.oid = r.relnamespace
+UNION ALL
+SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type ' END || format_type(t.oid, NULL),
+       CASE
+           WHEN t.oid < 16384 OR t.typtype IN ('c', 'd', 'e', 'r', 'm') THEN NULL
+           -- Only a superuser makes a base type, from functions in C. An array's functions are PostgreSQL's own.
+           WHEN t.typtype = 'b' AND NOT EXISTS (
+               SELECT FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+               WHERE p.oid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin, t.typmodout)
+                 AND l.lanname NOT IN ('c', 'internal')) THEN NULL
+           ELSE 'would use'
+       END,
+       false, NULL, true,
+       (SELECT array_agg(tree)
+        FROM (SELECT conbin::text AS tree FROM pg_constraint WHERE contypid = t.oid AND conbin IS NOT NULL) AS checks),
+       CASE WHEN t.typdefaultbin IS NOT NULL THEN ARRAY[t.typdefaultbin::text] END, NULL, NULL,
+       (SELECT array_agg(part)
+        FROM (SELECT unnest(ARRAY[t.typelem, t.typbasetype]) AS part
+              UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
+              UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid
+              UNION ALL SELECT rngtypid FROM pg_range g WHERE (to_jsonb(g) ->> 'rngmultitypid')::oid = t.oid) AS parts
+        WHERE part >= 16384),
+       (SELECT array_agg(part::oid) FROM pg_range, unnest(ARRAY[rngcanonical, rngsubdiff]) AS part
+        WHERE rngtypid = t.oid AND part <> 0)
+FROM pg_type t WHERE t.oid = ANY ($3)
+UNION ALL
+SELECT 'function', p.oid, p.oid::regprocedure::text,
+       CASE
+           WHEN p.oid < 16384 AND p.pronamespace = 'pg_catalog'::regnamespace
+                AND (p.proname = ANY ($6)
+                     OR p.prorettype = 'tsm_handler'::regtype
+                     OR p.provolatile <> 'v'
+                        AND (EXISTS (SELECT FROM pg_operator WHERE oprcode = p.oid AND oid < 16384)
+                             OR EXISTS (SELECT FROM pg_cast WHERE castfunc = p.oid AND oid < 16384)
+                             OR EXISTS (SELECT FROM pg_amproc WHERE amproc = p.oid AND oid < 16384))) THEN NULL
+           ELSE 'would call'
+       END,
+       p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = 'pg_blocking_pids', NULL, true, NULL, NULL, NULL, NULL, NULL,
+       NULL
+FROM pg_proc p WHERE p.oid = ANY ($4)
+UNION ALL
+SELECT 'operator', o.oid, 'the operator ' || o.oid::regoperator::text,
+       CASE WHEN o.oid < 16384 AND o.oprnamespace = 'pg_catalog'::regnamespace THEN NULL ELSE 'would use' END,
+       false, NULL, true, NULL, NULL, NULL, NULL, NULL, ARRAY[o.oprcode::oid]
+FROM pg_operator o WHERE o.oid = ANY ($5)

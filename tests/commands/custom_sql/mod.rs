@@ -1,0 +1,144 @@
+//! Custom commands call PostgreSQL's own functions on the allowlist and nothing else, however a call is spelt and wherever the
+//! application hides it. A call would leave a trace that no rollback takes back.
+
+mod spellings;
+
+use crate::harness::{World, words};
+use crate::installed::servers;
+use countersign::catalog::allowlist::{self, Purpose};
+use countersign::catalog::bind::bind_names;
+use countersign::catalog::{Catalog, Section};
+use countersign::demo::postgres::Cluster;
+use countersign::model::LoginKind;
+use countersign::postgres::Address;
+use countersign::sql::analysis;
+use std::path::{Path, PathBuf};
+use tokio_postgres::Client;
+
+const PLANTED: &str = include_str!("planted.sql");
+
+/// Sequence calls, advisory locks, large objects: traces that stay.
+async fn traces(superuser: &Client) -> Vec<String> {
+    let sql = "SELECT 'the function was called' FROM public.alarm WHERE is_called
+               UNION ALL SELECT 'a lock is held' FROM pg_locks WHERE locktype = 'advisory'
+               UNION ALL SELECT 'a large object was made' FROM pg_largeobject_metadata";
+    superuser.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// A reader's session that nobody may end.
+async fn bystander(world: &World) -> Client {
+    let account = world.team.reader.login("postgres", "bystander");
+    world.cluster.connect_as(account).await.unwrap()
+}
+
+fn section(sql: &str) -> Section {
+    Section { sql: bind_names(sql).unwrap().sql, ..Section::default() }
+}
+
+/// Analyses one statement as the bot does before it runs it.
+async fn analyzed(world: &World, sql: &str) -> Result<(), String> {
+    let address = Address::new("production", "primary", LoginKind::Reader);
+    let section = section(sql);
+    let found = analysis::check(&world.app.environments, &address, "test", |_| vec![&section]).await;
+    found.map(drop).map_err(|error| error.to_string())
+}
+
+fn file(sql: &str, risk: &str) -> String {
+    let args = r#"args = [{ name = "table", type = "text", default = "public.alarm", help = "one" }]"#;
+    let (login, preview) = match risk {
+        "danger" => ("login = \"operator\"\n", "-- ## Before [preview]\nSELECT 1 AS count;\n-- ## Then\n"),
+        _ => ("needs_pg_read_all_stats = true\n", ""),
+    };
+    format!(
+        "/*\nsummary = \"Mine\"\ngroup = \"team\"\nrisk = \"{risk}\"\nscope = \"server\"\n{args}\n{login}example = \"mine\"\n*/\n\
+         {preview}{sql}\n"
+    )
+}
+
+/// The files that the program accepts at its start, under the names of their positions.
+fn accepted(directory: &Path, statements: &[String], risk: &str) -> Vec<(usize, String)> {
+    let probe = tempfile::tempdir().unwrap();
+    let mut names = Vec::new();
+    for (at, sql) in statements.iter().enumerate() {
+        let name = format!("{risk}-{at}");
+        let path = probe.path().join(format!("{name}.sql"));
+        std::fs::write(&path, file(sql, risk)).unwrap();
+        if Catalog::built_in().unwrap().with_directory(probe.path()).is_ok() {
+            std::fs::copy(&path, directory.join(format!("{name}.sql"))).unwrap();
+            names.push((at, name));
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+    names
+}
+
+/// A server of that installation with what an application planted, and its superuser.
+async fn planted(bin_dir: PathBuf) -> (World, Client) {
+    let world = World::on(Some(bin_dir)).await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser.batch_execute(PLANTED).await.unwrap();
+    (world, superuser)
+}
+
+fn major(cluster: &Cluster) -> u32 {
+    cluster.version_num() / 10_000
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_all_majors_a_call_off_the_list_is_refused_however_it_is_spelt() {
+    for bin_dir in servers() {
+        let (mut world, superuser) = planted(bin_dir).await;
+        let bystander = bystander(&world).await;
+        let (reads, changes) = (spellings::reads(), spellings::changes());
+        let mut wrong = Vec::new();
+        // The server's analysis refuses each by itself, whatever the check at the start overlooks.
+        for sql in reads.iter().chain(&changes) {
+            match analyzed(&world, sql).await {
+                Err(reason) if reason.starts_with("isn't asked: it would ") => {}
+                // No type of another schema can stand before a literal: it isn't there any more.
+                Err(reason) if reason.contains("(SQLSTATE 42601)") && sql.contains("evil_domain 'x'") => {}
+                found => wrong.push(format!("{found:?}: {sql}")),
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let names =
+            [accepted(directory.path(), &reads, "read"), accepted(directory.path(), &changes, "danger")];
+        let path = directory.path().to_path_buf();
+        world.change(|config| config.commands = Some(path));
+        for (at, name) in &names[0] {
+            let told = words(&world.ask("Ana Example", name).await.unwrap());
+            if !told.contains("No server answered.") {
+                wrong.push(format!("is answered: {}\n{told}", reads[*at]));
+            }
+        }
+        for (at, name) in &names[1] {
+            if world.plan(name).await.is_ok() {
+                wrong.push(format!("has a plan: {}", changes[*at]));
+            }
+        }
+        wrong.extend(traces(&superuser).await);
+        bystander.query("SELECT 1", &[]).await.expect("a session that nobody ended");
+        assert!(wrong.is_empty(), "PostgreSQL {}:\n{}", major(&world.cluster), wrong.join("\n"));
+        assert!(names.iter().all(|names| names.len() > 5), "{names:?}: the server has something to refuse");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_all_majors_what_computes_and_looks_is_asked() {
+    for bin_dir in servers() {
+        let (world, _superuser) = planted(bin_dir).await;
+        let mut wrong = Vec::new();
+        for (purpose, sql) in (spellings::READS.map(|sql| (Purpose::Read, sql)).into_iter())
+            .chain(spellings::ACTS.map(|sql| (Purpose::Act, sql)))
+        {
+            let bound = bind_names(sql).unwrap();
+            if let Err(errors) = allowlist::check(sql, &bound, purpose) {
+                wrong.push(format!("{sql}: {errors:?}"));
+            }
+            if let Err(reason) = analyzed(&world, sql).await {
+                wrong.push(format!("{sql}: {reason}"));
+            }
+        }
+        assert!(wrong.is_empty(), "PostgreSQL {}:\n{}", major(&world.cluster), wrong.join("\n"));
+    }
+}
