@@ -31,6 +31,11 @@ pub fn check_header(table: &mut Reader<'_>, header: &Header) {
         (header.allow_any_operator, "allow_any_operator", "the configuration says who may run it"),
         (header.posts_progress, "posts_progress", "only built-in code posts its progress"),
         (keeps_columns, "preview_columns", "`preview_columns` go with a preview, and a preview with danger"),
+        (
+            danger && !header.plain_columns.is_empty(),
+            "plain_columns",
+            "`plain_columns` go with a command that reads",
+        ),
         (danger && is_too_long, "timeout", "an hour at most, since it holds locks meanwhile"),
     ];
     for (_, key, reason) in rules.into_iter().filter(|(broken, ..)| *broken) {

@@ -145,6 +145,7 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         allow_any_operator: table.flag("allow_any_operator"),
         allowed_while_frozen: table.flag("while_frozen"),
         preview_columns: table.strings("preview_columns"),
+        plain_columns: table.strings("plain_columns"),
     };
     let seconds = header.timeout.as_deref().map(|timeout| duration_seconds(timeout).unwrap_or(0));
     if seconds == Some(0) {

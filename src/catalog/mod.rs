@@ -103,6 +103,8 @@ pub struct Header {
     pub allowed_while_frozen: bool,
     /// Columns of a preview whose values the card may show: what tells rows apart, and is nobody's secret.
     pub preview_columns: Vec<String>,
+    /// Columns of a custom command that are shown as they are: their values are nobody's secret.
+    pub plain_columns: Vec<String>,
 }
 
 /// The condition under which a section runs.

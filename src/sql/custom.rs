@@ -1,10 +1,11 @@
-//! Reads by a custom command: analysed, then run in the same transaction.
+//! Reads by a custom command: analysed, then run in the same transaction, and redacted by what its columns may contain.
 
-use super::analysis::{self, AnalysisError};
-use super::{MAX_ROWS, QueryRequest, Rows, decode, parameters, time_limit};
-use crate::catalog::Section;
-use crate::postgres::{AccessMode, Address, Environments, PooledClient};
-use tokio_postgres::Row;
+use super::analysis::{self, Analysis, AnalysisError};
+use super::{MAX_ROWS, QueryRequest, Rows, Value, decode, parameters, time_limit};
+use crate::catalog::{Command, Section};
+use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError};
+use crate::redact;
+use tokio_postgres::{Column, Row};
 
 /// A custom command that reads from one target.
 pub struct CustomQuery<'a> {
@@ -21,11 +22,14 @@ impl CustomQuery<'_> {
         section: &Section,
         bound_values: &[Option<String>],
     ) -> Result<Rows, AnalysisError> {
-        let rows = self.run(client, section, bound_values).await?;
+        let (analysis, rows) = self.run(client, section, bound_values).await?;
         let columns = rows.first().map(Row::columns).unwrap_or_default();
         let names = columns.iter().map(|column| column.name().to_owned()).collect();
-        let decoded = rows.iter().take(MAX_ROWS).map(decode).collect::<Result<_, _>>()?;
-        Ok((names, decoded))
+        let decoded = rows.iter().take(MAX_ROWS).map(|row| {
+            let values = decode(row)?.into_iter().zip(columns);
+            Ok(values.map(|(value, column)| redacted(value, column, self.query.command, &analysis)).collect())
+        });
+        Ok((names, decoded.collect::<Result<_, QueryError>>()?))
     }
 
     /// Analyses and runs in one transaction. A replica can't write what an analysis needs: its primary is asked first.
@@ -34,7 +38,7 @@ impl CustomQuery<'_> {
         client: &PooledClient,
         section: &Section,
         bound_values: &[Option<String>],
-    ) -> Result<Vec<Row>, AnalysisError> {
+    ) -> Result<(Analysis, Vec<Row>), AnalysisError> {
         let CustomQuery { environments, query, address } = self;
         let limit = time_limit(query.command).min(client.statement_timeout());
         let (analysis, transaction) = if analysis::is_replica(client).await? {
@@ -61,6 +65,20 @@ impl CustomQuery<'_> {
             }
         };
         transaction.roll_back().await;
-        rows
+        Ok((analysis, rows?))
+    }
+}
+
+/// A value fit for a chat, unless the header lists its column as plain.
+fn redacted(value: Value, column: &Column, command: &Command, analysis: &Analysis) -> Value {
+    if command.header.plain_columns.iter().any(|plain| plain == column.name()) {
+        return value;
+    }
+    let redact =
+        |text: &str| if analysis.may_have_query(column) { redact::query(text) } else { redact::text(text) };
+    match value {
+        Value::Text(text) => Value::Text(redact(&text)),
+        Value::List(texts) => Value::List(texts.iter().map(|text| redact(text)).collect()),
+        other => other,
     }
 }
