@@ -159,11 +159,14 @@ fn screen(variables: &Variables<'_>) -> Screen {
 /// The error lists every mistake in the configuration or in the commands.
 async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = load_config(path, variables)?;
-    crate::bootstrap::rules(&config)?;
+    let catalog = crate::bootstrap::rules(&config)?.catalog;
     let environments = Environments::new(&config)?;
     let names: Vec<&str> = environments.names().iter().map(String::as_str).collect();
-    let mut report =
-        preflight::check(&CheckContext { config: &config, environments: &environments }, &names).await;
+    let mut report = preflight::check(
+        &CheckContext { config: &config, catalog: &catalog, environments: &environments },
+        &names,
+    )
+    .await;
     for finding in crate::chat::check(&config).await {
         report.add_finding(finding);
     }

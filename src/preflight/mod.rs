@@ -3,6 +3,7 @@
 
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::actions::support::blocks::{count, verdict};
+use crate::catalog::Catalog;
 use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
 use crate::model::{Block, Cell, Column, ColumnKind, LoginKind, Row, Severity, Table, Text};
 use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
@@ -13,9 +14,12 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 
+mod custom_commands;
+
 /// Configuration and connections that the checks use.
 pub struct CheckContext<'a> {
     pub config: &'a Config,
+    pub catalog: &'a Catalog,
     pub environments: &'a Environments,
 }
 
@@ -81,7 +85,7 @@ async fn check_environment(
     environment: &Environment,
 ) -> (String, Vec<Finding>) {
     let servers = environment.servers.iter();
-    let checks = servers.map(|server| check_server(context.environments, installations, environment, server));
+    let checks = servers.map(|server| check_server(context, installations, environment, server));
     let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
     (environment.name.clone(), findings)
 }
@@ -196,12 +200,12 @@ struct ServerCheck<'a> {
 
 /// Checks one server. An error that keeps every login out is reported once.
 async fn check_server(
-    environments: &Environments,
+    context: &CheckContext<'_>,
     installations: &[ClientInstallation],
     environment: &Environment,
     server: &Server,
 ) -> Vec<Finding> {
-    let check = ServerCheck { environments, environment, server };
+    let check = ServerCheck { environments: context.environments, environment, server };
     let mut findings = Vec::new();
     let others = environment.logins.keys().copied().filter(|login| *login != LoginKind::Reader);
     for login in [LoginKind::Reader].into_iter().chain(others) {
@@ -235,6 +239,7 @@ async fn check_server(
         }
     }
     findings.extend(check.databases().await);
+    findings.extend(check.custom_commands(context.catalog).await);
     findings
 }
 

@@ -30,6 +30,11 @@ pub enum AnalysisError {
     /// In words that follow the target's name.
     #[error("{0}")]
     Refused(String),
+    /// The reader may not create temporary tables; the statement that lets it.
+    #[error(
+        "isn't asked: custom SQL is analysed with a temporary table, which Countersign may not create; {0}"
+    )]
+    NoTemporaryTables(String),
 }
 
 impl From<SqlError> for AnalysisError {
@@ -140,10 +145,8 @@ pub async fn begin(client: &PooledClient, limit: Duration) -> Result<Transaction
         .await?;
     if let Some(row) = rows.first().filter(|row| !row.get::<_, bool>(0)) {
         let (database, role): (&str, &str) = (row.get(1), row.get(2));
-        return Err(AnalysisError::Refused(format!(
-            "isn't asked: custom SQL is analysed with a temporary table, which Countersign may not create; \
-             GRANT TEMPORARY ON DATABASE {database} TO {role}"
-        )));
+        let grant = format!("GRANT TEMPORARY ON DATABASE {database} TO {role}");
+        return Err(AnalysisError::NoTemporaryTables(grant));
     }
     Ok(client.begin(AccessMode::Scratch, limit.min(client.statement_timeout())).await?)
 }
@@ -192,7 +195,7 @@ async fn primary(
 pub fn explain(error: &AnalysisError, command: &Command) -> String {
     match error {
         AnalysisError::Query(error) => super::explain(error, command),
-        AnalysisError::Refused(reason) => reason.clone(),
+        refused => refused.to_string(),
     }
 }
 
