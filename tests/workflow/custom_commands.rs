@@ -214,6 +214,29 @@ async fn time_runs_out_for_a_lock_and_for_the_whole_and_a_missing_right_changes_
     assert_eq!((state, ids(&client, "team_time").await), (RunState::Failed, vec![1, 2, 3, 4, 5]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_application_adds_after_the_approval_was_asked_is_not_run() {
+    let client = tables("team_late").await;
+    let file = act("SELECT 2 AS count", &["DELETE FROM public.team_late WHERE id < 3"]);
+    let scene = with(vec![("act.sql", &file)]).await;
+    let card = scene.card(ANA, "act --env production").await;
+    let trigger = "CREATE SEQUENCE team_late_alarm;
+        CREATE FUNCTION public.team_late_trigger() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM pg_catalog.nextval('public.team_late_alarm'); RETURN OLD; END $$;
+        CREATE TRIGGER late BEFORE DELETE ON team_late FOR EACH ROW EXECUTE FUNCTION public.team_late_trigger()";
+    client.batch_execute(trigger).await.unwrap();
+    let said = approved(&scene, &card, "it would call public.team_late_trigger()").await;
+    assert!(
+        said.contains("through the table public.team_late") && said.contains("Nothing was changed."),
+        "{said}"
+    );
+    assert_eq!(scene.only_run("act").await.state, RunState::Failed);
+    assert_eq!(ids(&client, "team_late").await, [1, 2, 3, 4, 5]);
+    let called = client.query_one("SELECT is_called FROM team_late_alarm", &[]).await.unwrap();
+    assert!(!called.get::<_, bool>(0), "the trigger was not called");
+    scene.refused(ANA, "act --env production", "it would call public.team_late_trigger()").await;
+}
+
 /// Functions that stand in `public` under names of PostgreSQL's own, or are called like a column.
 const HIJACK: &str = "
     CREATE TABLE team_hijacked (id int);

@@ -1,6 +1,8 @@
 //! Custom commands call PostgreSQL's own functions on the allowlist and nothing else, however a call is spelt and wherever the
 //! application hides it. A call would leave a trace that no rollback takes back.
 
+mod generated;
+mod output;
 mod spellings;
 
 use crate::harness::{World, words};
@@ -57,19 +59,17 @@ fn file(sql: &str, risk: &str) -> String {
 
 /// The files that the program accepts at its start, under the names of their positions.
 fn accepted(directory: &Path, statements: &[String], risk: &str) -> Vec<(usize, String)> {
-    let probe = tempfile::tempdir().unwrap();
-    let mut names = Vec::new();
+    let name = |at: usize| format!("{risk}-{at}");
     for (at, sql) in statements.iter().enumerate() {
-        let name = format!("{risk}-{at}");
-        let path = probe.path().join(format!("{name}.sql"));
-        std::fs::write(&path, file(sql, risk)).unwrap();
-        if Catalog::built_in().unwrap().with_directory(probe.path()).is_ok() {
-            std::fs::copy(&path, directory.join(format!("{name}.sql"))).unwrap();
-            names.push((at, name));
-        }
-        std::fs::remove_file(path).unwrap();
+        std::fs::write(directory.join(format!("{}.sql", name(at))), file(sql, risk)).unwrap();
     }
-    names
+    let problems = Catalog::built_in().unwrap().with_directory(directory).err().unwrap_or_default();
+    for problem in &problems.0 {
+        // A file with two mistakes is removed once.
+        drop(std::fs::remove_file(directory.join(&problem.file)));
+    }
+    let names = (0..statements.len()).map(|at| (at, name(at)));
+    names.filter(|(_, name)| directory.join(format!("{name}.sql")).exists()).collect()
 }
 
 /// A server of that installation with what an application planted, and its superuser.
