@@ -1,7 +1,9 @@
 //! The two kinds of error. A [`Error::User`] is shown as written and says what to do next; an [`Error::Internal`] is shown
 //! as a reference id and logged once, in the workflow.
 
+use futures::FutureExt;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 
 /// An error, by who can fix it.
 #[derive(Debug, thiserror::Error)]
@@ -49,5 +51,27 @@ impl Error {
 impl From<anyhow::Error> for Error {
     fn from(cause: anyhow::Error) -> Self {
         Error::Internal(cause)
+    }
+}
+
+/// Turns a panic of the work into an internal error, so that whoever asked is answered and what was opened is closed.
+pub async fn contain_panic<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    // Nothing of the work is used after it panicked.
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(Error::Internal(anyhow::anyhow!("a task panicked"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_of_whoever_asked() {
+        let broken: Option<u8> = None;
+        let outcome = contain_panic(async { Ok(broken.unwrap()) }).await;
+        assert!(matches!(outcome, Err(Error::Internal(_))));
+        assert!(matches!(contain_panic(async { Ok(1) }).await, Ok(1)));
+        let user = contain_panic(async { Err::<u8, _>(Error::user("no")) }).await;
+        assert!(matches!(user, Err(Error::User(_))));
     }
 }

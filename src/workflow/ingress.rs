@@ -8,7 +8,7 @@ use super::eligibility::pending_approvers;
 use super::intent::Intent;
 use super::replies::{self, HandlerResult, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, contain_panic};
 use crate::model::{
     Block, Card, ChatEvent, ChatEventKind, Decision, Heading, Reply, Risk, Run, RunState, TokenPurpose,
     TypedText,
@@ -31,16 +31,9 @@ pub enum Completion {
 
 impl Workflow {
     pub(super) async fn dispatch(&self, incoming: ChatEvent) -> Completion {
-        let handled = match &incoming.event {
-            ChatEventKind::Command(typed) => self.command(&incoming, typed).await,
-            ChatEventKind::Button { token, message }
-                if incoming.handle.as_ref().is_some_and(|handle| handle.replaces_card) =>
-            {
-                self.click_on_card(&incoming, token, message).await
-            }
-            ChatEventKind::Button { token, message } => self.button(&incoming, token, message).await,
-            ChatEventKind::View { token, message } => self.view(&incoming, token, message).await,
-        };
+        let handled = contain_panic(async { Ok(self.handler_result(&incoming).await) }).await;
+        let handled =
+            handled.unwrap_or_else(|error| Err(Rejection { heading: anonymous("a request"), error }));
         match handled {
             Ok(None) => Completion::Answered,
             Ok(Some(reply)) => {
@@ -54,6 +47,19 @@ impl Workflow {
                     Error::Internal(_) => Completion::Failed,
                 }
             }
+        }
+    }
+
+    async fn handler_result(&self, incoming: &ChatEvent) -> HandlerResult {
+        match &incoming.event {
+            ChatEventKind::Command(typed) => self.command(incoming, typed).await,
+            ChatEventKind::Button { token, message }
+                if incoming.handle.as_ref().is_some_and(|handle| handle.replaces_card) =>
+            {
+                self.click_on_card(incoming, token, message).await
+            }
+            ChatEventKind::Button { token, message } => self.button(incoming, token, message).await,
+            ChatEventKind::View { token, message } => self.view(incoming, token, message).await,
         }
     }
 
@@ -154,7 +160,7 @@ impl Workflow {
         intent: &Intent<'_>,
         action: &'static dyn Action,
     ) -> Result<Option<Reply>> {
-        let plan = action.plan(&intent.call(&self.app)).await?;
+        let plan = contain_panic(action.plan(&intent.call(&self.app))).await?;
         if let Some(run) = action.decided_run(&plan) {
             self.requests.require_approver_role(intent, run).await?;
         }

@@ -5,7 +5,7 @@ use super::outbox::Outbox;
 use crate::actions::{self, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, contain_panic};
 use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Text};
 use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
@@ -36,7 +36,7 @@ impl Queries {
         if let RecordOutcome::Duplicate = recorded {
             return Ok(None);
         }
-        let answer = self.query(intent).await;
+        let answer = contain_panic(self.query(intent)).await;
         let mut heading = intent.heading(&self.app);
         if let RecordOutcome::As(run) = &recorded {
             self.close_in_background(run, &answer);

@@ -10,7 +10,7 @@ use super::reminders::{BREAK_GLASS_USED, Reminders, WAITING};
 use super::replies::{frozen_error, store_error};
 use crate::actions::Action;
 use crate::app::App;
-use crate::error::{Error, Result, User};
+use crate::error::{Error, Result, User, contain_panic};
 use crate::model::{Block, ChatEvent, Plan, Reply, Run, RunId, Severity};
 use crate::platform::Freshness;
 use crate::sql::fill;
@@ -33,7 +33,7 @@ pub(super) struct Requests {
 impl Requests {
     /// Answers with the plan, and asks nobody.
     pub async fn dry_run(&self, intent: &Intent<'_>, action: &dyn Action) -> Result<Reply> {
-        let plan = action.plan(&intent.call(&self.app)).await?;
+        let plan = contain_panic(action.plan(&intent.call(&self.app))).await?;
         let text = "Dry run: nothing was executed and no approval was requested.".into();
         let verdict = Block::Verdict { severity: Severity::Neutral, text };
         let mut reply = Reply::new(intent.heading(&self.app)).with(verdict);
