@@ -281,6 +281,19 @@ fn nothing_panics_outside_the_tests() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Rows of tokio-postgres panic on a value of another type, and on text that is no UTF-8: `PgRow` has neither.
+#[test]
+fn rows_are_read_through_pg_row_only() {
+    let mut found = Vec::new();
+    for source in sources("src").iter().filter(|source| source.path != "src/postgres/row.rs") {
+        let is_demo = source.module() == "demo";
+        for word in ["tokio_postgres::Row", "Row, Statement", "try_get(", "query_one(", "query_opt("] {
+            found.extend(source.lines_with(word).into_iter().filter(|_| !is_demo));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// A file longer than this is two.
 const LONGEST_FILE: usize = 500;
 

@@ -102,7 +102,7 @@ async fn encrypted(app: &App) -> Result<bool, Unreachable> {
     };
     let lease = app.environments.acquire(&address, "tls").await?;
     let rows = lease.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await.unwrap();
-    Ok(rows[0].get(0))
+    Ok(rows[0].is_true("ssl"))
 }
 
 /// Whether the role's password was ever taken by this server.

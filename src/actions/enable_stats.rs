@@ -7,9 +7,8 @@ use super::support::recovery::INTERRUPTED;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};
-use crate::postgres::QueryError;
+use crate::postgres::{PgRow, QueryError};
 use async_trait::async_trait;
-use tokio_postgres::Row;
 
 pub struct EnableStats;
 
@@ -55,22 +54,22 @@ impl Action for EnableStats {
     }
 }
 
-fn only_row(answer: Result<Vec<Row>, QueryError>, target: &DatabaseTarget) -> Result<Row> {
+fn only_row(answer: Result<Vec<PgRow>, QueryError>, target: &DatabaseTarget) -> Result<PgRow> {
     let rows = answer.map_err(|err| target.query_error(&err))?;
     rows.into_iter().next().ok_or_else(|| Error::user(format!("{} gave no answer.", target.database)))
 }
 
 /// Picks the version to create, or tells the obstacle and how to remove it.
-fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) -> Result<String> {
+fn creatable_version(target: &DatabaseTarget, state: &PgRow, readers_state: &PgRow) -> Result<String> {
     let database = &target.database;
-    let available: Option<String> = state.get("available");
-    let loaded: bool = state.get("loaded");
-    let restart = if readers_state.get::<_, Option<bool>>("waits_for_restart") == Some(true) {
+    let available: Option<String> = state.get("available")?;
+    let loaded: bool = state.get("loaded")?;
+    let restart = if readers_state.get::<Option<bool>>("waits_for_restart")? == Some(true) {
         "shared_preload_libraries is already changed: a restart of the server applies it."
     } else {
         "A DBA adds pg_stat_statements to shared_preload_libraries and restarts the server."
     };
-    if let Some(version) = state.get::<_, Option<String>>("version") {
+    if let Some(version) = state.get::<Option<String>>("version")? {
         let exists = format!("{database} already has pg_stat_statements {version}.");
         return Err(match available.filter(|available| *available != version) {
             _ if !loaded => Error::instead(format!("{exists} But the server doesn't load it."), restart),
@@ -81,7 +80,7 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
             None => Error::instead(exists, "`slow` reads it; nothing has to be done."),
         });
     }
-    let allowed: Option<Vec<String>> = state.get("allowed");
+    let allowed: Option<Vec<String>> = state.get("allowed")?;
     if allowed.is_some_and(|allowed| !allowed.iter().any(|name| name == "pg_stat_statements")) {
         let problem = format!("Azure doesn't allow pg_stat_statements in {database}.");
         return Err(Error::instead(problem, "Add it to the server parameter `azure.extensions`."));
@@ -96,7 +95,7 @@ fn creatable_version(target: &DatabaseTarget, state: &Row, readers_state: &Row) 
         );
         return Err(Error::instead(problem, restart));
     }
-    if !state.get::<_, Option<bool>>("may").unwrap_or(false) {
+    if !state.get::<Option<bool>>("may")?.unwrap_or(false) {
         let problem = format!(
             "{} may not create pg_stat_statements in {database}: that takes a superuser, on Azure a member of azure_pg_admin.",
             target.role
@@ -119,8 +118,8 @@ async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome 
     let extension = "SELECT e.extversion, format('%I.pg_stat_statements', n.nspname)
                      FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'";
     let Ok(rows) = observer.query(extension, &[]).await else { return Outcome::unknown(unchecked) };
-    let Some((version, view)) = rows.first().map(|row| (row.get::<_, String>(0), row.get::<_, String>(1)))
-    else {
+    let columns = |row: &PgRow| row.value::<String>(0).zip(row.value::<String>(1));
+    let Some((version, view)) = rows.first().and_then(columns) else {
         return Outcome::new(EventKind::Failed, format!("pg_stat_statements is not in {database}."));
     };
     match observer.query(&format!("SELECT count(*) FROM {view}"), &[]).await {

@@ -57,7 +57,7 @@ fn row(server: &ServerAnswer<'_>, channel_environment: Option<&str>) -> Vec<Cell
     }
     let tls = if let Tls::Off = environment.tls { "off" } else { "verified" };
     let version = match rows {
-        Ok(rows) => rows.iter().map(|row| row.get::<_, String>(0)).collect::<String>().into(),
+        Ok(rows) => rows.iter().filter_map(|row| row.value::<String>(0)).collect::<String>().into(),
         Err(_) => Cell { text: "no answer".to_owned(), severity: Severity::Critical },
     };
     vec![

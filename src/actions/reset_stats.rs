@@ -49,13 +49,13 @@ impl ResetFunction {
             let create = "`enable-stats` creates it; `extensions` shows whether the version is too old.";
             return Err(Error::instead(problem, create));
         };
-        let (role, schema): (String, String) = (row.get("role"), row.get("schema"));
+        let (role, schema): (String, String) = (row.get("role")?, row.get("schema")?);
         let mut grants = Vec::new();
-        if !row.get::<_, bool>("may_use") {
+        if !row.get::<bool>("may_use")? {
             grants.push(format!("`GRANT USAGE ON SCHEMA {schema} TO {role}`"));
         }
-        if !row.get::<_, bool>("may") {
-            let signature: String = row.get("signature");
+        if !row.get::<bool>("may")? {
+            let signature: String = row.get("signature")?;
             grants.push(format!("`GRANT EXECUTE ON FUNCTION {signature} TO {role}`"));
         }
         if !grants.is_empty() {
@@ -63,7 +63,7 @@ impl ResetFunction {
             let grant = format!("The owner of the extension there runs {}.", grants.join(" and "));
             return Err(Error::instead(problem, grant));
         }
-        Ok(ResetFunction { function: row.get("function"), schema, dbid: row.get("dbid") })
+        Ok(ResetFunction { function: row.get("function")?, schema, dbid: row.get("dbid")? })
     }
 
     async fn counters(&self, client: &PooledClient, own_roles: &[String]) -> Result<Counters, QueryError> {
@@ -73,8 +73,8 @@ impl ResetFunction {
             self.schema
         );
         let rows = client.query(&sql, &[&self.dbid, &own_roles]).await?;
-        let (statements, calls) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
-        Ok(Counters { statements, calls })
+        let row = rows.first().ok_or(QueryError::Lost)?;
+        Ok(Counters { statements: row.get(0)?, calls: row.get(1)? })
     }
 }
 
@@ -111,7 +111,7 @@ impl Action for ResetStats {
         let since = execution.run.event(EventKind::Started)?.at.to_string();
         let observer = target.connect_reader_for_execution(execution).await?;
         let rows = observer.query(STATE, &[]).await.ok()?;
-        let schema: String = rows.first()?.get::<_, Option<String>>("schema")?;
+        let schema: String = rows.first()?.value("schema")?;
         // As JSON, since a column that doesn't exist can't be named.
         let sql = format!(
             "SELECT bool_and((to_jsonb(s) ->> 'stats_since')::timestamptz >= $1::text::timestamptz) FROM {schema}.pg_stat_statements(false) s
@@ -119,7 +119,7 @@ impl Action for ResetStats {
         );
         let rows = observer.query(&sql, &[&since]).await.ok()?;
         let database = &target.database;
-        let all_since: bool = rows.first()?.get::<_, Option<bool>>(0)?;
+        let all_since: bool = rows.first()?.value(0)?;
         if all_since {
             return Some(Outcome::done(format!(
                 "All statements of {database} are counted from after the start of the run: its statistics were reset. {INTERRUPTED}"

@@ -65,10 +65,8 @@ fn size(call: &Call<'_>, service: &Service, environment: &str, servers: &[Server
     let Some(Ok(rows)) = answer.map(|answer| &answer.rows) else {
         return Cell { text: "no answer".to_owned(), severity: Severity::Critical };
     };
-    match rows.iter().find(|row| row.get::<_, &str>("database") == service.database) {
-        Some(row) => {
-            row.get::<_, Option<i64>>("size").map_or("no privilege".into(), |size| bytes(size as f64).into())
-        }
+    match rows.iter().find(|row| row.value::<String>("database").as_ref() == Some(&service.database)) {
+        Some(row) => row.value::<i64>("size").map_or("no privilege".into(), |size| bytes(size as f64).into()),
         None => Cell { text: "missing".to_owned(), severity: Severity::Warning },
     }
 }

@@ -76,7 +76,8 @@ impl Action for SqlCommand {
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
         let is_read_only = "SELECT current_setting('default_transaction_read_only')::bool";
         let rows = client.query(is_read_only, &[]).await;
-        if rows.map_err(|error| user_error(label, &error.to_string()))?.first().is_none_or(|row| row.get(0)) {
+        let rows = rows.map_err(|error| user_error(label, &error.to_string()))?;
+        if rows.first().and_then(|row| row.value(0)) != Some(false) {
             return Err(read_only_error());
         }
         plan.code = Some(("The reviewed SQL".to_owned(), variant.source.clone()));

@@ -30,6 +30,10 @@ pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 /// Parameter that the program fills in: every role that Countersign uses in the environment, as an array of PostgreSQL.
 pub const OWN_ROLES: &str = "own_roles";
 
+/// Parameter that the program fills in: "true", or "false" where the texts of statements can't be converted to the database's
+/// encoding, so that everything but them is answered.
+pub const STATEMENT_TEXTS: &str = "statement_texts";
+
 /// Parameter that the program fills in: the server's wait-for graph, as JSON. Built-in commands only: it is read beforehand.
 pub const WAIT_GRAPH: &str = "wait_graph";
 
@@ -283,7 +287,7 @@ impl<'a> SqlFile<'a> {
             known.push(MIGRATIONS_DIRECTORY);
         }
         known.push(OWN_ROLES);
-        known.extend(Some(WAIT_GRAPH).filter(|_| !self.custom));
+        known.extend([WAIT_GRAPH, STATEMENT_TEXTS].into_iter().filter(|_| !self.custom));
         if self.header.risk == Risk::Danger {
             known.push("asked_at"); // the time of the request, when the plan was made
         }

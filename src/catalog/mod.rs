@@ -18,7 +18,7 @@ mod header;
 pub mod sql_files;
 
 pub use custom::COUNT_COLUMN;
-pub use header::{MIGRATIONS_DIRECTORY, OWN_ROLES, WAIT_GRAPH};
+pub use header::{MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, WAIT_GRAPH};
 
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");

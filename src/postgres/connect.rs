@@ -112,6 +112,7 @@ async fn handshake(
             let (client, mut connection) = config.connect($tls).await?;
             let major = connection.parameter("server_version").map_or(0, major_of);
             let is_superuser = connection.parameter("is_superuser") == Some("on");
+            let is_ascii = connection.parameter("server_encoding") == Some("SQL_ASCII");
             let warnings = Warnings::default();
             let sink = warnings.clone();
             tokio::spawn(async move {
@@ -127,6 +128,10 @@ async fn handshake(
                 }
             });
             settings.apply(&client, major, is_superuser).await?;
+            if is_ascii {
+                // Its bytes may be anything: the server would refuse to send what is no UTF-8.
+                client.batch_execute("SET client_encoding = 'SQL_ASCII'").await?;
+            }
             let canceller = Canceller { token: client.cancel_token(), tls: tls.clone() };
             Ok(Connection::new(client, major, warnings, canceller))
         }};

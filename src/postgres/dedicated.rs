@@ -68,7 +68,7 @@ impl PooledClient {
         let sql = "SELECT pg_backend_pid(), set_config('statement_timeout', '0', false), set_config('lock_timeout', $1, false)";
         let lock_timeout = session.lock_timeout.as_millis().to_string();
         let rows = session.query(sql, &[&lock_timeout]).await?;
-        session.pid = rows.first().map_or(0, |row| row.get(0));
+        session.pid = rows.first().ok_or(QueryError::Lost)?.get(0)?;
         Ok(session)
     }
 
@@ -127,7 +127,7 @@ impl DedicatedSession {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let rows = self.query("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;
-            let is_locked = rows.first().is_some_and(|row| row.get(0));
+            let is_locked = rows.first().is_some_and(|row| row.value(0) == Some(true));
             if is_locked || Instant::now() >= deadline {
                 return Ok(is_locked);
             }

@@ -11,12 +11,14 @@ use tokio::sync::Mutex;
 mod connect;
 mod dedicated;
 mod pool;
+mod row;
 mod session_settings;
 mod transaction;
 
 pub use connect::Unreachable;
 pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult};
+pub use row::{ColumnError, PgRow};
 pub use session_settings::dump_options;
 pub use transaction::{AccessMode, READ_ONLY, Transaction};
 

@@ -5,6 +5,7 @@
 use super::Address;
 use super::connect::{Canceller, Unreachable};
 use super::dedicated::Warnings;
+use super::row::{ColumnError, PgRow};
 use crate::config::Environment;
 use crate::redact;
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Statement};
 
 /// Idle connections to service databases are closed after this time, so that an idle bot holds only its warm connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -186,12 +187,20 @@ pub enum QueryError {
     /// PostgreSQL's error, its text redacted.
     #[error("{message} (SQLSTATE {code})")]
     Refused { code: String, message: String },
+    /// The statement was executed, but a value of its result isn't what its reader expects.
+    #[error(transparent)]
+    Unreadable(ColumnError),
 }
 
 impl QueryError {
     /// True if the statement surely changed nothing. A session that is ended while it commits (class 57P) may have committed.
     pub fn is_final(&self) -> bool {
         matches!(self, QueryError::Refused { code, .. } if !code.starts_with("57P"))
+    }
+
+    /// A text that can't be converted to the encoding of the database or the client: SQLSTATE 22021 or 22P05.
+    pub fn is_encoding(&self) -> bool {
+        matches!(self, QueryError::Refused { code, .. } if code == "22021" || code == "22P05")
     }
 
     /// Cancelled by somebody or by a time limit (SQLSTATE 57014): only what it left outside of a transaction remains.
@@ -204,7 +213,7 @@ impl QueryError {
 pub(super) type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// The result of a statement, most often rows.
-pub type QueryResult<T = Vec<Row>> = Result<T, QueryError>;
+pub type QueryResult<T = Vec<PgRow>> = Result<T, QueryError>;
 
 impl PooledClient {
     pub(super) fn new(kind: ClientKind, environment: &Environment, application_name: &str) -> PooledClient {
@@ -292,14 +301,15 @@ impl PooledClient {
         connection.application_name.lock().clone_from(&self.name);
         let rows = connection.query(sql, &[&self.name]).await;
         let rows = rows.inspect_err(|_| connection.application_name.lock().clear())?;
-        Ok(rows.first().is_some_and(|row| row.get(1)))
+        Ok(rows.first().is_some_and(|row| row.value(1) == Some(true)))
     }
 }
 
 impl Connection {
     pub(super) async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let statement = self.prepare(sql).await?;
-        Ok(self.client.query(&statement, values).await?)
+        let rows = self.client.query(&statement, values).await?;
+        Ok(rows.into_iter().map(PgRow::from).collect())
     }
 
     /// How many rows a statement changed.

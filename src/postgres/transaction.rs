@@ -70,7 +70,8 @@ impl PooledClient {
             let lock_timeout = self.lock_timeout.as_millis().to_string();
             let settings = connection.query(SETTINGS, &[&SEARCH_PATH, &lock_timeout]).await?;
             let is_read_only =
-                settings.first().is_none_or(|row| row.get::<_, &str>(READ_ONLY_COLUMN) == "on");
+                settings.first().and_then(|row| row.value::<String>(READ_ONLY_COLUMN)).as_deref()
+                    != Some("off");
             if access == AccessMode::Write && is_read_only {
                 connection.execute("ROLLBACK", &[]).await?;
                 return Err(QueryError::Refused { code: "25006".to_owned(), message: READ_ONLY.to_owned() });

@@ -6,7 +6,9 @@ use crate::actions::support::blocks::{count, verdict};
 use crate::catalog::Catalog;
 use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
 use crate::model::{Block, Cell, Column, ColumnKind, LoginKind, Row, Severity, Table, Text};
-use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
+use crate::postgres::{
+    Address, ColumnError, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable,
+};
 use crate::storage::{Key, Storage};
 use crate::store;
 use anyhow::Context;
@@ -228,14 +230,22 @@ async fn check_server(
                 }
             }
             Ok(client) if login == LoginKind::Reader => {
-                findings.extend(check.reader(&client).await);
+                let checked = check.reader(&client).await;
+                findings
+                    .extend(checked.unwrap_or_else(|error| vec![query_failed(check.subject(login), &error)]));
                 let database = &environment.maintenance_database;
                 if !check.databases_of_services().contains(database.as_str()) {
-                    findings.extend(schemas(&format!("{}/{database}", server.name), &client).await);
+                    let subject = format!("{}/{database}", server.name);
+                    let checked = schemas(&subject, &client).await;
+                    findings.extend(checked.unwrap_or_else(|error| vec![query_failed(subject, &error)]));
                 }
                 findings.push(check.client_program(&client, installations));
             }
-            Ok(client) => findings.extend(check.non_reader(&client, login).await),
+            Ok(client) => {
+                let checked = check.non_reader(&client, login).await;
+                findings
+                    .extend(checked.unwrap_or_else(|error| vec![query_failed(check.subject(login), &error)]));
+            }
         }
     }
     findings.extend(check.databases().await);
@@ -255,74 +265,65 @@ impl ServerCheck<'_> {
         self.environments.acquire(&address, APPLICATION_NAME).await
     }
 
-    async fn reader(&self, client: &PooledClient) -> Vec<Finding> {
+    async fn reader(&self, client: &PooledClient) -> QueryResult<Vec<Finding>> {
         let subject = self.subject(LoginKind::Reader);
-        let answers = async {
-            let login = query_row(client, include_str!("login.sql"), &[]).await?;
-            Ok::<_, QueryError>((login, client.query(include_str!("write_privileges.sql"), &[]).await?))
-        };
-        let (login, write_privileges) = match answers.await {
-            Ok(answers) => answers,
-            Err(error) => return vec![query_failed(subject, &error)],
-        };
-        let role: String = login.get("role");
+        let login = query_row(client, include_str!("login.sql"), &[]).await?;
+        let write_privileges = client.query(include_str!("write_privileges.sql"), &[]).await?;
+        let role: String = login.get("role")?;
         let mut findings = Vec::new();
-        if !login.get::<_, bool>("has_pg_read_all_stats") {
+        if !login.get::<bool>("has_pg_read_all_stats")? {
             let fix = format!("GRANT pg_monitor TO {role};");
             findings.push(Finding::missing(&subject, "can't see other roles' sessions", fix));
         }
         for privilege in &write_privileges {
-            let details = format!("must be read-only, but {}", privilege.get::<_, String>("privilege"));
-            findings.push(Finding::missing(&subject, details, privilege.get::<_, String>("fix")));
+            let details = format!("must be read-only, but {}", privilege.get::<String>("privilege")?);
+            findings.push(Finding::missing(&subject, details, privilege.get::<String>("fix")?));
         }
         if findings.is_empty() {
-            let version: String = login.get("version");
+            let version: String = login.get("version")?;
             let details = format!("PostgreSQL {version}; sees all sessions, is read-only");
             findings.push(Finding::works(&subject, details));
         }
-        if !login.get::<_, bool>("statements_loaded") {
+        if !login.get::<bool>("statements_loaded")? {
             let details = "pg_stat_statements isn't loaded, so `slow` doesn't work";
             let fix = "Add pg_stat_statements to shared_preload_libraries and restart the server.";
             findings.push(Finding::missing(&self.server.name, details, fix));
         }
-        findings
+        Ok(findings)
     }
 
     /// Checks a login other than the reader, for each purpose that it serves.
-    async fn non_reader(&self, client: &PooledClient, login: LoginKind) -> Vec<Finding> {
+    async fn non_reader(&self, client: &PooledClient, login: LoginKind) -> QueryResult<Vec<Finding>> {
         let subject = self.subject(login);
-        let facts = match query_row(client, include_str!("login.sql"), &[]).await {
-            Ok(facts) => facts,
-            Err(error) => return vec![query_failed(subject, &error)],
-        };
-        let role: String = facts.get("role");
+        let facts = query_row(client, include_str!("login.sql"), &[]).await?;
+        let role: String = facts.get("role")?;
         let grant = |granted: &str| format!("GRANT {granted} TO {role};");
         let serves = |purpose: LoginKind| {
             self.environments.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
         };
         let mut findings = Vec::new();
-        if serves(LoginKind::Signal) && !facts.get::<_, bool>("signals") {
+        if serves(LoginKind::Signal) && !facts.get::<bool>("signals")? {
             let details = "can't end other roles' sessions: `cancel` and `kill` fail";
             findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
         }
-        if serves(LoginKind::Signal) && !facts.get::<_, bool>("has_pg_read_all_stats") {
+        if serves(LoginKind::Signal) && !facts.get::<bool>("has_pg_read_all_stats")? {
             let details = "can't see the sessions that it has to end";
             findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
         }
         // Below 14 there is no such role, and each table has its own grant.
-        if serves(LoginKind::Dump) && facts.get::<_, Option<bool>>("reads_all") == Some(false) {
+        if serves(LoginKind::Dump) && facts.get::<Option<bool>>("reads_all")? == Some(false) {
             let details = "can't read every table: `backup` fails";
             findings.push(Finding::missing(&subject, details, grant("pg_read_all_data")));
         }
         if findings.is_empty() {
             findings.push(Finding::works(&subject, "has the privileges that its commands need"));
         }
-        if facts.get("superuser") {
+        if facts.get("superuser")? {
             let fix = format!("ALTER ROLE {role} NOSUPERUSER;");
             let finding = Finding::missing(subject, "is a superuser, which it doesn't need to be", fix);
             findings.push(Finding { status: CheckStatus::Optional, ..finding });
         }
-        findings
+        Ok(findings)
     }
 
     fn client_program(&self, client: &PooledClient, installations: &[ClientInstallation]) -> Finding {
@@ -422,24 +423,30 @@ impl ServerCheck<'_> {
             others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
         match query_row(&client, include_str!("database.sql"), &[&others]).await {
             Ok(row) => {
-                let mut findings = database_findings(&subject, &row);
-                findings.extend(schemas(&subject, &client).await);
-                (findings, row.get("unseen_widths"))
+                let checked = async {
+                    let mut findings = database_findings(&subject, &row)?;
+                    findings.extend(schemas(&subject, &client).await?);
+                    Ok(findings)
+                };
+                let findings = checked
+                    .await
+                    .unwrap_or_else(|error: QueryError| vec![query_failed(subject.clone(), &error)]);
+                (findings, row.is_true("unseen_widths"))
             }
             Err(error) => (vec![query_failed(subject, &error)], false),
         }
     }
 }
 
-fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
-    let text = |column: &str| row.get::<_, Option<String>>(column);
-    let (database, reader) = (row.get::<_, String>("database"), row.get::<_, String>("role"));
+fn database_findings(subject: &str, row: &PgRow) -> Result<Vec<Finding>, ColumnError> {
+    let text = |column: &str| row.value::<String>(column);
+    let (database, reader) = (row.get::<String>("database")?, row.get::<String>("role")?);
     let mut findings = Vec::new();
-    if !row.get::<_, bool>("statements") {
+    if !row.get::<bool>("statements")? {
         let details = "pg_stat_statements isn't installed, so `slow` doesn't work";
         findings.push(Finding::missing(subject, details, "CREATE EXTENSION pg_stat_statements;"));
     }
-    for role in row.get::<_, Option<Vec<String>>>("roles_without_connect").unwrap_or_default() {
+    for role in row.value::<Vec<String>>("roles_without_connect").unwrap_or_default() {
         let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
         findings.push(Finding::missing(subject, format!("doesn't let {role} in"), fix));
     }
@@ -460,23 +467,20 @@ fn database_findings(subject: &str, row: &tokio_postgres::Row) -> Vec<Finding> {
         let finding = Finding::missing(subject, details, format!("GRANT SELECT ON {table} TO {reader};"));
         findings.push(Finding { status: CheckStatus::Optional, ..finding });
     }
-    findings
+    Ok(findings)
 }
 
 /// Findings about the schemas of one database in which others can create objects, and may not.
-async fn schemas(subject: &str, client: &PooledClient) -> Vec<Finding> {
-    let rows = match client.query(include_str!("schemas.sql"), &[]).await {
-        Ok(rows) => rows,
-        Err(error) => return vec![query_failed(subject.to_owned(), &error)],
-    };
-    let finding = |row: &tokio_postgres::Row| {
-        let (schema, grantees): (String, String) = (row.get("schema"), row.get("grantees"));
-        let details = if row.get("searched") {
+async fn schemas(subject: &str, client: &PooledClient) -> QueryResult<Vec<Finding>> {
+    let rows = client.query(include_str!("schemas.sql"), &[]).await?;
+    let finding = |row: &PgRow| {
+        let (schema, grantees): (String, String) = (row.get("schema")?, row.get("grantees")?);
+        let details = if row.get("searched")? {
             format!("{grantees} can create functions in {schema}, and Countersign's SQL would call them")
         } else {
             format!("the reader must be read-only, but can create tables in {schema}")
         };
-        Finding::missing(subject, details, format!("REVOKE CREATE ON SCHEMA {schema} FROM {grantees};"))
+        Ok(Finding::missing(subject, details, format!("REVOKE CREATE ON SCHEMA {schema} FROM {grantees};")))
     };
     rows.iter().map(finding).collect()
 }
@@ -489,7 +493,7 @@ async fn query_row(
     client: &PooledClient,
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
-) -> Result<tokio_postgres::Row, QueryError> {
+) -> Result<PgRow, QueryError> {
     client.query(sql, values).await?.into_iter().next().ok_or(QueryError::Lost)
 }
 

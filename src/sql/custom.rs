@@ -3,9 +3,9 @@
 use super::analysis::{self, Analysis, AnalysisError};
 use super::{MAX_ROWS, QueryRequest, Rows, Value, decode, parameters, time_limit};
 use crate::catalog::{Command, Section};
-use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError};
+use crate::postgres::{AccessMode, Address, Environments, PgRow, PooledClient, QueryError};
 use crate::redact;
-use tokio_postgres::{Column, Row};
+use tokio_postgres::Column;
 
 /// A custom command that reads from one target.
 pub struct CustomQuery<'a> {
@@ -23,7 +23,7 @@ impl CustomQuery<'_> {
         bound_values: &[Option<String>],
     ) -> Result<Rows, AnalysisError> {
         let (analysis, rows) = self.run(client, section, bound_values).await?;
-        let columns = rows.first().map(Row::columns).unwrap_or_default();
+        let columns = rows.first().map(PgRow::columns).unwrap_or_default();
         let names = columns.iter().map(|column| column.name().to_owned()).collect();
         let decoded = rows.iter().take(MAX_ROWS).map(|row| {
             let values = decode(row)?.into_iter().zip(columns);
@@ -38,7 +38,7 @@ impl CustomQuery<'_> {
         client: &PooledClient,
         section: &Section,
         bound_values: &[Option<String>],
-    ) -> Result<(Analysis, Vec<Row>), AnalysisError> {
+    ) -> Result<(Analysis, Vec<PgRow>), AnalysisError> {
         let CustomQuery { environments, query, address } = self;
         let limit = time_limit(query.command).min(client.statement_timeout());
         let (analysis, transaction) = if analysis::is_replica(client).await? {

@@ -1,10 +1,10 @@
 //! Runs a SQL command: every target at once, each under its own time limit, values bound. A target that is dead or slow is
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
-use crate::catalog::{Command, MIGRATIONS_DIRECTORY, OWN_ROLES, Scope, Section, WAIT_GRAPH};
+use crate::catalog::{Command, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, WAIT_GRAPH};
 use crate::command_line::Values;
 use crate::error::{Error, Result};
-use crate::postgres::{Address, Environments, PooledClient, QueryError, Unreachable};
+use crate::postgres::{Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Unreachable};
 use analysis::AnalysisError;
 use custom::CustomQuery;
 use std::time::Duration;
@@ -267,14 +267,37 @@ async fn query_target(
         let rows = custom.rows(&client, section, &bound_values).await;
         (allowed.await, rows.map_err(|error| TargetFailure::of_analysis(&error, query.command)))
     } else {
-        let (allowed, rows) = tokio::join!(allowed, rows(&client, query.command, section, &bound_values));
+        let (allowed, rows) =
+            tokio::join!(allowed, readable_rows(&client, query.command, section, &bound_values));
         (allowed, rows.map_err(failed))
     };
     if !allowed.map_err(failed)? {
-        let reason = "may not show other sessions: grant pg_monitor to Countersign's reader";
-        return Err(TargetFailure::refusal(reason));
+        let what = if position_of_texts(section).is_some() { "roles' statements" } else { "sessions" };
+        let reason = format!("may not show other {what}: grant pg_monitor to Countersign's reader");
+        return Err(TargetFailure::refusal(&reason));
     }
     rows
+}
+
+/// The rows, without the texts of statements where one of them can't be converted.
+async fn readable_rows(
+    client: &PooledClient,
+    command: &Command,
+    section: &Section,
+    bound_values: &[Option<String>],
+) -> Result<Rows, QueryError> {
+    match (rows(client, command, section, bound_values).await, position_of_texts(section)) {
+        (Err(error), Some(at)) if error.is_encoding() => {
+            let mut without_texts = bound_values.to_vec();
+            without_texts[at] = Some("false".to_owned());
+            rows(client, command, section, &without_texts).await
+        }
+        (rows, _) => rows,
+    }
+}
+
+fn position_of_texts(section: &Section) -> Option<usize> {
+    section.parameters.iter().position(|name| name == STATEMENT_TEXTS)
 }
 
 /// The command's own time limit for each target.
@@ -316,6 +339,7 @@ impl ValueSource<'_> {
                 let environment = environments.environment(query.environment).ok();
                 environment.map(|environment| array_literal(&environments.own_roles(environment)))
             }
+            STATEMENT_TEXTS => Some("true".to_owned()),
             WAIT_GRAPH => Some(WaitGraph::read(client, time_limit(query.command)).await?.to_json()),
             _ => None,
         })
@@ -391,42 +415,30 @@ pub fn explain(error: &QueryError, command: &Command) -> String {
 }
 
 /// Rows by type; a type without a decoder is a mistake in the command's file.
-pub fn decode(row: &tokio_postgres::Row) -> Result<Vec<Value>, QueryError> {
-    (0..row.len())
-        .map(|at| {
-            let wrong = |_| QueryError::Refused {
-                code: "0A000".to_owned(),
-                message: format!(
-                    "the column {} has the type {}",
-                    row.columns()[at].name(),
-                    row.columns()[at].type_()
-                ),
-            };
-            decode_one(row, at).map_err(wrong)
-        })
-        .collect()
+pub fn decode(row: &PgRow) -> Result<Vec<Value>, ColumnError> {
+    (0..row.columns().len()).map(|at| decode_one(row, at)).collect()
 }
 
-fn decode_one(row: &tokio_postgres::Row, at: usize) -> Result<Value, tokio_postgres::Error> {
+fn decode_one(row: &PgRow, at: usize) -> Result<Value, ColumnError> {
     fn or_null<T>(value: Option<T>, make: impl Fn(T) -> Value) -> Value {
         value.map_or(Value::Null, make)
     }
     let texts =
         |list: Option<Vec<Option<String>>>| or_null(list, |l| Value::List(l.into_iter().flatten().collect()));
     Ok(match *row.columns()[at].type_() {
-        Type::INT2 => or_null(row.try_get(at)?, |n: i16| Value::Int(n.into())),
-        Type::INT4 => or_null(row.try_get(at)?, |n: i32| Value::Int(n.into())),
-        Type::INT8 => or_null(row.try_get(at)?, Value::Int),
-        Type::OID => or_null(row.try_get(at)?, |n: u32| Value::Int(n.into())),
-        Type::FLOAT4 => or_null(row.try_get(at)?, |n: f32| Value::Float(n.into())),
-        Type::FLOAT8 => or_null(row.try_get(at)?, Value::Float),
-        Type::BOOL => or_null(row.try_get(at)?, Value::Bool),
-        Type::TIMESTAMPTZ => or_null(row.try_get(at)?, Value::Time),
-        Type::TEXT_ARRAY | Type::NAME_ARRAY | Type::VARCHAR_ARRAY => texts(row.try_get(at)?),
-        Type::INT4_ARRAY => or_null(row.try_get(at)?, |list: Vec<Option<i32>>| {
+        Type::INT2 => or_null(row.get(at)?, |n: i16| Value::Int(n.into())),
+        Type::INT4 => or_null(row.get(at)?, |n: i32| Value::Int(n.into())),
+        Type::INT8 => or_null(row.get(at)?, Value::Int),
+        Type::OID => or_null(row.get(at)?, |n: u32| Value::Int(n.into())),
+        Type::FLOAT4 => or_null(row.get(at)?, |n: f32| Value::Float(n.into())),
+        Type::FLOAT8 => or_null(row.get(at)?, Value::Float),
+        Type::BOOL => or_null(row.get(at)?, Value::Bool),
+        Type::TIMESTAMPTZ => or_null(row.get(at)?, Value::Time),
+        Type::TEXT_ARRAY | Type::NAME_ARRAY | Type::VARCHAR_ARRAY => texts(row.get(at)?),
+        Type::INT4_ARRAY => or_null(row.get(at)?, |list: Vec<Option<i32>>| {
             Value::List(list.into_iter().flatten().map(|n| n.to_string()).collect())
         }),
-        _ => or_null(row.try_get(at)?, Value::Text),
+        _ => or_null(row.get(at)?, Value::Text),
     })
 }
 

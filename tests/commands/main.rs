@@ -6,6 +6,7 @@ mod backups;
 mod checks;
 mod custom_sql;
 mod degraded;
+mod encodings;
 mod estimates;
 mod functions;
 mod golden;

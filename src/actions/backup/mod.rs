@@ -7,7 +7,7 @@ use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::{LoginKind, Plan};
-use crate::postgres::Address;
+use crate::postgres::{Address, ColumnError};
 use crate::sql::bytes;
 use crate::storage::StorageError;
 use async_trait::async_trait;
@@ -233,12 +233,15 @@ impl BackupContext<'_> {
         let rows = client.query(include_str!("database_size.sql"), &[]).await;
         let rows = rows.map_err(|error| BackupError::Server(format!("can't be measured: {error}")))?;
         let row = rows.first().ok_or_else(|| BackupError::Server("returned no size".to_owned()))?;
-        Ok(DatabaseInfo {
-            database_bytes: row.get("database_bytes"),
-            table_bytes: row.get("table_bytes"),
-            version: row.get("version"),
-            installation,
-        })
+        let info = || {
+            Ok(DatabaseInfo {
+                database_bytes: row.get("database_bytes")?,
+                table_bytes: row.get("table_bytes")?,
+                version: row.get("version")?,
+                installation,
+            })
+        };
+        info().map_err(|error: ColumnError| BackupError::Server(error.to_string()))
     }
 
     /// The client program's connection, through the login that the command's header names.

@@ -12,12 +12,12 @@ use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Plan, Severity, Table, from_identity, to_identity};
+use crate::postgres::{ColumnError, PgRow};
 use crate::sql::duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use tokio_postgres::Row;
 
 pub struct KillIdle;
 
@@ -52,13 +52,13 @@ impl Action for KillIdle {
         ensure_sees_sessions(rows.first().ok_or_else(|| Error::user(format!("{server} gave no answer.")))?)?;
         let (spared, listed) = rows
             .iter()
-            .filter(|row| row.get::<_, Option<i32>>("pid").is_some())
-            .partition(|row| row.get::<_, bool>("privileged") || row.get::<_, bool>("own"));
+            .filter(|row| row.value::<i32>("pid").is_some())
+            .partition(|row| row.value("privileged") != Some(false) || row.value("own") != Some(false));
         let place = database.unwrap_or_else(|| server.clone());
-        let hidden = rows.first().map_or(0, |row| row.get("hidden"));
+        let hidden = rows.first().and_then(|row| row.value("hidden")).unwrap_or(0);
         let idle = IdleSessions { listed, spared, hidden, seconds, place };
         idle.ensure_any()?;
-        let mut plan = idle.plan(&environment.name);
+        let mut plan = idle.plan(&environment.name)?;
         plan.set_target(&ServerTarget { server });
         Ok(plan)
     }
@@ -93,9 +93,9 @@ fn only_server(call: &Call<'_>) -> Result<String> {
 /// The rows of `idle.sql`.
 struct IdleSessions<'a> {
     /// Those that may be ended.
-    listed: Vec<&'a Row>,
+    listed: Vec<&'a PgRow>,
     /// Those of superusers, replication and Countersign itself.
-    spared: Vec<&'a Row>,
+    spared: Vec<&'a PgRow>,
     /// The number of sessions that hide their state.
     hidden: i64,
     seconds: f64,
@@ -126,18 +126,18 @@ impl IdleSessions<'_> {
         }
     }
 
-    fn plan(&self, environment: &str) -> Plan {
+    fn plan(&self, environment: &str) -> Result<Plan, ColumnError> {
         let listed = &self.listed;
-        let target = |row: &&Row| {
+        let target = |row: &&PgRow| {
             let session = SessionId {
-                pid: row.get("pid"),
-                backend_start: row.get("backend_start"),
+                pid: row.get("pid")?,
+                backend_start: row.get("backend_start")?,
                 query_start: None,
-                state_change: Some(row.get("state_change")),
-                role: row.get("role"),
-                database: row.get("database"),
+                state_change: Some(row.get("state_change")?),
+                role: row.get("role")?,
+                database: row.get("database")?,
             };
-            to_identity(&IdleTarget { session, app: row.get("app") })
+            Ok(to_identity(&IdleTarget { session, app: row.get("app")? }))
         };
         let number = count(listed.len(), "session", "sessions");
         let have = if listed.len() == 1 { "has" } else { "have" };
@@ -146,10 +146,10 @@ impl IdleSessions<'_> {
             self.place,
             duration(self.seconds)
         ));
-        plan.target_identities = listed.iter().map(target).collect();
+        plan.target_identities = listed.iter().map(target).collect::<Result<_, ColumnError>>()?;
         plan.add_guard("idle", "the session is still the same one, and has done nothing since it was shown");
         if let Some(first) = listed.first() {
-            let (connections, most): (i64, i64) = (first.get("connections"), first.get("most"));
+            let (connections, most): (i64, i64) = (first.get("connections")?, first.get("most")?);
             plan.add_context("connections", format!("{connections} of {most} are in use"));
         }
         if !self.spared.is_empty() {
@@ -162,19 +162,19 @@ impl IdleSessions<'_> {
         }
         plan.tables.push(if listed.len() > MAX_LISTED { summary(listed) } else { sessions(listed) });
         let (apps, advisory_locks) =
-            (applications(listed), listed.iter().map(|row| row.get::<_, i64>("advisory_locks")).sum());
+            (applications(listed), listed.iter().filter_map(|row| row.value::<i64>("advisory_locks")).sum());
         plan.impact = format!(
             "{apps}: each connection is closed. None is in a transaction. {}",
             session_loss(advisory_locks)
         );
         plan.rollback = "Not possible, and seldom needed: a pool opens new connections. If they pile up again, its limit is too high or it leaks connections."
             .to_owned();
-        plan
+        Ok(plan)
     }
 }
 
-fn applications(listed: &[&Row]) -> String {
-    let mut apps: Vec<String> = listed.iter().map(|row| row.get("app")).collect();
+fn applications(listed: &[&PgRow]) -> String {
+    let mut apps: Vec<String> = listed.iter().filter_map(|row| row.value("app")).collect();
     apps.sort();
     apps.dedup();
     match apps.len() {
@@ -183,12 +183,19 @@ fn applications(listed: &[&Row]) -> String {
     }
 }
 
-fn sessions(listed: &[&Row]) -> Table {
+fn sessions(listed: &[&PgRow]) -> Table {
     let columns = [("pid", Right), ("app", Left), ("role", Left), ("from", Left), ("idle for", Right)];
     let rows = listed.iter().map(|row| {
-        let [app, role, client] = ["app", "role", "client"].map(|name| row.get::<_, &str>(name).into());
-        let idle_for = duration(row.get::<_, Option<f64>>("idle_s").unwrap_or_default());
-        vec![row.get::<_, i32>("pid").to_string().into(), app, role, client, idle_for.into()]
+        let [app, role, client] =
+            ["app", "role", "client"].map(|name| row.value::<String>(name).unwrap_or_default().into());
+        let idle_for = duration(row.value("idle_s").unwrap_or_default());
+        vec![
+            row.value::<i32>("pid").unwrap_or_default().to_string().into(),
+            app,
+            role,
+            client,
+            idle_for.into(),
+        ]
     });
     Table { title: Some("Sessions to end".to_owned()), ..table(&columns, rows.collect()) }
 }
@@ -203,15 +210,16 @@ struct IdleGroup {
 }
 
 /// Sums sessions up by application and role, the most first.
-fn summary(listed: &[&Row]) -> Table {
-    let mut groups = BTreeMap::<(&str, &str), IdleGroup>::new();
+fn summary(listed: &[&PgRow]) -> Table {
+    let mut groups = BTreeMap::<(String, String), IdleGroup>::new();
     for row in listed {
-        let (app, role): (&str, &str) = (row.get("app"), row.get("role"));
-        let idle_s = row.get::<_, Option<f64>>("idle_s").unwrap_or_default();
+        let name = |column: &str| row.value::<String>(column).unwrap_or_default();
+        let (app, role) = (name("app"), name("role"));
+        let idle_s = row.value("idle_s").unwrap_or_default();
         let session = IdleGroup {
             sessions: 1,
-            app: app.to_owned(),
-            role: role.to_owned(),
+            app: app.clone(),
+            role: role.clone(),
             shortest_s: idle_s,
             longest_s: idle_s,
         };

@@ -159,7 +159,8 @@ impl<'a> MigrationProcess<'a> {
     pub async fn run(&self) -> Result<CommandResult, Outcome> {
         let rows = self.session.query("SELECT clock_timestamp()::text", &[]).await;
         let rows = rows.map_err(|error| self.target.connections.failed(error))?;
-        let started_at: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+        let started_at: Option<String> = rows.first().and_then(|row| row.value(0));
+        let started_at = started_at.ok_or_else(|| self.target.connections.failed(QueryError::Lost))?;
         // One name for all of its sessions, and for no others.
         let application_name = application_name(self.execution.run);
         let url = self.target.url(&application_name);
@@ -260,7 +261,9 @@ impl<'a> MigrationProcess<'a> {
             if began.elapsed() > grace {
                 let sql = include_str!("end_sessions.sql");
                 match self.session.query(sql, &[&filter.application_name, &filter.started_at]).await {
-                    Ok(rows) => terminated += rows.first().map_or(0, |row| row.get::<_, i64>("ended")),
+                    Ok(rows) => {
+                        terminated += rows.first().and_then(|row| row.value::<i64>("ended")).unwrap_or(0)
+                    }
                     Err(error) => {
                         tracing::warn!(run = self.execution.run.id, %error, "ending a migration's session failed")
                     }
@@ -300,16 +303,16 @@ impl SessionFilter<'_> {
         let sql = include_str!("sessions.sql");
         let rows = reader.query(sql, &[&self.application_name, &self.role, &self.started_at]).await?;
         let row = rows.first().ok_or(QueryError::Lost)?;
-        let text = |name: &str| row.get::<_, Option<String>>(name).unwrap_or_else(|| "-".to_owned());
-        let seconds = |name: &str| row.get::<_, Option<f64>>(name).unwrap_or_default();
-        let blocker = row.get::<_, Option<i32>>("pid").map(|pid| Blocker {
+        let text = |name: &str| row.value::<String>(name).unwrap_or_else(|| "-".to_owned());
+        let seconds = |name: &str| row.value::<f64>(name).unwrap_or_default();
+        let blocker = row.get::<Option<i32>>("pid")?.map(|pid| Blocker {
             pid,
             application_name: text("app"),
             state: text("state"),
             waited_seconds: seconds("waits_s"),
             state_seconds: seconds("for_s"),
         });
-        let pids = row.get::<_, Option<Vec<i32>>>("pids").unwrap_or_default();
-        Ok(MigrationSessions { pids, all_named_by_run: row.get("all_named_by_run"), blocker })
+        let pids = row.get::<Option<Vec<i32>>>("pids")?.unwrap_or_default();
+        Ok(MigrationSessions { pids, all_named_by_run: row.get("all_named_by_run")?, blocker })
     }
 }

@@ -78,10 +78,10 @@ impl MigrationHistory {
         let Some(row) = rows.first() else {
             return Ok(MigrationHistory { table_exists: false, attempts: Vec::new(), directory });
         };
-        if !row.get::<_, Option<bool>>("readable").unwrap_or(false) {
-            return Err(HistoryError::Unreadable(row.get("name")));
+        if !row.is_true("readable") {
+            return Err(HistoryError::Unreadable(row.value("name").unwrap_or_default()));
         }
-        let json = row.get::<_, Option<String>>("hex").and_then(|text| hex::decode(text).ok());
+        let json = row.value::<String>("hex").and_then(|text| hex::decode(text).ok());
         let attempts =
             json.and_then(|json| serde_json::from_slice(&json).ok()).ok_or(HistoryError::ForeignTable)?;
         Ok(MigrationHistory { table_exists: true, attempts, directory })

@@ -138,7 +138,7 @@ pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Resu
     }
     let rows = client.query("SELECT current_setting('port')", &[]).await;
     let rows = rows.map_err(|error| history_error(error.into()))?;
-    let server_port = rows.first().map_or(String::new(), |row| row.get(0));
+    let server_port = rows.first().and_then(|row| row.value::<String>(0)).unwrap_or_default();
     let history = target.history(&client).await.map_err(history_error)?;
     Ok(MigrationInspection { history, server_port })
 }

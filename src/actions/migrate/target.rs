@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service, Tls};
 use crate::error::{Error, Result};
 use crate::model::LoginKind;
-use crate::postgres::{Address, PooledClient};
+use crate::postgres::{Address, ColumnError, PooledClient, QueryError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -203,12 +203,16 @@ impl<'a> MigrateTarget<'a> {
 /// Finds the session that holds Prisma's lock on the database.
 pub async fn lock_holder(reader: &PooledClient) -> Result<Option<LockHolder>, HistoryError> {
     let rows = reader.query(include_str!("lock_holder.sql"), &[]).await?;
-    Ok(rows.first().map(|row| LockHolder {
-        pid: row.get("pid"),
-        app: row.get("app"),
-        state: row.get("state"),
-        for_s: row.get::<_, Option<f64>>("for_s").unwrap_or_default(),
-    }))
+    let Some(row) = rows.first() else { return Ok(None) };
+    let holder = || {
+        Ok(LockHolder {
+            pid: row.get("pid")?,
+            app: row.get("app")?,
+            state: row.get("state")?,
+            for_s: row.value("for_s").unwrap_or_default(),
+        })
+    };
+    holder().map(Some).map_err(|error: ColumnError| QueryError::from(error).into())
 }
 
 fn encoded(text: &str) -> String {

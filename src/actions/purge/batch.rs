@@ -5,7 +5,7 @@
 use super::execute::PurgeProgress;
 use crate::actions::support::max_change;
 use crate::model::as_text;
-use crate::postgres::{AccessMode, DedicatedSession, QueryError};
+use crate::postgres::{AccessMode, ColumnError, DedicatedSession, QueryError};
 use crate::sql::parameters;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -178,16 +178,19 @@ impl PurgeSpec {
                 ("same_rows", "row security"),
                 ("same_rules", "set of rules"),
             ] {
-                if !row.get::<_, bool>(name) {
+                if !row.is_true(name) {
                     return Err(BatchError::Changed(what));
                 }
             }
             let (sql, values) = (self.batch_sql(last_key, size), self.sql_values(last_key));
             let rows =
                 transaction.query_with_public(&sql, &parameters(&values)).await.map_err(to_batch_error)?;
-            let number = |name: &str| rows.first().map_or(0, |row| row.get::<_, i64>(name));
-            let last_key = rows.first().and_then(|row| row.get("last"));
-            let batch = Batch { last_key, rows_read: number("read"), rows_deleted: number("deleted") };
+            let row = rows.first().ok_or(BatchError::Changed("table"))?;
+            let batch = Batch {
+                last_key: row.get("last")?,
+                rows_read: row.get("read")?,
+                rows_deleted: row.get("deleted")?,
+            };
             let is_too_many = progress.deleted + batch.rows_deleted > self.max_rows();
             if is_too_many { Err(BatchError::TooManyRows) } else { Ok(batch) }
         };
@@ -230,6 +233,12 @@ pub(super) enum BatchError {
     },
 }
 
+impl From<ColumnError> for BatchError {
+    fn from(error: ColumnError) -> BatchError {
+        BatchError::Rejected(error.into())
+    }
+}
+
 fn classify(error: QueryError, elapsed: Duration, limit: Duration) -> BatchError {
     match &error {
         QueryError::Refused { code, .. } => match code.as_str() {
@@ -244,6 +253,7 @@ fn classify(error: QueryError, elapsed: Duration, limit: Duration) -> BatchError
             code if code.starts_with("57P") => BatchError::Lost { error, during_commit: false },
             _ => BatchError::Rejected(error),
         },
+        QueryError::Unreadable(_) => BatchError::Rejected(error),
         QueryError::TimedOut(_) | QueryError::Lost => BatchError::Lost { error, during_commit: false },
     }
 }

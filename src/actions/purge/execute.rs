@@ -304,13 +304,13 @@ pub(super) async fn read_lags(app: &App, server: &Address, asker: &str) -> Resul
     let address = Address::new(&server.environment, &server.server, LoginKind::Reader);
     let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
     let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
-    if rows.iter().any(|row| !row.get::<_, bool>("visible")) {
+    if rows.iter().any(|row| !row.is_true("visible")) {
         return Err("may not show its replicas: grant pg_monitor to Countersign's reader".to_owned());
     }
     let replicas = rows.iter().map(|row| ReplicaLag {
-        name: row.get::<_, Option<String>>("name").unwrap_or_default(),
-        seconds: row.get::<_, Option<f64>>("lag_s").unwrap_or_default(),
-        bytes: row.get::<_, Option<i64>>("behind_bytes").unwrap_or_default(),
+        name: row.value("name").unwrap_or_default(),
+        seconds: row.value("lag_s").unwrap_or_default(),
+        bytes: row.value("behind_bytes").unwrap_or_default(),
     });
     Ok(replicas.collect())
 }

@@ -9,12 +9,11 @@ use crate::clock::duration_seconds;
 use crate::command_line::Values;
 use crate::error::{Error, Result};
 use crate::model::{Plan, Run, RunState};
-use crate::postgres::{AccessMode, PooledClient, QueryError};
+use crate::postgres::{AccessMode, PgRow, PooledClient, QueryError};
 use crate::sql::parameters;
 use crate::suggest::{nearest, shown};
 use async_trait::async_trait;
 use std::time::Duration;
-use tokio_postgres::Row;
 
 mod batch;
 mod execute;
@@ -48,7 +47,7 @@ impl Action for Purge {
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
         let counts =
             count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
-        spec.shown_rows = counts.get("rows");
+        spec.shown_rows = counts.get("rows")?;
         let continued_run = call.value("continue").and_then(|run| run.parse().ok());
         if spec.shown_rows == 0 {
             return Err(text::nothing_to_do(&spec, continued_run));
@@ -104,8 +103,8 @@ fn check_arguments(call: &Call<'_>) -> Result<()> {
     }
 }
 
-fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
-    let is = |name: &str| facts.get::<_, Option<bool>>(name).unwrap_or(false);
+fn check_privileges(facts: &PgRow, relation: &str, role: &str) -> Result<()> {
+    let is = |name: &str| facts.is_true(name);
     if is("replica") {
         return Err(Error::user("That server is a replica: rows can't be deleted there."));
     }
@@ -114,7 +113,7 @@ fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
     }
     let mut grants = Vec::new();
     if !is("may_enter") {
-        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", facts.get::<_, String>("schema")));
+        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", facts.get::<String>("schema")?));
     }
     let needed = [("SELECT", "may_read"), ("DELETE", "may_delete")];
     let missing: Vec<&str> = needed.iter().filter(|(_, may)| !is(may)).map(|(right, _)| *right).collect();
@@ -135,8 +134,8 @@ fn check_privileges(facts: &Row, relation: &str, role: &str) -> Result<()> {
 
 /// Refuses a table whose old rows can't all be counted or deleted: row security hides some from the role, or a rule does something
 /// else in place of a DELETE or beside it, which PostgreSQL allows in no batch.
-fn check_rows_are_visible(facts: &Row, relation: &str, role: &str) -> Result<()> {
-    if facts.get::<_, Option<bool>>("row_security").unwrap_or(true) {
+fn check_rows_are_visible(facts: &PgRow, relation: &str, role: &str) -> Result<()> {
+    if facts.value("row_security").unwrap_or(true) {
         return Err(Error::instead(
             format!(
                 "Row security can hide rows of {relation} from {role}, so its old rows can't be counted or deleted for certain."
@@ -146,7 +145,7 @@ fn check_rows_are_visible(facts: &Row, relation: &str, role: &str) -> Result<()>
             ),
         ));
     }
-    let rules: Vec<String> = facts.get("rules");
+    let rules: Vec<String> = facts.get("rules")?;
     if !rules.is_empty() {
         return Err(Error::instead(
             format!(
@@ -165,10 +164,10 @@ async fn spec(
     client: &PooledClient,
     database: &DatabaseTarget,
     table: &RelationInfo,
-    facts: &Row,
+    facts: &PgRow,
 ) -> Result<(PurgeSpec, bool)> {
-    let name = facts.get::<_, Option<String>>("key_name");
-    let key = name.zip(facts.get("key_type")).map(|(name, type_name)| KeyColumn { name, type_name });
+    let name = facts.get::<Option<String>>("key_name")?;
+    let key = name.zip(facts.get("key_type")?).map(|(name, type_name)| KeyColumn { name, type_name });
     if call.values.contains_key("continue") {
         let run = run_argument(call, "continue", "`history --command purge` shows them.").await?;
         let before = continued_spec(call, &run, database, table)?;
@@ -200,7 +199,7 @@ async fn spec(
 async fn cutoff(client: &PooledClient, time_type: TimeType, older_than: &str) -> Result<String> {
     let rejected = |error| Error::user(format!("The cutoff can't be computed: {error}."));
     let rows = client.query(&time_type.cutoff_sql(), &[&older_than]).await.map_err(rejected)?;
-    let cutoff = rows.first().and_then(|row| row.get::<_, Option<String>>(0));
+    let cutoff = rows.first().and_then(|row| row.value::<String>(0));
     cutoff.ok_or_else(|| Error::user("The cutoff can't be computed."))
 }
 
@@ -246,7 +245,7 @@ fn last_key(run: &Run) -> Option<String> {
     run.events.iter().rev().find_map(PurgeProgress::read)?.last_key
 }
 
-async fn count(client: &PooledClient, spec: &PurgeSpec) -> Result<Row, QueryError> {
+async fn count(client: &PooledClient, spec: &PurgeSpec) -> Result<PgRow, QueryError> {
     let transaction = client.begin(AccessMode::Read, client.statement_timeout()).await?;
     let values = spec.sql_values(spec.after_key.as_deref());
     let rows = transaction.query(&spec.count_sql(), &parameters(&values)).await;
@@ -274,13 +273,14 @@ async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str
     let relation = &table.relation;
     let rejected = |error| Error::user(format!("{relation}: {error}."));
     let columns = client.query(include_str!("columns.sql"), &[&table.oid]).await.map_err(rejected)?;
-    let name = |row: &Row| row.get::<_, String>("name");
-    let is_exact = |row: &Row| name(row) == typed || row.get::<_, String>("quoted") == typed;
-    let is_alike = |row: &&Row| is_exact(row) || name(row).to_lowercase() == typed.to_lowercase();
-    let alike: Vec<&Row> = columns.iter().filter(is_alike).collect();
+    let name = |row: &PgRow| row.value::<String>("name").unwrap_or_default();
+    let is_exact =
+        |row: &PgRow| name(row) == typed || row.value::<String>("quoted").as_deref() == Some(typed);
+    let is_alike = |row: &&PgRow| is_exact(row) || name(row).to_lowercase() == typed.to_lowercase();
+    let alike: Vec<&PgRow> = columns.iter().filter(is_alike).collect();
     let exact = alike.iter().find(|row| is_exact(row));
     let times: Vec<String> =
-        columns.iter().filter(|row| row.get::<_, Option<String>>("kind").is_some()).map(&name).collect();
+        columns.iter().filter(|row| row.value::<String>("kind").is_some()).map(&name).collect();
     let row = match (exact, alike.as_slice()) {
         (Some(exact), _) => *exact,
         (None, [only]) => *only,
@@ -299,12 +299,12 @@ async fn resolve_column(client: &PooledClient, table: &RelationInfo, typed: &str
             return Err(Error::instead(problem, instead));
         }
     };
-    let kind: Option<String> = row.get("kind");
+    let kind: Option<String> = row.get("kind")?;
     let time_type = serde_json::from_value(kind.into()).map_err(|_| {
-        let (name, kind): (String, String) = (name(row), row.get("type"));
+        let (name, kind) = (name(row), row.value::<String>("type").unwrap_or_default());
         Error::instead(format!("{name} of {relation} is of type {kind}, not a time."), time_columns(&times))
     })?;
-    Ok(TimeColumn { quoted: row.get("quoted"), time_type, indexed: row.get("indexed") })
+    Ok(TimeColumn { quoted: row.get("quoted")?, time_type, indexed: row.get("indexed")? })
 }
 
 fn time_columns(times: &[String]) -> String {

@@ -6,18 +6,17 @@ use crate::actions::Outcome;
 use crate::actions::support::{database::DatabaseTarget, row_count_text};
 use crate::error::Error;
 use crate::model::{Block, EventKind, Plan, Run, RunId};
-use crate::postgres::QueryError;
+use crate::postgres::{PgRow, QueryError};
 use crate::sql::{bytes, duration, fill, grouped};
 use serde_json::json;
 use std::time::Duration;
-use tokio_postgres::Row;
 
 /// The plan, by the table's facts and the counts of its old rows.
 pub(super) fn describe(
     database: &DatabaseTarget,
     spec: &PurgeSpec,
-    facts: &Row,
-    counts: &Row,
+    facts: &PgRow,
+    counts: &PgRow,
     continued_run: Option<RunId>,
 ) -> Plan {
     let PurgeSpec { relation, column, cutoff, time_type, .. } = spec;
@@ -41,9 +40,12 @@ pub(super) fn describe(
         None => "in batches of up to 10,000 rows in no order (no numeric or uuid primary key), each in a transaction of its own".to_owned(),
     };
     for name in ["oldest", "newest"] {
-        plan.add_context(name, counts.get::<_, Option<String>>(name).unwrap_or_default());
+        plan.add_context(name, counts.value::<String>(name).unwrap_or_default());
     }
-    plan.add_context("size", format!("{} with its indexes", bytes(counts.get::<_, i64>("bytes") as f64)));
+    plan.add_context(
+        "size",
+        format!("{} with its indexes", bytes(counts.value::<i64>("bytes").unwrap_or_default() as f64)),
+    );
     plan.add_context(
         "disk",
         "none is freed, only space inside the table for new rows; the WAL takes disk space first, and PostgreSQL can't show how full the disk is: \
@@ -51,7 +53,8 @@ pub(super) fn describe(
     );
     plan.add_context("method", method);
     plan.impact = "Everyone who still needs these rows.".to_owned();
-    let (references, triggers): (Vec<String>, Vec<String>) = (facts.get("referred"), facts.get("triggers"));
+    let names = |column: &str| facts.value::<Vec<String>>(column).unwrap_or_default();
+    let (references, triggers) = (names("referred"), names("triggers"));
     if !references.is_empty() {
         plan.impact += &format!(" Referred to by {}.", references.join("; "));
     }

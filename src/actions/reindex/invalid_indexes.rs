@@ -5,9 +5,8 @@ use crate::actions::support::blocks::table;
 use crate::actions::support::maintenance::is_lock_timeout;
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Severity, Table};
-use crate::postgres::{DedicatedSession, PooledClient, QueryError};
+use crate::postgres::{DedicatedSession, PgRow, PooledClient, QueryError};
 use crate::sql::bytes;
-use tokio_postgres::Row;
 
 /// A leftover.
 #[derive(Debug, Clone)]
@@ -35,16 +34,18 @@ pub(super) type Leftovers = Vec<(InvalidIndex, DropResult)>;
 
 /// Lists the leftovers on the tables.
 pub(super) async fn find(client: &PooledClient, tables: &[i64]) -> Result<Vec<InvalidIndex>, QueryError> {
-    let leftover = |row: &Row| InvalidIndex {
-        relation: row.get("relation"),
-        oid: row.get("oid"),
-        bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
-        may_drop: row.get("may"),
-        owner: row.get("owner"),
-        building: row.get("building"),
+    let leftover = |row: &PgRow| {
+        Ok(InvalidIndex {
+            relation: row.get("relation")?,
+            oid: row.get("oid")?,
+            bytes: row.value("bytes").unwrap_or_default(),
+            may_drop: row.get("may")?,
+            owner: row.get("owner")?,
+            building: row.get("building")?,
+        })
     };
     let rows = client.query(include_str!("invalid_indexes.sql"), &[&tables]).await?;
-    Ok(rows.iter().map(leftover).collect())
+    rows.iter().map(leftover).collect()
 }
 
 /// As [`find`]; a second time if a cancellation arrived that was meant for the statement before.

@@ -12,14 +12,13 @@ use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
-use crate::postgres::QueryError;
+use crate::postgres::{ColumnError, PgRow, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
 use invalid_indexes::{DropResult, Leftovers};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tokio_postgres::Row;
 
 mod invalid_indexes;
 
@@ -75,15 +74,17 @@ impl Action for Reindex {
         if rows.is_empty() {
             return Err(Error::user(format!("{relation} has no index to rebuild.")));
         }
-        let planned_index = |row: &Row| PlannedRelation {
-            relation: row.get("relation"),
-            oid: row.get("oid"),
-            bytes: row.get::<_, Option<i64>>("bytes").unwrap_or_default(),
-            table: row.get("table"),
-            table_oid: row.get("table_oid"),
-            ..PlannedRelation::default()
+        let planned_index = |row: &PgRow| {
+            Ok::<_, ColumnError>(PlannedRelation {
+                relation: row.get("relation")?,
+                oid: row.get("oid")?,
+                bytes: row.value("bytes").unwrap_or_default(),
+                table: row.get("table")?,
+                table_oid: row.get("table_oid")?,
+                ..PlannedRelation::default()
+            })
         };
-        let indexes: Vec<PlannedRelation> = rows.iter().map(planned_index).collect();
+        let indexes = rows.iter().map(planned_index).collect::<Result<Vec<_>, _>>()?;
         let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
         let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
         let transactions =
@@ -92,10 +93,10 @@ impl Action for Reindex {
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, relation, &indexes, lock_timeout.saturating_mul(LOCK_TIMEOUTS));
         if let Some(oldest) = transactions.first()
-            && let Some(seconds) = oldest.get::<_, Option<f64>>("held_s")
+            && let Some(seconds) = oldest.get::<Option<f64>>("held_s")?
             && seconds >= OLD_TRANSACTION_S
         {
-            let (who, app): (&str, &str) = (oldest.get("who"), oldest.get("app"));
+            let (who, app): (String, String) = (oldest.get("who")?, oldest.get("app")?);
             let held = format!("the oldest is {who} ({app}), open for {}.", duration(seconds));
             // In the effect, which stays while the rebuild runs.
             plan.effect.push_str(&format!(" The rebuild waits for open transactions; {held}"));
@@ -121,7 +122,7 @@ impl Action for Reindex {
         let mut done = 0;
         for target in &targets {
             let rows = observer.query(REBUILT, &[&target.relation, &target.oid]).await.ok()?;
-            done += usize::from(rows.first().is_some_and(|row| row.get("rebuilt")));
+            done += usize::from(rows.first().is_some_and(|row| row.is_true("rebuilt")));
         }
         let mut outcome = recovered(done, targets.len(), &NOUNS);
         outcome.blocks.push(note(
@@ -209,7 +210,7 @@ async fn set_lock_timeout(session: &MaintenanceSession<'_>, times: u32) -> Resul
 async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> TableOutcome {
     let PlannedRelation { relation, oid, .. } = target;
     match session.query(REBUILT, &[relation, oid]).await {
-        Ok(rows) if rows.first().is_some_and(|row| row.get("same")) => {}
+        Ok(rows) if rows.first().is_some_and(|row| row.is_true("same")) => {}
         Ok(_) => return TableOutcome::Replaced,
         Err(error) => return TableOutcome::Rejected(error),
     }
@@ -227,9 +228,9 @@ async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> 
         session.query(REBUILT, &[relation, oid]).await
     };
     match (rows, outcome) {
-        (Ok(rows), outcome) => match rows.first().filter(|row| row.get("rebuilt")) {
+        (Ok(rows), outcome) => match rows.first().filter(|row| row.is_true("rebuilt")) {
             Some(row) => {
-                let left = row.get::<_, Option<i64>>("bytes").unwrap_or_default();
+                let left = row.value("bytes").unwrap_or_default();
                 let warning = if let TableOutcome::Skipped(warning) = outcome { Some(warning) } else { None };
                 TableOutcome::Done { left, warning }
             }

@@ -5,10 +5,9 @@ use super::servers::ask_server;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::{LoginKind, Run, RunId};
-use crate::postgres::Address;
+use crate::postgres::{Address, PgRow};
 use crate::sql::user_error;
 use std::time::Duration;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 /// Seconds that the clocks of Countersign and a server may differ.
@@ -36,7 +35,7 @@ pub async fn sessions(app: &App, environment: &str) -> Result<Vec<OwnBackend>> {
     let own_roles = app.environments.own_roles(app.environments.environment(environment)?);
     let sql = include_str!("find_backends.sql");
     let rows = ask_each_server(app, environment, LoginKind::Reader, sql, &[&own_roles]).await?;
-    Ok(rows.iter().map(|row| OwnBackend { run: row.get("run"), for_s: row.get("for_s") }).collect())
+    rows.iter().map(|row| Ok(OwnBackend { run: row.get("run")?, for_s: row.get("for_s")? })).collect()
 }
 
 /// Terminates the backends that a run left behind, as the login that the run works with, and counts them.
@@ -53,7 +52,7 @@ async fn ask_each_server(
     login: LoginKind,
     sql: &str,
     values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>> {
+) -> Result<Vec<PgRow>> {
     let mut all = Vec::new();
     for server in &app.environments.environment(environment)?.servers {
         let address = Address::new(environment, &server.name, login);

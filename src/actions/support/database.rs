@@ -87,7 +87,7 @@ impl DatabaseTarget {
     pub async fn refuse_replica(&self, client: &PooledClient, call: &Call<'_>) -> Result<()> {
         let rows = client.query("SELECT pg_is_in_recovery()", &[]).await;
         let rows = rows.map_err(|error| self.query_error(&error))?;
-        if rows.first().is_some_and(|row| row.get(0)) {
+        if rows.first().is_some_and(|row| row.value(0) == Some(true)) {
             let (server, command) = (&self.address.server, &call.command.name);
             return Err(Error::instead(
                 format!("{server} is a replica: `{command}` can't be run there."),

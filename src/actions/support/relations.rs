@@ -4,10 +4,9 @@ use crate::actions::Call;
 use crate::command_line::as_word;
 use crate::error::{Error, Result};
 use crate::model::{Plan, as_text, from_identity};
-use crate::postgres::{PooledClient, QueryError};
+use crate::postgres::{PgRow, PooledClient, QueryError};
 use crate::suggest::{nearest, shown};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Row;
 
 /// A table or an index as the login that works on it sees it.
 #[derive(Debug, Clone)]
@@ -108,19 +107,21 @@ impl RelationKind {
             }
             RelationKind::Reindexed | RelationKind::Purged => client.query(sql, &[&typed, &kinds]).await?,
         };
-        let relation = |row: &Row| RelationInfo {
-            relation: row.get("relation"),
-            name: row.get("name"),
-            schema: row.get("schema"),
-            oid: row.get("oid"),
-            kind: row.get("kind"),
-            owner: row.get("owner"),
-            may: row.get::<_, Option<bool>>("may").unwrap_or(false),
-            exact: row.get::<_, Option<bool>>("exact").unwrap_or(false),
-            bytes: row.get::<_, Option<i64>>("est_bytes").unwrap_or(0),
-            dead: row.get("dead"),
+        let relation = |row: &PgRow| {
+            Ok(RelationInfo {
+                relation: row.get("relation")?,
+                name: row.get("name")?,
+                schema: row.get("schema")?,
+                oid: row.get("oid")?,
+                kind: row.get("kind")?,
+                owner: row.get("owner")?,
+                may: row.is_true("may"),
+                exact: row.is_true("exact"),
+                bytes: row.value("est_bytes").unwrap_or(0),
+                dead: row.get("dead")?,
+            })
         };
-        Ok(rows.iter().map(relation).collect())
+        rows.iter().map(relation).collect()
     }
 
     /// Resolves a name as typed: the exact match, else the only one.
@@ -154,8 +155,8 @@ impl RelationKind {
     async fn not_found(self, client: &PooledClient, database: &str, typed: &str) -> Error {
         let noun = if let RelationKind::Reindexed = self { "table or index" } else { "table" };
         let others = client.query(include_str!("other_kinds.sql"), &[&typed]).await.unwrap_or_default();
-        if let Some(other) = others.first() {
-            let (relation, kind): (String, String) = (other.get("relation"), other.get("kind"));
+        let columns = |other: &PgRow| other.value::<String>("relation").zip(other.value::<String>("kind"));
+        if let Some((relation, kind)) = others.first().and_then(columns) {
             return Error::instead(
                 format!("{relation} of {database} is {kind}, not a {noun}."),
                 "`sizes <service>` shows the tables that there are.",

@@ -6,13 +6,12 @@ use crate::app::App;
 use crate::config::{Environment, Server};
 use crate::error::Result;
 use crate::model::{Block, LoginKind, Severity, Text};
-use crate::postgres::Address;
+use crate::postgres::{Address, PgRow};
 use std::time::Duration;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 /// The rows of one server; the error is words that follow the server's name.
-pub type ServerRows = Result<Vec<Row>, String>;
+pub type ServerRows = Result<Vec<PgRow>, String>;
 
 /// A server's answer to a query.
 pub struct ServerAnswer<'a> {

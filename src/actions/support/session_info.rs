@@ -7,10 +7,9 @@ use crate::actions::Call;
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{LoginKind, Plan, Table};
-use crate::postgres::{Address, PooledClient, QueryError};
+use crate::postgres::{Address, ColumnError, PgRow, PooledClient, QueryError};
 use crate::sql::{WaitGraph, Waiter, duration, grouped, user_error};
 use std::time::Duration;
-use tokio_postgres::Row;
 
 /// An approver reads no longer list of those who wait.
 const MAX_WAITING: usize = 20;
@@ -20,7 +19,7 @@ pub struct SessionInfo {
     client: PooledClient,
     server: String,
     /// The row of `find_session.sql`.
-    row: Row,
+    row: PgRow,
     pub pid: i32,
     pub role: String,
     pub app: String,
@@ -45,12 +44,12 @@ impl SessionInfo {
                 sessions.push(SessionInfo {
                     client,
                     server: server.name.clone(),
-                    pid: row.get("pid"),
-                    role: row.get("role"),
-                    app: row.get("app"),
-                    state: row.get("state"),
-                    loss: loss(&row),
-                    backend_start: row.get("backend_start"),
+                    pid: row.get("pid")?,
+                    role: row.get("role")?,
+                    app: row.get("app")?,
+                    state: row.get("state")?,
+                    loss: loss(&row)?,
+                    backend_start: row.get("backend_start")?,
                     row,
                 });
             }
@@ -86,8 +85,8 @@ impl SessionInfo {
     /// Tests the same guards as `signal.sql`, so that nobody is asked to approve what can't be done.
     fn ensure_may_be_signalled(&self) -> Result<()> {
         let SessionInfo { pid, role, row, .. } = self;
-        let backend_type: &str = row.get::<_, Option<&str>>("backend_type").unwrap_or_default();
-        let problem = if row.get::<_, Option<bool>>("own") == Some(true) {
+        let backend_type = row.value::<String>("backend_type").unwrap_or_default();
+        let problem = if row.is_true("own") {
             let problem = format!("Session {pid} is Countersign's own.");
             return Err(match own_run(&self.app) {
                 Some(run) => {
@@ -97,7 +96,7 @@ impl SessionInfo {
             });
         } else if backend_type != "client backend" {
             format!("{pid} is no client's session: it is PostgreSQL's {backend_type}.")
-        } else if row.get("superuser") {
+        } else if row.get("superuser")? {
             format!("Session {pid} is a superuser's ({role}): it can't be ended from here.")
         } else {
             return Ok(());
@@ -110,7 +109,7 @@ impl SessionInfo {
         let graph = WaitGraph::read(&self.client, Duration::MAX).await;
         let graph = graph.map_err(|err| query_error(&self.server, &err))?;
         let waiting = graph.behind(self.pid);
-        let query_start = || self.row.get::<_, Option<String>>("query_start").unwrap_or_default();
+        let query_start = || self.row.value::<String>("query_start").unwrap_or_default();
         let mut plan = Plan::of(String::new());
         plan.set_target(&ServerTarget { server: self.server.clone() });
         plan.set_target(&SessionId {
@@ -119,22 +118,22 @@ impl SessionInfo {
             query_start: (kind == SignalKind::Cancel).then(query_start),
             state_change: None,
             role: self.role.clone(),
-            database: self.row.get("database"),
+            database: self.row.get("database")?,
         });
         let guard = "this is still the same client session (not a superuser's, not Countersign's own)";
         plan.add_guard("session", guard);
-        let since = |column: &str| self.row.get::<_, Option<f64>>(column).map_or("-".to_owned(), duration);
-        let client: &str = self.row.get("client");
+        let since = |column: &str| self.row.value(column).map_or("-".to_owned(), duration);
+        let client: String = self.row.get("client")?;
         let application = format!("{} from {client}, connected for {}", self.app, since("age_s"));
         plan.add_context("application", application);
         plan.add_context("state", format!("{}, for {}", self.state, since("state_s")));
-        let locks: i64 = self.row.get("locks");
-        let transaction = match self.row.get::<_, Option<f64>>("xact_s") {
+        let locks: i64 = self.row.get("locks")?;
+        let transaction = match self.row.value("xact_s") {
             Some(seconds) => format!("open for {}, holds {locks} table and index locks", duration(seconds)),
             None => "none is open".to_owned(),
         };
         plan.add_context("transaction", transaction);
-        if let Some(pids) = self.row.get::<_, Option<&str>>("waits_for") {
+        if let Some(pids) = self.row.value::<String>("waits_for") {
             plan.add_context("waits for", format!("pid {pids}"));
         }
         let unblocks = match waiting.len() {
@@ -143,7 +142,7 @@ impl SessionInfo {
             total => format!("{total} waiting sessions"),
         };
         plan.add_context("unblocks", unblocks);
-        let query = crate::redact::query(self.row.get::<_, Option<&str>>("query").unwrap_or_default());
+        let query = crate::redact::query(&self.row.value::<String>("query").unwrap_or_default());
         if !query.trim().is_empty() {
             let title = if self.state == "active" { "Current statement" } else { "Last statement" };
             plan.code = Some((title.to_owned(), crate::command_line::truncated_for_card(&query)));
@@ -161,8 +160,9 @@ impl SessionInfo {
         let known = self.client.query(include_str!("waiting_sessions.sql"), &[&pids]).await;
         let known = known.map_err(|err| query_error(&self.server, &err))?;
         let rows = shown.iter().filter_map(|waiter| {
-            let row = known.iter().find(|row| Some(row.get::<_, i32>("pid")) == waiter.pid)?;
-            let (pid, role, app): (i32, &str, &str) = (row.get("pid"), row.get("role"), row.get("app"));
+            let row = known.iter().find(|row| row.value::<i32>("pid") == waiter.pid)?;
+            let pid = waiter.pid?;
+            let (role, app): (String, String) = (row.value("role")?, row.value("app")?);
             let at_most = if waiter.at_most { "at most " } else { "" };
             let time = waiter.waiting_s.map_or("-".to_owned(), |s| format!("{at_most}{}", duration(s)));
             Some(vec![pid.to_string().into(), role.into(), app.into(), time.into()])
@@ -182,13 +182,13 @@ fn own_run(application_name: &str) -> Option<u64> {
 }
 
 /// The loss when the session of a row of `find_session.sql` ends: in whole sentences.
-fn loss(row: &Row) -> String {
-    let transaction = match (row.get::<_, Option<f64>>("xact_s"), row.get("has_written")) {
+fn loss(row: &PgRow) -> Result<String, ColumnError> {
+    let transaction = match (row.value::<f64>("xact_s"), row.get("has_written")?) {
         (None, _) => "No transaction is open.",
         (Some(_), true) => "Its open transaction is rolled back.",
         (Some(_), false) => "Its open transaction has written nothing.",
     };
-    format!("{transaction} {}", session_loss(row.get("advisory_locks")))
+    Ok(format!("{transaction} {}", session_loss(row.get("advisory_locks")?)))
 }
 
 /// The loss besides a transaction when sessions end: what belongs to a session and survives its transactions.
@@ -216,8 +216,8 @@ pub fn query_error(server: &str, err: &QueryError) -> Error {
 }
 
 /// Refuses to plan from what a login without pg_monitor sees.
-pub fn ensure_sees_sessions(row: &Row) -> Result<()> {
-    if row.get("may_see") {
+pub fn ensure_sees_sessions(row: &PgRow) -> Result<()> {
+    if row.get("may_see")? {
         return Ok(());
     }
     Err(Error::user("Countersign may not see other sessions: grant pg_monitor to its roles."))

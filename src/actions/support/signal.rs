@@ -4,12 +4,11 @@
 use super::recovery::INTERRUPTED;
 use crate::actions::{Execution, Outcome};
 use crate::model::{EventKind, Plan, as_text, from_identity};
-use crate::postgres::{Address, PooledClient, QueryError};
+use crate::postgres::{Address, PgRow, PooledClient, QueryError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 /// A backend ends within milliseconds unless it is stuck in the kernel; waiting longer would show nothing new.
@@ -74,18 +73,18 @@ pub struct LiveSession {
 }
 
 impl CurrentSession {
-    fn from_row(row: &Row) -> CurrentSession {
-        let flag = |name: &str| row.get::<_, Option<bool>>(name);
+    fn from_row(row: &PgRow) -> Result<CurrentSession, QueryError> {
+        let flag = |name: &str| row.value::<bool>(name);
         let runs_statement = flag("same_statement") == Some(true);
         if !runs_statement && flag("same_session") != Some(true) {
-            return CurrentSession::OtherSession;
+            return Ok(CurrentSession::OtherSession);
         }
-        CurrentSession::Same(LiveSession {
+        Ok(CurrentSession::Same(LiveSession {
             runs_statement,
-            state: row.get("state"),
+            state: row.get("state")?,
             was_active_since_shown: flag("was_active_since_shown").unwrap_or(true),
-            protected_owner: row.get("protected_owner"),
-        })
+            protected_owner: row.get("protected_owner")?,
+        }))
     }
 
     /// Tells whether the signalled statement (for `cancel`) or session is still running.
@@ -168,7 +167,8 @@ impl Signaller {
             databases,
             state_changes,
         ];
-        Ok(self.client.query(sql, &values).await?.iter().map(|row| row.get("pid")).collect())
+        let rows = self.client.query(sql, &values).await?;
+        Ok(rows.iter().map(|row| row.get("pid")).collect::<Result<_, _>>()?)
     }
 
     /// The result for each session of a statement.
@@ -205,8 +205,10 @@ impl Signaller {
         let values: [&(dyn ToSql + Sync); 7] =
             [pids, backend_starts, query_starts, &self.own_roles, roles, databases, state_changes];
         let rows = self.client.query(sql, &values).await?;
-        let by_pid: HashMap<i32, CurrentSession> =
-            rows.iter().map(|row| (row.get("pid"), CurrentSession::from_row(row))).collect();
+        let by_pid: HashMap<i32, CurrentSession> = rows
+            .iter()
+            .map(|row| Ok((row.get("pid")?, CurrentSession::from_row(row)?)))
+            .collect::<Result<_, QueryError>>()?;
         let current = |session: &SessionId| by_pid.get(&session.pid).cloned().unwrap_or(CurrentSession::Gone);
         Ok(sessions.iter().map(current).collect())
     }

@@ -12,12 +12,11 @@ use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
-use crate::postgres::{PooledClient, QueryResult};
+use crate::postgres::{PgRow, PooledClient, QueryResult};
 use crate::sql::{bytes, duration, fill, grouped};
 use async_trait::async_trait;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use tokio_postgres::Row;
 
 /// Returns whether a table was vacuumed and analyzed since a moment, and its dead rows.
 const EVIDENCE: &str = include_str!("evidence.sql");
@@ -50,8 +49,8 @@ impl Operation {
     }
 
     /// Reads a row of [`EVIDENCE`]. VACUUM analyzes the table, too.
-    fn is_done(self, evidence: &Row) -> bool {
-        let has_moved = |name: &str| evidence.get::<_, Option<bool>>(name).unwrap_or(false);
+    fn is_done(self, evidence: &PgRow) -> bool {
+        let has_moved = |name: &str| evidence.is_true(name);
         has_moved("analyzed") && (self == Operation::Analyze || has_moved("vacuumed"))
     }
 }
@@ -144,20 +143,20 @@ impl Action for Operation {
 }
 
 /// Finds the oldest holder of the xmin horizon that `counts`, which keeps dead rows from being removed.
-async fn horizon_holder(client: &PooledClient, counts: impl Fn(&Row) -> bool) -> Option<String> {
+async fn horizon_holder(client: &PooledClient, counts: impl Fn(&PgRow) -> bool) -> Option<String> {
     let rows = client.query(include_str!("horizon.sql"), &[]).await.ok()?;
     let row = rows.iter().find(|row| counts(row))?;
-    let holder: String = row.get("what");
-    match row.get::<_, Option<f64>>("held_s") {
+    let holder: String = row.value("what")?;
+    match row.value::<f64>("held_s") {
         Some(seconds) => Some(format!("{holder}, open for {}", duration(seconds))),
         None => Some(holder),
     }
 }
 
-fn is_old(row: &Row) -> bool {
-    match row.get::<_, Option<f64>>("held_s") {
+fn is_old(row: &PgRow) -> bool {
+    match row.value::<f64>("held_s") {
         Some(seconds) => seconds >= OLD_TRANSACTION_S,
-        None => row.get::<_, Option<i32>>("xid_age").is_some_and(|age| age >= OLD_XID_AGE),
+        None => row.value::<i32>("xid_age").is_some_and(|age| age >= OLD_XID_AGE),
     }
 }
 
@@ -214,10 +213,10 @@ impl TableStep<'_> {
             Err(error) => return TableOutcome::Rejected(error),
         };
         let Some(row) = rows.first() else { return TableOutcome::NoTrace };
-        let (is_same, since): (bool, String) = (row.get(0), row.get(1));
-        if !is_same {
+        if row.value(0) != Some(true) {
             return TableOutcome::Replaced;
         }
+        let Some(since) = row.value::<String>(1) else { return TableOutcome::NoTrace };
         let statement = match self.operation {
             Operation::Vacuum => "VACUUM (ANALYZE, SKIP_LOCKED)",
             Operation::Analyze => "ANALYZE (SKIP_LOCKED)",
@@ -229,9 +228,10 @@ impl TableStep<'_> {
                 let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
                 let evidence = |rows: QueryResult| match rows.map(|rows| rows.into_iter().next()) {
                     Ok(Some(row)) if !self.operation.is_done(&row) => None,
-                    Ok(Some(row)) => {
-                        Some(TableOutcome::Done { left: row.get("dead"), warning: warning.clone() })
-                    }
+                    Ok(Some(row)) => Some(TableOutcome::Done {
+                        left: row.value("dead").unwrap_or_default(),
+                        warning: warning.clone(),
+                    }),
                     Ok(None) => Some(TableOutcome::Replaced),
                     Err(error) => Some(TableOutcome::Unknown(error)),
                 };
@@ -257,7 +257,7 @@ impl TableStep<'_> {
         let within = self.published_within();
         let vacuumed = |rows: QueryResult| {
             let row = rows.ok()?.into_iter().next()?;
-            row.get::<_, Option<bool>>("vacuumed")?.then_some(())
+            row.is_true("vacuumed").then_some(())
         };
         if self.operation == Operation::Vacuum && self.poll(&since, within, vacuumed).await.is_some() {
             return TableOutcome::OnlyVacuumed(reason);

@@ -9,13 +9,12 @@ use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
 use super::{Action, Call, Execution, Outcome, vacuum};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, as_text, to_identity};
-use crate::postgres::{PooledClient, QueryError};
+use crate::postgres::{PgRow, PooledClient, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::Instant;
-use tokio_postgres::Row;
 
 pub struct VacuumFull;
 
@@ -29,9 +28,13 @@ struct TableSize {
 }
 
 impl TableSize {
-    fn from_rows(rows: &[Row]) -> Option<TableSize> {
+    fn from_rows(rows: &[PgRow]) -> Option<TableSize> {
         let row = rows.first()?;
-        Some(TableSize { is_same: row.get("same"), filenode: row.get("filenode"), bytes: row.get("bytes") })
+        Some(TableSize {
+            is_same: row.is_true("same"),
+            filenode: row.value("filenode"),
+            bytes: row.value("bytes"),
+        })
     }
 }
 
@@ -97,7 +100,7 @@ impl Action for VacuumFull {
             PlannedRelation::all(execution.plan).into_iter().next()?;
         let observer = DatabaseTarget::from_plan(execution).connect_reader_for_execution(execution).await?;
         let rows = observer.query("SELECT pg_relation_filenode($1::int8::oid)::int8", &[&oid]).await.ok()?;
-        Some(match rows.first()?.get::<_, Option<i64>>(0) {
+        Some(match rows.first()?.get::<Option<i64>>(0).ok()? {
             None => Outcome::new(EventKind::Failed, format!("{relation} is gone. {INTERRUPTED}")),
             Some(now) if now != file => Outcome::done(format!("{relation} was rewritten. {INTERRUPTED}")),
             Some(_) => {
@@ -125,7 +128,7 @@ async fn is_partitioned(
                  (SELECT relid FROM pg_partition_tree($1::int8::oid) WHERE isleaf ORDER BY relid LIMIT 12) l
                JOIN pg_class c ON c.oid = l.relid JOIN pg_namespace n ON n.oid = c.relnamespace";
     let names = match client.query(sql, &[&table.oid]).await {
-        Ok(rows) => rows.first().and_then(|row| row.get::<_, Option<String>>(0)),
+        Ok(rows) => rows.first().and_then(|row| row.value::<String>(0)),
         Err(error) => return database.query_error(&error),
     };
     Error::instead(

@@ -6,7 +6,9 @@
 use crate::catalog::allowlist::FUNCTIONS;
 use crate::catalog::{Command, Section};
 use crate::model::LoginKind;
-use crate::postgres::{AccessMode, Address, Environments, PooledClient, QueryError, Transaction};
+use crate::postgres::{
+    AccessMode, Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Transaction,
+};
 use crate::sql_lexer::SqlError;
 use node_tree::{References, UnknownPart};
 use std::collections::{HashMap, HashSet};
@@ -40,6 +42,12 @@ pub enum AnalysisError {
 impl From<SqlError> for AnalysisError {
     fn from(error: SqlError) -> AnalysisError {
         AnalysisError::Refused(format!("isn't asked: {}", error.reason))
+    }
+}
+
+impl From<ColumnError> for AnalysisError {
+    fn from(error: ColumnError) -> AnalysisError {
+        QueryError::from(error).into()
     }
 }
 
@@ -99,7 +107,7 @@ pub async fn analyze(transaction: &Transaction<'_>, sql: &str) -> Result<Analysi
     let rows = transaction.query(tree, &[]).await?;
     let mut references = References::default();
     for row in &rows {
-        references.add(row.get(0))?;
+        references.add(&row.get::<String>(0)?)?;
     }
     let mut closure = Closure::default();
     closure.add(references, "");
@@ -143,8 +151,8 @@ pub async fn begin(client: &PooledClient, limit: Duration) -> Result<Transaction
             &[],
         )
         .await?;
-    if let Some(row) = rows.first().filter(|row| !row.get::<_, bool>(0)) {
-        let (database, role): (&str, &str) = (row.get(1), row.get(2));
+    if let Some(row) = rows.first().filter(|row| row.value(0) != Some(true)) {
+        let (database, role): (String, String) = (row.get(1)?, row.get(2)?);
         let grant = format!("GRANT TEMPORARY ON DATABASE {database} TO {role}");
         return Err(AnalysisError::NoTemporaryTables(grant));
     }
@@ -154,7 +162,8 @@ pub async fn begin(client: &PooledClient, limit: Duration) -> Result<Transaction
 /// True if the server is a replica.
 pub async fn is_replica(client: &PooledClient) -> Result<bool, QueryError> {
     let rows = client.query("SELECT pg_is_in_recovery()", &[]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    let row = rows.first().ok_or(QueryError::Lost)?;
+    Ok(row.get(0)?)
 }
 
 /// The reader's connection to that database; a replica's is to the same database of its primary.
@@ -170,9 +179,8 @@ async fn primary(
         return Ok(client);
     }
     let identity = "SELECT system_identifier, pg_is_in_recovery() FROM pg_control_system()";
-    let system = |rows: Vec<tokio_postgres::Row>| {
-        rows.first().map(|row| (row.get::<_, i64>(0), row.get::<_, bool>(1)))
-    };
+    let system =
+        |rows: Vec<PgRow>| rows.first().and_then(|row| row.value::<i64>(0).zip(row.value::<bool>(1)));
     let replica = system(client.query(identity, &[]).await?);
     drop(client);
     let servers = environments.environment(&address.environment).map(|environment| &environment.servers);
@@ -284,36 +292,38 @@ impl Closure {
     }
 
     /// Judges one object, and adds what it refers to.
-    fn object(&mut self, row: &tokio_postgres::Row) -> Result<(), AnalysisError> {
-        let (kind, oid, label): (&str, u32, &str) = (row.get("kind"), row.get("oid"), row.get("label"));
-        let kind = ["function", "operator", "type", "relation"].into_iter().find(|known| *known == kind);
+    fn object(&mut self, row: &PgRow) -> Result<(), AnalysisError> {
+        let (kind, oid, label): (String, u32, String) =
+            (row.get("kind")?, row.get("oid")?, row.get("label")?);
+        let kind =
+            ["function", "operator", "type", "relation"].into_iter().find(|known| *known == kind.as_str());
         let path = kind.and_then(|kind| self.paths.get(&(kind, oid))).cloned().unwrap_or_default();
-        if let Some(refusal) = row.get::<_, Option<&str>>("refusal") {
+        if let Some(refusal) = row.get::<Option<String>>("refusal")? {
             return Err(AnalysisError::Refused(format!(
                 "isn't asked: it {refusal} {label}{path}. Custom SQL may use only PostgreSQL's own functions on the allowlist: \
                  leave it out, or write a reviewed file for `run-sql`"
             )));
         }
-        if row.get("sessions") {
+        if row.get("sessions")? {
             self.analysis.sessions.get_or_insert_with(|| format!("{label}{path}"));
         }
         if kind == Some("relation") {
-            let queries = row.get::<_, Option<Vec<i16>>>("queries").unwrap_or_default();
+            let queries = row.get::<Option<Vec<i16>>>("queries")?.unwrap_or_default();
             self.analysis.queries.extend(queries.into_iter().map(|column| (oid, column)));
-            if row.get("stores") {
+            if row.get("stores")? {
                 self.analysis.stored.insert(oid);
             }
         }
         let mut references = References::default();
-        let trees = |column: &str| row.get::<_, Option<Vec<&str>>>(column).unwrap_or_default();
-        trees("defaults").into_iter().try_for_each(|tree| references.add(tree))?;
+        let trees = |column: &str| row.get::<Option<Vec<String>>>(column).map(Option::unwrap_or_default);
+        trees("defaults")?.iter().try_for_each(|tree| references.add(tree))?;
         references.functions.remove(&NEXTVAL);
-        trees("trees").into_iter().try_for_each(|tree| references.add(tree))?;
-        let oids = |column: &str| row.get::<_, Option<Vec<u32>>>(column).unwrap_or_default();
-        references.types.extend(oids("types"));
-        references.functions.extend(oids("functions"));
-        let events = row.get::<_, Option<Vec<i32>>>("events").unwrap_or_default();
-        for (relation, events) in oids("relations").into_iter().zip(events) {
+        trees("trees")?.iter().try_for_each(|tree| references.add(tree))?;
+        let oids = |column: &str| row.get::<Option<Vec<u32>>>(column).map(Option::unwrap_or_default);
+        references.types.extend(oids("types")?);
+        references.functions.extend(oids("functions")?);
+        let events = row.get::<Option<Vec<i32>>>("events")?.unwrap_or_default();
+        for (relation, events) in oids("relations")?.into_iter().zip(events) {
             references.relation(relation, events);
         }
         // The name of an operator's function says less than the operator's.

@@ -8,11 +8,10 @@ use super::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Severity, Table};
-use crate::postgres::{DedicatedSession, PooledClient, QueryError, QueryResult};
+use crate::postgres::{DedicatedSession, PgRow, PooledClient, QueryError, QueryResult};
 use crate::sql::duration;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 /// PostgreSQL publishes its times, and removes a session that ended, a moment later.
@@ -35,15 +34,17 @@ pub fn is_lock_timeout(error: &QueryError) -> bool {
 }
 
 /// Table of the sessions in the way, as `users.sql` and `open_transactions.sql` return them.
-pub fn sessions_table(title: &str, rows: &[Row]) -> Option<Table> {
-    let cells = |row: &Row| {
-        let open_for = row.get::<_, Option<f64>>("held_s").map_or("-".to_owned(), duration);
-        let mut cells = ["who", "app", "state"].map(|name| Cell::from(row.get::<_, &str>(name))).to_vec();
+pub fn sessions_table(title: &str, rows: &[PgRow]) -> Option<Table> {
+    let cells = |row: &PgRow| {
+        let open_for = row.value("held_s").map_or("-".to_owned(), duration);
+        let mut cells = ["who", "app", "state"]
+            .map(|name| Cell::from(row.value::<String>(name).unwrap_or_default()))
+            .to_vec();
         cells.push(open_for.into());
         cells
     };
     let columns = [("who", Left), ("app", Left), ("state", Left), ("in its transaction for", Right)];
-    let total = usize::try_from(rows.first()?.get::<_, i64>("total")).unwrap_or_default();
+    let total = usize::try_from(rows.first()?.value::<i64>("total")?).unwrap_or_default();
     Some(Table { title: Some(title.to_owned()), total, ..table(&columns, rows.iter().map(cells).collect()) })
 }
 
@@ -137,13 +138,13 @@ impl<'a> MaintenanceSession<'a> {
                 rows = asked.unwrap_or_default();
             }
             let row = rows.first();
-            let share = row.and_then(|row| row.get::<_, Option<f64>>("share")).unwrap_or_default();
+            let share = row.and_then(|row| row.value::<f64>("share")).unwrap_or_default();
             let percent = 100.0 * (before + current.map_or(0.0, weight) * share / 100.0) / total;
             let mut label = current.map(|target| target.relation.clone()).unwrap_or_default();
             if self.targets.len() > 1 {
                 label = format!("{label}, {} {} of {}", self.noun, index + 1, self.targets.len());
             }
-            if let Some(phase) = row.map(|row| row.get::<_, String>("phase")) {
+            if let Some(phase) = row.and_then(|row| row.value::<String>("phase")) {
                 label = format!("{label}: {phase}");
             }
             self.execution.progress(Some(percent.clamp(0.0, 99.0) as u8), label);
@@ -161,7 +162,7 @@ impl<'a> MaintenanceSession<'a> {
         let deadline = Instant::now() + VISIBLE_WITHIN;
         loop {
             match observer.query(sql, &[&self.worker.pid]).await {
-                Ok(rows) if rows.first().is_some_and(|row| !row.get::<_, bool>(0)) => return true,
+                Ok(rows) if rows.first().is_some_and(|row| row.value(0) == Some(false)) => return true,
                 Ok(_) if Instant::now() < deadline => tokio::time::sleep(POLL_INTERVAL).await,
                 _ => return false,
             }
