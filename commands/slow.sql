@@ -10,12 +10,13 @@ args = [
 example = "slow asset-service --by mean"
 details = "Counted since the last reset of the statistics. The statistics contain no literal values, and utility statements are shown without theirs. Statements that were planned but never executed are left out."
 sort = "_rank"
+needs_pg_read_all_stats = true
 top = 15
 verdict_empty = "pg_stat_statements has recorded no statement in this database yet."
 verdict = "{target}: {_says}"
 
 [on_error]
-42P01 = "has no pg_stat_statements: run enable-stats; if the server doesn't load the library, a DBA first adds it to shared_preload_libraries (on Azure also to azure.extensions) and restarts the server"
+42883 = "has no pg_stat_statements: run enable-stats; if the server doesn't load the library, a DBA first adds it to shared_preload_libraries (on Azure also to azure.extensions) and restarts the server"
 42501 = "has pg_stat_statements in a schema that Countersign's reader may not use: run deploy/roles.sql there again, which grants it USAGE"
 55000 = "has pg_stat_statements, but the server doesn't load it: a DBA has to add it to shared_preload_libraries and restart the server"
 */
@@ -30,7 +31,7 @@ WITH extension AS (
              SELECT s.queryid, s.calls, s.query, s.shared_blks_read,
                     COALESCE(j.j ->> 'total_exec_time', j.j ->> 'total_time')::float8 AS total_ms,
                     COALESCE(j.j ->> 'toplevel', 'true')::boolean AS toplevel
-             FROM %s s CROSS JOIN LATERAL (SELECT to_jsonb(s) - 'query' AS j) j
+             FROM %s(%L) s CROSS JOIN LATERAL (SELECT to_jsonb(s) - 'query' AS j) j
              WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                AND s.userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user) AND s.calls > 0
            ), summed AS (
@@ -44,15 +45,19 @@ WITH extension AS (
                     CASE %L WHEN 'mean' THEN mean_ms WHEN 'calls' THEN calls WHEN 'io' THEN read_bytes ELSE total_ms END::float8 AS rank
              FROM summed ORDER BY rank DESC NULLS LAST LIMIT 10
            )
-           SELECT encode(convert_to(COALESCE(json_agg(r), '[]')::text, 'UTF8'), 'hex') AS hex FROM ranked r
-         $$, e.view, :'by'), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
+           -- To the database's own encoding, which converts nothing: in SQL_ASCII a text may be no UTF-8.
+           SELECT encode(convert_to(COALESCE(json_agg(r), '[]')::text, getdatabaseencoding()), 'hex') AS hex FROM ranked r
+         $$, e.view, :'statement_texts', :'by'), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
   FROM extension e
 )
 SELECT s.total_ms, s.share_pct, s.mean_ms, s.calls, s.read_bytes, s.query, s.rank AS _rank,
        CASE :'by' WHEN 'mean' THEN 'the slowest statement takes ' || round(mean_ms)::bigint || ' ms per call.'
                   WHEN 'calls' THEN 'the most frequent statement ran ' || calls || ' times.'
                   WHEN 'io' THEN 'one statement caused ' || round(COALESCE(read_pct, 0))::int || ' % of all reads from disk.'
-                  ELSE 'one statement takes ' || round(share_pct)::int || ' % of the total execution time.' END AS _says
-FROM encoded CROSS JOIN LATERAL json_to_recordset(convert_from(decode(encoded.hex, 'hex'), 'UTF8')::json)
+                  ELSE 'one statement takes ' || round(share_pct)::int || ' % of the total execution time.' END
+         || CASE WHEN :'statement_texts' = 'false'
+                 THEN ' No text can be shown: that of one statement of this server, maybe of another database, isn''t valid in this database''s encoding.'
+                 ELSE '' END AS _says
+FROM encoded CROSS JOIN LATERAL json_to_recordset(convert_from(decode(encoded.hex, 'hex'), getdatabaseencoding())::json)
   AS s(total_ms float8, share_pct float8, read_pct float8, mean_ms float8, calls bigint, read_bytes bigint, query text, rank float8)
 ORDER BY s.rank DESC NULLS LAST
