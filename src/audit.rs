@@ -173,8 +173,9 @@ impl AuditLog {
         loop {
             match self.append(&run, kind, details.clone()).await {
                 Ok(AppendOutcome::Done(closed)) => return *closed,
+                // A run that was marked as interrupted a moment before still gets its outcome.
                 Ok(AppendOutcome::VersionConflict(current))
-                    if current.version == run.version || !current.state.is_open() =>
+                    if current.version == run.version || next_state(Some(current.state), kind).is_none() =>
                 {
                     return *current;
                 }

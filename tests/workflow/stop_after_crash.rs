@@ -1,9 +1,12 @@
-//! What a stop says of a run whose process is gone: no more than is known of it.
+//! A run whose process is gone, or was told to end: what a stop says of it, and what is recorded of its end.
 
-use crate::harness::{BEN, CARA, Scene, Twist, found};
-use crate::process::{Process, kinds};
+use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
+use crate::process::{Counter, PATIENT, Process, becomes, kinds};
 use crate::purge::{card, checksum, newest, servers, tables};
+use countersign::audit::{AuditLog, EventDetails};
 use countersign::model::{EventKind, RunState};
+use countersign::store::AppendOutcome;
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
@@ -50,4 +53,25 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
     let left = checksum(&superuser, "purged_stopped").await;
     let left: i64 = left.split(' ').next().unwrap().parse().unwrap();
     assert!(30_000 - left >= noted, "{left} are left, {noted} were noted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_outcome_is_kept_though_the_run_was_marked_as_interrupted_a_moment_before() {
+    let counter = Counter::new("marked").await;
+    let acts = counter.acts().replace("risk = \"danger\"", "risk = \"write\"");
+    let twist = Twist { commands: vec![("count.sql", &acts)], instead: vec![PATIENT], ..Twist::default() };
+    let scene = Scene::with(twist).await;
+    let holder = counter.held().await;
+    scene.say(ANA, "count --env production").await;
+    counter.is_waited_for().await;
+    let record = scene.store();
+    let run = becomes(&record, "count", RunState::Running).await;
+    let audit =
+        AuditLog { store: Arc::new(scene.store()), approval: scene.stage.checked().unwrap().approval };
+    let marked = audit.append(&run, EventKind::Interrupted, EventDetails::with_reason("shut down")).await;
+    assert!(matches!(marked, Ok(AppendOutcome::Done(_))), "{marked:?}");
+    holder.batch_execute("COMMIT").await.unwrap();
+    let closed = becomes(&record, "count", RunState::Succeeded).await;
+    assert_eq!(kinds(&closed), ["started", "interrupted", "succeeded"]);
+    assert_eq!(counter.rows().await, 1);
 }
