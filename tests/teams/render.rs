@@ -164,7 +164,19 @@ fn only_a_meant_ping_pings() {
     }
     let inline = render(&reply(Block::Text(Text::new().plain("Ask ").ping(&ben).plain("."))), &EVERYONE);
     assert!(words(&inline).ends_with("Ask <at>ben</at>."), "{}", words(&inline));
-    for (id, account) in [("cy", "U1"), ("[x](http://y.z)", ACCOUNT), ("</at><at>all", ACCOUNT)] {
+    for (id, name) in [
+        ("j.doe", "j doe"),
+        ("Ben (SRE)", "Ben SRE"),
+        ("ana [ops]", "ana ops"),
+        ("[x](http://y.z)", "x http y z"),
+        ("</at><at>all", "at at all"),
+    ] {
+        let other = Person { id: id.to_owned(), account: Some(ACCOUNT.to_owned()) };
+        let rendered = render(&reply(Block::Text(Text::new().ping(&other))), &EVERYONE);
+        assert_eq!(rendered.card["msteams"]["entities"][0]["text"], format!("<at>{name}</at>"));
+        assert_eq!(inert(&rendered.card), Ok(()));
+    }
+    for (id, account) in [("cy", "U1"), ("***", ACCOUNT)] {
         let other = Person { id: id.to_owned(), account: Some(account.to_owned()) };
         let rendered = render(&reply(Block::Text(Text::new().ping(&other))), &EVERYONE);
         assert_eq!(rendered.card["msteams"]["entities"], json!([]));

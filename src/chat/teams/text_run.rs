@@ -46,7 +46,7 @@ pub(super) fn indented(text: &str) -> String {
     text.strip_prefix(' ').map_or_else(|| text.to_owned(), |rest| format!("\u{a0}{rest}"))
 }
 
-/// The account to ping, if the person has one: an Entra object id. Their name must be harmless, for it is shown where
+/// The account to ping, if the person has one: an Entra object id. Something of their name must be harmless, for it is shown where
 /// Markdown is read.
 fn pingable(person: &Person) -> Option<&str> {
     let account = person.account.as_deref()?;
@@ -55,7 +55,7 @@ fn pingable(person: &Person) -> Option<&str> {
             8 | 13 | 18 | 23 => c == '-',
             _ => c.is_ascii_hexdigit(),
         });
-    let has_name = !person.id.trim().is_empty() && person.id.len() <= 100 && is_harmless(&person.id);
+    let has_name = !mention_name(person).is_empty() && person.id.len() <= 100;
     (is_object_id && has_name).then_some(account)
 }
 
@@ -190,7 +190,14 @@ pub(super) fn mentions(spans: &[Span]) -> Option<Value> {
 }
 
 fn mention(person: &Person) -> String {
-    format!("<at>{}</at>", person.id)
+    format!("<at>{}</at>", mention_name(person))
+}
+
+/// A person's name as a mention shows it: what Markdown, a linkifier or a tag would take is a space.
+fn mention_name(person: &Person) -> String {
+    let name: String =
+        person.id.chars().map(|c| if c == '-' || c.is_alphanumeric() { c } else { ' ' }).collect();
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The key of a block's mentions until the card is put together: till then they count as the block's own size.
@@ -198,7 +205,7 @@ const MENTIONS: &str = "entities";
 
 fn text_block(text: &str, style: TextStyle, pinged: &[&Person]) -> Value {
     let entity = |person: &&Person| {
-        let mentioned = json!({ "id": pingable(person), "name": person.id });
+        let mentioned = json!({ "id": pingable(person), "name": mention_name(person) });
         json!({ "type": "mention", "text": mention(person), "mentioned": mentioned })
     };
     let entities: Vec<Value> = pinged.iter().map(entity).collect();
