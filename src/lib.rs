@@ -47,6 +47,7 @@
 //! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`ephemeral`] | rate limits, duplicate deliveries and caches: may be lost |
+//! | [`rate_limits`] | the times before which a platform asked not to be called |
 //! | [`webhook`] | a team's webhook, notified of pending requests |
 //! | [`prisma`] | a directory of migrations, to compare a migration history with |
 //! | [`catalog`], [`command_line`] | command files → commands; typed words → values |
@@ -102,6 +103,7 @@ pub mod platform;
 pub mod postgres;
 pub mod preflight;
 pub mod prisma;
+pub mod rate_limits;
 pub mod redact;
 pub mod retry;
 pub mod schedule;

@@ -3,6 +3,7 @@
 use crate::model::{ChatAccount, ChatEvent, Conversation, Mention, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The platform's report on an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,24 +44,60 @@ pub struct ConversationInfo {
     pub is_shared: bool,
 }
 
-/// The reason that a message was not sent.
+/// The reason that a message was not sent. Each platform's table of codes says which one it is; a code that the table doesn't
+/// have is [`SendError::Refused`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The bot isn't in that conversation.
-    #[error("the bot is not in the conversation")]
-    NotInConversation,
+    /// The event has no such way to be answered.
+    #[error("there is no such way")]
+    NoRoute,
+    /// The bot can't write in that conversation, or to that account: the platform's code.
+    #[error("the conversation can't be written to: {0}")]
+    ConversationRefused(String),
+    /// The thread's first message is gone, or takes no replies.
+    #[error("the thread can't be written to: {0}")]
+    ThreadRefused(String),
     /// The message to edit is gone, or can't be edited.
     #[error("the message is gone")]
     Gone,
-    /// The platform will never accept it: its error code.
+    /// The content is refused as it is; its text alone may pass: the platform's code.
+    #[error("the platform refused the content: {0}")]
+    ContentRefused(String),
+    /// Any other refusal: its code. It may pass, since operators can fix it or the platform recovers.
     #[error("the platform refused it: {0}")]
     Refused(String),
     /// The bot isn't set up for the call, which its operators can fix: the method and the platform's code.
     #[error("not set up: {0}")]
     NotSetUp(String),
-    /// Down, slow, or rate-limited: worth a retry.
+    /// The platform asks not to be called for so long.
+    #[error("the platform asks to wait for {} s", .0.as_secs())]
+    RateLimited(Duration),
+    /// Down or slow: worth a retry.
     #[error("the platform can't be reached: {0}")]
     Unavailable(String),
+    /// Countersign itself never sends it, for that reason.
+    #[error("it is never sent: {0}")]
+    Unsendable(String),
+}
+
+impl SendError {
+    /// True if the platform didn't judge the message: the same call may pass a moment later.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, SendError::Unavailable(_) | SendError::RateLimited(_))
+    }
+}
+
+/// A way of answering an event. Those that an event doesn't have are [`SendError::NoRoute`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// The event's own handle, while it is valid.
+    Handle,
+    /// A message in the thread that the event came from.
+    Thread,
+    /// A message in the conversation, outside its threads.
+    Conversation,
+    /// A direct message to the sender.
+    Direct,
 }
 
 /// A reply that doesn't fit into one message.
@@ -81,14 +118,13 @@ pub trait Platform: Send + Sync {
     /// Refuses a plan that would be cut. The workflow checks the size before it shows one; this is the second check.
     fn refuse_cut_plan(&self, reply: &Reply) -> Result<(), SendError> {
         if reply.indivisible && self.check_size(reply).is_err() {
-            return Err(SendError::Refused("plan_too_large".to_owned()));
+            return Err(SendError::Unsendable("plan_too_large".to_owned()));
         }
         Ok(())
     }
 
-    /// Answers an event: by its handle while that is valid, else by a message of its own; where the bot isn't in the
-    /// conversation, directly to the requester.
-    async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError>;
+    /// Answers an event by one way. An answer for its sender alone stays theirs on each of them.
+    async fn answer(&self, event: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError>;
 
     /// Posts a message that can be edited later.
     async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;

@@ -5,7 +5,7 @@ use super::Call;
 use super::support::blocks::{answer, between, may_see, request_text, state, table, verdict};
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::Left;
-use crate::model::{Block, Cell, Plan, Run, RunEvent, RunState, Table, Text};
+use crate::model::{Block, Card, CardKind, Cell, Plan, Run, RunEvent, RunState, Table, Text};
 use crate::sql::{Answer, moment};
 
 pub async fn query(call: &Call<'_>) -> Result<Answer> {
@@ -29,8 +29,20 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let results = run.text("outcome").and_then(|text| serde_json::from_str::<(Text, Vec<Block>)>(text).ok());
     blocks.extend(results.into_iter().flat_map(|(_, results)| results));
     blocks.push(Block::Table(event_table(&run)));
+    blocks.extend(undelivered(call, &run).await);
     let card = (run.state == RunState::Pending).then_some(id);
     Ok(Answer { card, ..answer(blocks) })
+}
+
+/// The note of a run whose outcome no chat has taken yet.
+async fn undelivered(call: &Call<'_>, run: &Run) -> Option<Block> {
+    let cards = call.app.audit.store.run_cards(run.id).await.ok()?;
+    let is_undelivered = |card: &Card| card.kind == CardKind::Outcome && card.message.is_none();
+    // A card that has nothing to show is up to date without a message.
+    let is_due = |card: &Card| card.shown_version < run.version;
+    let note = "The outcome has not been delivered in chat: the platform refuses it or can't be reached.";
+    let is_missing = !run.state.is_open() && cards.iter().any(|card| is_undelivered(card) && is_due(card));
+    is_missing.then(|| Block::Note(note.into()))
 }
 
 fn facts(run: &Run) -> Vec<(String, Text)> {

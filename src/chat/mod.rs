@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::ephemeral::TtlCache;
 use crate::platform::{Freshness, Platform};
 use crate::preflight::Finding;
+use crate::store::Store;
 use anyhow::Context;
 use async_trait::async_trait;
 use axum::Router;
@@ -40,6 +41,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait after a 429 without `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest wait that is taken at its word: a time beyond the calendar is a mistake of the platform.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// A chat platform as the process runs it: [`Platform`] sends, this brings the events in, and is checked.
 #[async_trait]
@@ -53,6 +56,9 @@ pub trait ChatPlatform: Platform {
     fn connections(&self, _ingress: Arc<Ingress>) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
         Ok(Vec::new())
     }
+
+    /// Keeps the waits that the platform asks for in the store, for the process that follows.
+    fn keep_limits_in(&self, store: &Arc<dyn Store>);
 
     /// Checks that the platform knows the bot.
     async fn check(&self) -> Finding;
@@ -79,9 +85,14 @@ fn named<S, P: ChatPlatform + 'static>(
     Some((name, platform))
 }
 
-/// The chat platforms of the configuration. Fails when the system has no certificates to trust.
-pub fn platforms(config: &Config) -> anyhow::Result<Vec<Arc<dyn ChatPlatform>>> {
-    let set_up = |(name, platform): Named| platform.with_context(|| format!("setting up {name}"));
+/// The chat platforms of the configuration, which keep their rate limits in the store. Fails when the system has no certificates to
+/// trust.
+pub fn platforms(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Vec<Arc<dyn ChatPlatform>>> {
+    let set_up = |(name, platform): Named| {
+        let platform = platform.with_context(|| format!("setting up {name}"))?;
+        platform.keep_limits_in(store);
+        Ok(platform)
+    };
     register(config).into_iter().map(set_up).collect()
 }
 

@@ -23,6 +23,10 @@ pub const EXIT_INTERNAL: u8 = 2;
 /// As long as the store may take to close a run; the next process closes what is left open.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For closing what an earlier process left open, which may hold a lock that the command needs. A record that hangs must not hold up an
+/// answer for longer.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(2);
+
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The arguments of `countersign run`.
@@ -72,10 +76,11 @@ pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8>
     let config = load_config(&args.config, variables)?;
     let app = crate::bootstrap::assemble(config.clone())?;
     let terminal = Arc::new(Terminal::default());
-    let mut senders = chat::senders(&chat::platforms(&config)?);
+    let mut senders = chat::senders(&chat::platforms(&config, &app.audit.store)?);
     senders.push(terminal.clone());
     let workflow = Workflow::new(app, senders);
     let incoming = incoming_event(&login_name(), args.line).context("asking the system for randomness")?;
+    workflow.recover(RECOVERY_TIMEOUT).await;
     let completion = tokio::select! {
         completion = workflow.handle_and_wait(incoming, CLOSE_TIMEOUT) => completion,
         never = print_progress(&workflow.app, args.json) => match never {},

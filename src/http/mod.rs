@@ -44,9 +44,10 @@ impl HttpServer {
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
-        let platforms = chat::platforms(&config)?;
-        let connections = OpenConnections::new(connection_limits(&config));
-        let workflow = Workflow::new(crate::bootstrap::assemble(config)?, chat::senders(&platforms));
+        let app = crate::bootstrap::assemble(config)?;
+        let platforms = chat::platforms(&app.config, &app.audit.store)?;
+        let connections = OpenConnections::new(connection_limits(&app.config));
+        let workflow = Workflow::new(app, chat::senders(&platforms));
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("listening")?;
         Ok(HttpServer { address, listener, workflow, platforms, connections, shutdown_timeout })

@@ -114,11 +114,21 @@ pub struct Reply {
     pub indivisible: bool,
     /// The token by which a client asks for its user's own view, of a card on which not everyone has the same buttons.
     pub view: Option<String>,
+    /// Sent as text alone, without blocks, buttons or a card: for a platform that has refused those.
+    #[serde(skip)]
+    pub text_only: bool,
 }
 
 impl Reply {
     pub fn new(heading: Heading) -> Self {
-        Reply { heading, audience: Audience::Everyone, blocks: Vec::new(), indivisible: false, view: None }
+        Reply {
+            heading,
+            audience: Audience::Everyone,
+            blocks: Vec::new(),
+            indivisible: false,
+            view: None,
+            text_only: false,
+        }
     }
     pub fn with(mut self, block: Block) -> Self {
         self.blocks.push(block);

@@ -189,8 +189,9 @@ pub trait Store: Send + Sync {
     /// Claims a card for sending until then, unless another process has claimed it: two replicas never post one card twice.
     /// A claim ends with its process.
     async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
-    /// Stores what the card shows and where, and releases the claim.
-    async fn update_card(&self, card: Card) -> StoreResult<()>;
+    /// Stores what the card shows and where, and releases the claim. False, and nothing is stored, if another process has claimed the
+    /// card since.
+    async fn update_card(&self, card: Card) -> StoreResult<bool>;
     /// Cards that are neither abandoned nor claimed, and that show an older version of their run.
     async fn outdated_cards(&self) -> StoreResult<Vec<Card>>;
     /// All cards of a run.
@@ -200,6 +201,11 @@ pub trait Store: Send + Sync {
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()>;
     /// The freeze that is in force.
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>>;
+
+    /// Keeps the time before which a platform's method must not be called.
+    async fn set_rate_limit(&self, name: String, until: Timestamp) -> StoreResult<()>;
+    /// The times that are kept, by name. Those that have passed are dropped sooner or later.
+    async fn rate_limits(&self) -> StoreResult<Vec<(String, Timestamp)>>;
 
     /// Binds a conversation to an environment.
     async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()>;

@@ -188,7 +188,7 @@ impl Authenticator {
                     "Countersign isn't set up to look up accounts in this chat, so nothing was executed.",
                     OPERATORS_CAN_FIX,
                 )),
-                Err(SendError::Unavailable(_)) => match pauses.next() {
+                Err(error) if error.is_outage() => match pauses.next() {
                     Some(pause) => {
                         tokio::time::sleep(*pause).await;
                         continue;

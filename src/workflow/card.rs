@@ -1,14 +1,19 @@
 //! The card of a run: a pure function of its record, with people named by their accounts on a platform. The `outbox` sends it.
 
 use super::eligibility::{approvals, pending_approvers, quorum};
-use super::intent::Intent;
 use crate::actions::{self, Implementation, support::recovery};
 use crate::app::App;
 use crate::model::{
-    Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run, RunId,
-    RunState, Severity, Text,
+    Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run,
+    RunEvent, RunId, RunState, Severity, Text,
 };
 use crate::sql::{duration, minute, moment};
+use crate::store::NewRun;
+use std::collections::BTreeMap;
+
+/// Events of a request that don't decide it.
+const UNDECIDED: [EventKind; 4] =
+    [EventKind::Requested, EventKind::ApprovalAdded, EventKind::Reminded, EventKind::Reviewed];
 
 /// Approvers that a card notifies by name: more would be noise at night.
 const MAX_NAMED: usize = 5;
@@ -59,20 +64,44 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     reply
 }
 
-/// Renders a card before there is a run, to check that it fits.
-pub(super) fn preview(app: &App, intent: &Intent<'_>, approvers: &[Person], plan: &Plan) -> Reply {
-    let mut reply = Reply::new(Heading { run: Some(RunId::MAX), ..intent.heading(app) });
-    reply.indivisible = true;
-    let approvers = known_on(app, approvers, intent.incoming.conversation.platform);
-    reply.blocks.push(waiting_line(&approvers, intent.policy.approvers, 0, None));
-    reply.blocks.extend(plan.blocks());
-    reply.blocks.extend(intent.reason.as_deref().map(reason));
-    reply.blocks.push(confirmation_line(&reply.heading, plan));
+/// Renders the card of a request before there is a run, to check that it fits: as it will be posted, and with every approval but the
+/// last.
+pub(super) fn previews(app: &App, draft: &NewRun, platform: PlatformKind) -> Vec<Reply> {
+    let NewRun { request, first_event: first, .. } = draft;
+    let now = jiff::Timestamp::now();
+    let event = |kind, by, texts| RunEvent {
+        seq: i64::MAX,
+        at: now,
+        kind,
+        by,
+        facts: first.facts.clone(),
+        texts,
+        state: RunState::Pending,
+    };
+    let mut run = Run {
+        id: RunId::MAX,
+        version: 1,
+        state: RunState::Pending,
+        request: request.clone(),
+        opened_at: now,
+        changed_at: now,
+        deadline: first.deadline,
+        events: vec![event(first.kind, first.by.clone(), first.texts.clone())],
+    };
+    let posted = with_sample_buttons(app, &run, platform);
+    let approvers = pending_approvers(app, &run).into_iter().take(quorum(app, &run).saturating_sub(1));
+    let approvals = approvers.map(|person| event(EventKind::ApprovalAdded, Some(person), BTreeMap::new()));
+    run.events.extend(approvals);
+    vec![posted, with_sample_buttons(app, &run, platform)]
+}
+
+fn with_sample_buttons(app: &App, run: &Run, platform: PlatformKind) -> Reply {
+    let approvers = pending_approvers_on(app, run, platform);
     let buttons = DECISION_BUTTONS.map(|(label, _, style)| Button {
         visible_to: approvers.clone(),
         ..Button::new(label, "0".repeat(32), style)
     });
-    reply.with(Block::Buttons(buttons.into()))
+    render_card(app, run, platform).with(Block::Buttons(buttons.into()))
 }
 
 /// Environment and plan once more, right above the buttons: on a phone the heading is out of sight by then.
@@ -164,6 +193,31 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
         .code(format!("review {}", run.id))
         .plain(".");
     Some(Block::Verdict { severity: Severity::Critical, text })
+}
+
+/// The decision of a request and its end: "approved by ben at 18:52:27 UTC. Session 4711 ended." The decision is the last event of a
+/// run that never started: an approval that was not carried out is told as revoked.
+pub(super) fn ending(app: &App, run: &Run) -> String {
+    let decisions = run.events.iter().filter(|event| !UNDECIDED.contains(&event.kind));
+    let has_started = run.event(EventKind::Started).is_some();
+    let decision =
+        if has_started || run.state.is_open() { decisions.take(1).last() } else { decisions.last() };
+    let decision = decision.map_or(String::new(), |event| {
+        let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
+        format!("{} by {by} at {}", event.kind.as_str(), moment(event.at))
+    });
+    let end = match run.state {
+        state if state.is_open() => "It is running.".to_owned(),
+        RunState::Denied | RunState::Withdrawn | RunState::Expired => "Nothing was done.".to_owned(),
+        _ => {
+            let verdict = end_blocks(app, run).into_iter().find_map(|block| match block {
+                Block::Verdict { text, .. } => Some(text.words()),
+                _ => None,
+            });
+            verdict.unwrap_or_default()
+        }
+    };
+    format!("{decision}. {end}")
 }
 
 fn end_blocks(app: &App, run: &Run) -> Vec<Block> {

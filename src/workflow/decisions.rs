@@ -1,15 +1,16 @@
 //! Decisions: a click on approve, deny or withdraw. Checked are the card, the person, the run's state and time, and who may decide
 //! what. A refusal is shown to the clicker alone and changes nothing.
 
+use super::card::ending;
 use super::eligibility::{approvals, policy_of, quorum};
 use super::executor::RunExecutor;
+use super::in_flight::CardUpdate;
 use super::replies::{frozen_error, store_error};
 use crate::access::could_approve_at_request;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
 use crate::model::{ChatEvent, Decision, EventKind, Heading, Person, Run, RunId, RunState};
 use crate::platform::Freshness;
-use crate::sql::moment;
 use crate::store::AppendOutcome;
 use serde_json::json;
 use std::sync::Arc;
@@ -48,6 +49,10 @@ impl RunExecutor {
         if delivered.is_none() && click.decision == Decision::Approve {
             return Err(Error::instead("This card isn't delivered yet.", "Click again in a moment."));
         }
+        if run.state != RunState::Pending {
+            // The click shows that the message is there, and still has its buttons.
+            self.outbox.spawn_delivery(click.card, CardUpdate::Always);
+        }
         self.ensure_pending(&run).await?;
         self.require_eligible(&person, &run, click.decision)?;
         if click.decision != Decision::Withdraw
@@ -71,18 +76,12 @@ impl RunExecutor {
     /// Passes if the run is pending and in time.
     ///
     /// # Errors
-    /// [`Error::User`]: who decided it and when, or that it has expired, which is then recorded.
+    /// [`Error::User`]: how it ended, or that it has expired, which is then recorded.
     async fn ensure_pending(&self, run: &Run) -> Result<()> {
         if run.state != RunState::Pending {
-            let undecided = ["requested", "approval_added", "reminded"];
-            let decision = run.events.iter().find(|event| !undecided.contains(&event.kind.as_str()));
-            let when = decision.map_or(String::new(), |event| {
-                let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
-                format!(": {} by {by} at {}", event.kind.as_str(), moment(event.at))
-            });
             self.outbox.spawn_update(run.id);
             return Err(Error::instead(
-                format!("This request is already decided{when}."),
+                format!("This request is already decided: {}", ending(&self.app, run)),
                 format!("`show {}` shows the details.", run.id),
             ));
         }

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::catalog::Command;
 use crate::error::{Error, Result};
 use crate::model::{CardKind, ChatAccount, Conversation, EventKind, Person, PlatformKind, Run};
-use crate::platform::{AccountKind, Freshness, Platform, SendError};
+use crate::platform::{AccountKind, Freshness, Platform};
 
 /// A person's approval, and the account and conversation that it came from.
 pub(super) struct RecordedApproval<'a> {
@@ -72,7 +72,7 @@ async fn may_be_member(
 ) -> bool {
     match platform.account(sender, conversation, Freshness::Recent).await {
         Ok(account) => account.kind == AccountKind::Member && authenticator.is_of_sender(&account, sender),
-        Err(error) => matches!(error, SendError::Unavailable(_)),
+        Err(error) => error.is_outage(),
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::authenticate::Authenticator;
 use super::eligibility::{approvals, policy_of};
-use super::outbox::{InFlight, Outbox};
+use super::in_flight::RunSet;
+use super::outbox::Outbox;
 use super::replies::store_error;
 use super::work_queue;
 use crate::access::could_approve_at_request;
@@ -28,7 +29,7 @@ pub(super) struct RunExecutor {
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
     /// Runs that this process is executing.
-    pub running_runs: InFlight,
+    pub running_runs: RunSet,
 }
 
 impl RunExecutor {
@@ -139,7 +140,7 @@ impl RunExecutor {
     pub async fn perform(self: &Arc<Self>, run: Run) -> Run {
         // It may last for hours.
         work_queue::leave();
-        self.running_runs.begin(run.id);
+        self.running_runs.insert(run.id);
         let stop = CancellationToken::new();
         if run.event(EventKind::StopRequested).is_some() {
             stop.cancel(); // requested from a process that has ended

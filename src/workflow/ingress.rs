@@ -219,7 +219,7 @@ impl Workflow {
             Decision::Withdraw => is_requester,
             Decision::Approve | Decision::Deny => may_approve,
         };
-        let mut buttons = self.executor.outbox.decision_buttons(run, card, &is_theirs).await?;
+        let mut buttons = self.executor.outbox.sender.decision_buttons(run, card, &is_theirs).await?;
         buttons.iter_mut().for_each(|button| button.visible_to = vec![person.clone()]);
         if !buttons.is_empty() {
             reply = reply.with(Block::Buttons(buttons));

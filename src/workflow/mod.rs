@@ -10,7 +10,8 @@ use crate::platform::Platform;
 use crate::store::StoreResult;
 use authenticate::Authenticator;
 use executor::RunExecutor;
-use outbox::{InFlight, Outbox};
+use in_flight::RunSet;
+use outbox::Outbox;
 use platforms::Platforms;
 use queries::Queries;
 use reconciler::Reconciler;
@@ -27,8 +28,10 @@ mod answers;
 mod authenticate;
 mod card;
 mod decisions;
+mod delivery;
 mod eligibility;
 mod executor;
+mod in_flight;
 mod ingress;
 mod intent;
 mod outbox;
@@ -39,6 +42,7 @@ mod reminders;
 mod replies;
 mod requests;
 mod supervisor;
+mod webhook_notices;
 mod work_queue;
 
 pub use ingress::Completion;
@@ -82,20 +86,19 @@ impl Workflow {
             app: app.clone(),
             authenticator: authenticator.clone(),
             outbox: outbox.clone(),
-            running_runs: InFlight::default(),
+            running_runs: RunSet::default(),
         });
         let reconciler = Arc::new(Reconciler {
             app: app.clone(),
             outbox: outbox.clone(),
             executor: executor.clone(),
-            watched_runs: InFlight::default(),
+            watched_runs: RunSet::default(),
         });
         let queries = Queries { app: app.clone(), outbox: outbox.clone() };
         let requests = Requests {
             app: app.clone(),
             authenticator: authenticator.clone(),
             outbox: outbox.clone(),
-            reminders: reminders.clone(),
             executor: executor.clone(),
         };
         let supervisor = Arc::new(Supervisor { app: app.clone(), outbox, reminders, reconciler });
@@ -171,6 +174,20 @@ impl Workflow {
     pub async fn supervise_once(&self) -> StoreResult<()> {
         self.supervisor.close_runs().await?;
         self.supervisor.outbox.send_outdated_cards().await
+    }
+
+    /// Closes the runs whose process died, and those interrupted runs whose outcome PostgreSQL shows, for a process that handles one
+    /// event: it resumes none, and what takes longer than the timeout is left to the next process.
+    pub async fn recover(&self, timeout: Duration) {
+        let recovery = async {
+            self.supervisor.close_runs().await?;
+            self.supervisor.reconciler.record_outcomes().await
+        };
+        match tokio::time::timeout(timeout, recovery).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "closing runs of dead processes failed"),
+            Err(_) => tracing::warn!("closing runs of dead processes timed out"),
+        }
     }
 
     /// Waits for everything in progress, to be called once events have stopped coming in. `STOP_PERIOD` before the timeout, runs that

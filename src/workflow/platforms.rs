@@ -31,9 +31,11 @@ impl Platforms {
         channels.min_by_key(|conversation| conversation.platform)
     }
 
-    /// Checks that every platform can show the reply in one message: a card may be posted in any of them.
-    pub fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
-        self.iter().try_for_each(|platform| platform.check_size(reply))
+    /// Checks that every platform can show each of its replies in one message: a card may be posted in any of them.
+    pub fn check_sizes(&self, replies: impl Fn(PlatformKind) -> Vec<Reply>) -> Result<(), TooLarge> {
+        self.iter().try_for_each(|platform| {
+            replies(platform.name()).iter().try_for_each(|reply| platform.check_size(reply))
+        })
     }
 
     /// Passes if a card with buttons may be posted in a conversation: others can see it, and they all belong to this

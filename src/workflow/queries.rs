@@ -1,5 +1,6 @@
 //! Read commands: recorded, run, closed, answered. An audit log that can't be written is a warning here, and only here.
 
+use super::in_flight::CardUpdate;
 use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
 use crate::actions::{self, Implementation};
@@ -75,7 +76,7 @@ impl Queries {
             return;
         }
         match self.app.audit.store.add_card(run, conversation.clone(), CardKind::Primary).await {
-            Ok(card) => self.outbox.deliver(card).await,
+            Ok(card) => self.outbox.deliver(card, CardUpdate::IfOutdated).await,
             Err(error) => tracing::warn!(run, %error, "posting card again failed"),
         }
     }

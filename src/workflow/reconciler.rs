@@ -2,7 +2,8 @@
 //! work that is still running there is observed, and nothing is ever repeated.
 
 use super::executor::RunExecutor;
-use super::outbox::{InFlight, Outbox};
+use super::in_flight::RunSet;
+use super::outbox::Outbox;
 use crate::actions::{self, Action, Implementation, support::recovery};
 use crate::app::{App, RunProgress};
 use crate::audit::EventDetails;
@@ -20,7 +21,7 @@ pub(super) struct Reconciler {
     pub outbox: Arc<Outbox>,
     pub executor: Arc<RunExecutor>,
     /// Interrupted runs whose cards show what is observed of them.
-    pub watched_runs: InFlight,
+    pub watched_runs: RunSet,
 }
 
 impl Reconciler {
@@ -74,21 +75,42 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn observe(self: &Arc<Self>, run: &Run, action: &dyn Action) {
+    /// Records the outcome of every interrupted run that PostgreSQL shows, and resumes none.
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    pub async fn record_outcomes(self: &Arc<Self>) -> StoreResult<()> {
+        let filter = Filter { states: vec![RunState::Interrupted], limit: usize::MAX, ..Filter::default() };
+        for run in self.app.audit.store.list(filter).await?.runs {
+            if let Some(action) = actions::action_of(&self.app, &run).filter(|action| !action.is_resumable())
+            {
+                self.record_outcome(&run, action).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the outcome of a run; `false` while nothing shows it.
+    async fn record_outcome(self: &Arc<Self>, run: &Run, action: &dyn Action) -> bool {
         let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
         let outcome = if age < OBSERVATION_PERIOD || action.reports_progress() {
             recovery::observe_outcome(&self.app, run).await
         } else {
             None
         };
-        let Some(outcome) = outcome else {
-            tracing::debug!(run = run.id, "run outcome not known yet");
-            let progress = recovery::observe_progress(&self.app, run).await;
-            return self.start_watching(run, progress);
-        };
+        let Some(outcome) = outcome else { return false };
         self.stop_watching(run.id);
         self.app.audit.append_or_log(run, outcome.kind, outcome.details()).await;
         self.outbox.spawn_update(run.id);
+        true
+    }
+
+    async fn observe(self: &Arc<Self>, run: &Run, action: &dyn Action) {
+        if !self.record_outcome(run, action).await {
+            tracing::debug!(run = run.id, "run outcome not known yet");
+            let progress = recovery::observe_progress(&self.app, run).await;
+            self.start_watching(run, progress);
+        }
     }
 
     /// Shows on a run's cards what is observed of it, if they don't show that yet.
@@ -98,7 +120,7 @@ impl Reconciler {
         }
         match progress {
             Some(RunProgress { percent, label }) => {
-                self.watched_runs.begin(run.id);
+                self.watched_runs.insert(run.id);
                 self.app.progress.set(run.id, percent, label);
             }
             None => self.stop_watching(run.id),

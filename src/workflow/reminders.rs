@@ -1,22 +1,14 @@
-//! Reminders of pending requests, and the notifications of the team's webhook. A direct notification is a card, kept up to date and
-//! retried like any other.
+//! Reminders of pending requests. Each is a card, kept up to date and retried like any other.
 
-use super::card::heading;
-use super::eligibility::pending_approvers;
 use super::outbox::Outbox;
+use super::webhook_notices::{self, STILL_WAITING};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::model::{CardKind, Conversation, EventKind, Run, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The webhook's names of events.
-pub(super) const WAITING: &str = "waiting";
-const STILL_WAITING: &str = "still_waiting";
-pub(super) const BREAK_GLASS_USED: &str = "acted_alone";
 
 pub(super) struct Reminders {
     pub app: Arc<App>,
@@ -24,44 +16,6 @@ pub(super) struct Reminders {
 }
 
 impl Reminders {
-    /// Notifies the team's webhook, if it has one, in the background.
-    pub fn notify_webhook(&self, run: &Run, event: &'static str) {
-        let Some(webhook) = self.app.webhook.clone() else { return };
-        let payload = self.webhook_payload(run, event);
-        self.outbox.background.spawn(async move { webhook.notify(&payload).await });
-    }
-
-    /// The webhook's message: who requested what in which environment, and who can decide. No query and no row.
-    fn webhook_payload(&self, run: &Run, event: &str) -> Value {
-        let heading = heading(&self.app, run);
-        let environment = heading.environment.as_ref();
-        let approvers = pending_approvers(&self.app, run);
-        let people: Vec<&str> = approvers.iter().map(|person| person.id.as_str()).collect();
-        let (requester, command, id) = (&run.request.requester.id, &heading.command, run.id);
-        let scope = environment.map_or(String::new(), |environment| format!(" on {}", environment.name));
-        let text = match event {
-            BREAK_GLASS_USED => format!("{requester} ran {command}{scope} without approval (#{id})."),
-            _ => {
-                format!(
-                    "{requester} requested {command}{scope} (#{id}): {} can approve it.",
-                    people.join(", ")
-                )
-            }
-        };
-        json!({
-            "event": event,
-            "run": id,
-            "asked": command,
-            "environment": environment.map(|environment| &environment.name),
-            "production": environment.is_some_and(|environment| environment.production),
-            "requester": requester,
-            "reason": run.text("reason"),
-            "people": people,
-            "until": run.deadline.map(|deadline| deadline.to_string()),
-            "text": text,
-        })
-    }
-
     /// Reminds the approvers of each request that is due. The event is written first, so that one of several replicas reminds.
     ///
     /// # Errors
@@ -74,7 +28,7 @@ impl Reminders {
             }
             let reminded = self.app.audit.append(&run, EventKind::Reminded, EventDetails::default()).await?;
             if let AppendOutcome::Done(run) = reminded {
-                self.notify_webhook(&run, STILL_WAITING);
+                webhook_notices::notify(&self.app, &self.outbox.background, &run, STILL_WAITING);
                 self.add_reminders(&run).await?;
             }
         }
@@ -106,6 +60,7 @@ fn is_due(run: &Run, after: Duration, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     /// The configuration's default.
     const AFTER: Duration = Duration::from_secs(300);

@@ -2,12 +2,12 @@
 //! which opens none.
 
 use super::authenticate::{Authenticator, USE_TERMINAL};
-use super::card::{preview, render_card};
+use super::card::{previews, render_card};
 use super::executor::RunExecutor;
 use super::intent::{Intent, Recipients, break_glass_rate_error};
 use super::outbox::Outbox;
-use super::reminders::{BREAK_GLASS_USED, Reminders, WAITING};
 use super::replies::{frozen_error, store_error};
+use super::webhook_notices::{self, BREAK_GLASS_USED};
 use crate::actions::Action;
 use crate::app::App;
 use crate::error::{Error, Result, User, contain_panic};
@@ -26,7 +26,6 @@ pub(super) struct Requests {
     pub app: Arc<App>,
     pub authenticator: Authenticator,
     pub outbox: Arc<Outbox>,
-    pub reminders: Arc<Reminders>,
     pub executor: Arc<RunExecutor>,
 }
 
@@ -76,7 +75,7 @@ impl Requests {
         };
         let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
         if intent.break_glass {
-            self.reminders.notify_webhook(&run, BREAK_GLASS_USED);
+            webhook_notices::notify(&self.app, &self.outbox.background, &run, BREAK_GLASS_USED);
         }
         if posts_card {
             let (outbox, id) = (Arc::clone(&self.outbox), run.id);
@@ -125,18 +124,18 @@ impl Requests {
     pub async fn request_approval(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
         let approvers = self.authenticator.eligible_approvers(intent).await?;
         self.outbox.platforms.require_card_conversation(&intent.incoming.conversation).await?;
+        let recipients = self.authenticator.recipients_of_request(intent, approvers);
+        let draft = intent.new_run(&self.app, Some(plan.clone()), recipients.clone());
         if let Err(too_large) =
-            self.outbox.platforms.check_size(&preview(&self.app, intent, &approvers, &plan))
+            self.outbox.platforms.check_sizes(|platform| previews(&self.app, &draft, platform))
         {
             return Err(Error::instead(
                 format!("The plan doesn't fit into one message: {}.", too_large.reason),
                 "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",
             ));
         }
-        let recipients = self.authenticator.recipients_of_request(intent, approvers);
         let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
         self.outbox.send_cards(run.id).await;
-        self.reminders.notify_webhook(&run, WAITING);
         Ok(Some(run))
     }
 

@@ -13,7 +13,7 @@ use countersign::command_line;
 use countersign::config::MaintenanceWindow;
 use countersign::demo::sample::Incident;
 use countersign::model::{
-    Audience, Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
+    Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
 };
 use countersign::sql::Answer;
 use serde_json::Value;
@@ -169,13 +169,7 @@ async fn looks(world: &World, command: &Command, line: &str) {
         run: Some(9),
     };
     let lines = lines(world, &answer);
-    let reply = Reply {
-        heading,
-        audience: Audience::Everyone,
-        blocks: answer.blocks,
-        indivisible: false,
-        view: None,
-    };
+    let reply = Reply { blocks: answer.blocks, ..Reply::new(heading) };
     let screen = Screen { width: 80, colours: false };
     insta::assert_snapshot!(
         format!("{}-terminal", command.name),

@@ -85,7 +85,13 @@ async fn send(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    with(&world, "post", &headers, async || {
+    let is_targeted = asked.contains_key("isTargetedActivity");
+    let name = match split(&id).1 {
+        _ if is_targeted && world.has_fault("targeted") => "targeted",
+        Some(_) if world.has_fault("thread") => "thread",
+        _ => "post",
+    };
+    with(&world, name, &headers, async || {
         let call = call(id, None, (&asked, &body));
         let response = world.post(&call);
         world.refresh_views(&call);

@@ -27,6 +27,10 @@ pub(super) async fn called(world: &World, method: &str, work: impl AsyncFnOnce()
             let status = StatusCode::from_u16(status).expect("a status");
             return connector_error(status, ("ServiceError", "A fault on demand."));
         }
+        Some(Fault::Refused(status, code)) => {
+            let status = StatusCode::from_u16(status).expect("a status");
+            return connector_error(status, (code, "A refusal on demand."));
+        }
         Some(Fault::RateLimited { retry_after, .. }) => return too_many(retry_after),
         Some(Fault::Hang) => std::future::pending::<()>().await,
         Some(Fault::Held) => world.released(method).await,
@@ -40,7 +44,8 @@ pub(super) async fn called(world: &World, method: &str, work: impl AsyncFnOnce()
 }
 
 impl World {
-    /// Makes calls fail: `metadata`, `keys`, `token`, `post`, `put`, `delete`, `create`, `member`, `members`.
+    /// Makes calls fail: `metadata`, `keys`, `token`, `post`, `put`, `delete`, `create`, `member`, `members`; of the calls of
+    /// `post` also `targeted` ones alone, and those in a `thread`.
     /// A later fault replaces the earlier; [`Fault::Clear`] removes it.
     pub fn fault(&self, method: &str, fault: Fault) {
         self.change(|state| {
@@ -49,6 +54,10 @@ impl World {
                 state.faults.push((method.to_owned(), fault));
             }
         });
+    }
+
+    pub(super) fn has_fault(&self, method: &str) -> bool {
+        self.state().faults.iter().any(|(name, _)| name == method)
     }
 
     /// How often a method was called.

@@ -173,6 +173,8 @@ pub enum Fault {
     Held,
     /// Does the work, but the answer is lost: HTTP 502.
     AnswerLost,
+    /// Answers with this HTTP status and code, and does nothing.
+    Refused(u16, &'static str),
     /// No fault.
     Clear,
 }

@@ -243,6 +243,6 @@ pub fn any_reply() -> impl Strategy<Value = Reply> {
             environment: Some(environment),
             run: Some(1),
         };
-        Reply { heading, audience: Audience::Everyone, blocks, indivisible: false, view: None }
+        Reply { blocks, ..Reply::new(heading) }
     })
 }

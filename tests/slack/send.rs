@@ -1,10 +1,14 @@
 //! What goes out to Slack, and what is made of its answers.
 
 use crate::wire::Wire;
+use countersign::chat::ChatPlatform;
 use countersign::chat::slack::SlackPlatform;
 use countersign::model::*;
 use countersign::platform::*;
+use countersign::store::Store;
+use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 async fn started() -> (Wire, SlackPlatform) {
     let (wire, _) = Wire::start().await;
@@ -57,8 +61,8 @@ fn long_reply() -> Reply {
 #[tokio::test]
 async fn an_answer_goes_by_its_response_url_without_our_token() {
     let (wire, slack) = started().await;
-    slack.answer(&asked_from(&wire, 0), &reply()).await.unwrap();
-    slack.answer(&asked_from(&wire, 0), &reply().ephemeral()).await.unwrap();
+    slack.answer(&asked_from(&wire, 0), &reply(), Route::Handle).await.unwrap();
+    slack.answer(&asked_from(&wire, 0), &reply().ephemeral(), Route::Handle).await.unwrap();
     let asked = wire.asked();
     assert_eq!(wire.methods(), ["response", "response"]);
     assert!(asked.iter().all(|asked| asked.authorization.is_none()));
@@ -68,38 +72,37 @@ async fn an_answer_goes_by_its_response_url_without_our_token() {
 }
 
 #[tokio::test]
-async fn after_five_uses_or_29_minutes_or_a_404_it_goes_by_a_message() {
+async fn after_five_uses_or_29_minutes_or_a_404_there_is_no_response_url() {
     let (wire, slack) = started().await;
     let incoming = asked_from(&wire, 0);
     for _ in 0..5 {
-        slack.answer(&incoming, &reply().ephemeral()).await.unwrap();
+        slack.answer(&incoming, &reply().ephemeral(), Route::Handle).await.unwrap();
     }
-    slack.answer(&incoming, &reply().ephemeral()).await.unwrap();
-    assert_eq!(wire.methods()[4..], ["response", "chat.postEphemeral"]);
+    let sixth = slack.answer(&incoming, &reply().ephemeral(), Route::Handle).await;
+    assert_eq!((sixth, wire.methods().len()), (Err(SendError::NoRoute), 5));
 
     let (wire, slack) = started().await;
-    slack.answer(&asked_from(&wire, 29 * 60), &reply()).await.unwrap();
-    assert_eq!(wire.methods(), ["chat.postMessage"]);
+    let late = slack.answer(&asked_from(&wire, 29 * 60), &reply(), Route::Handle).await;
+    assert_eq!((late, wire.methods().len()), (Err(SendError::NoRoute), 0));
 
     let (wire, slack) = started().await;
     wire.answers("response", 404, json!({ "ok": false, "error": "used_url" }));
-    slack.answer(&asked_from(&wire, 0), &reply()).await.unwrap();
-    assert_eq!(wire.methods(), ["response", "chat.postMessage"]);
-    assert_eq!(wire.asked()[1].authorization.as_deref(), Some("Bearer xoxb-1"));
+    let used = slack.answer(&asked_from(&wire, 0), &reply(), Route::Handle).await;
+    assert_eq!(used, Err(SendError::NoRoute));
 }
 
 #[tokio::test]
-async fn an_address_of_somebody_else_gets_nothing_and_the_asker_the_answer() {
+async fn an_address_of_somebody_else_gets_nothing() {
     let (wire, slack) = started().await;
     let (elsewhere, _) = started().await;
     let mut incoming = asked_from(&elsewhere, 0);
-    slack.answer(&incoming, &reply()).await.unwrap();
+    assert_eq!(slack.answer(&incoming, &reply(), Route::Handle).await, Err(SendError::NoRoute));
     // Neither in another spelling, nor with a name.
     for base in [wire.base.replace("127.0.0.1", "localhost"), wire.base.replace("127.", "ana:b@127.")] {
         incoming.handle.as_mut().unwrap().id = format!("{base}/response/1");
-        slack.answer(&incoming, &reply()).await.unwrap();
+        assert_eq!(slack.answer(&incoming, &reply(), Route::Handle).await, Err(SendError::NoRoute));
     }
-    assert_eq!(wire.methods(), ["chat.postMessage"; 3]);
+    assert!(wire.asked().is_empty());
     assert!(elsewhere.asked().is_empty());
 
     let (wire, slack) = started().await;
@@ -111,42 +114,67 @@ async fn an_address_of_somebody_else_gets_nothing_and_the_asker_the_answer() {
 }
 
 #[tokio::test]
-async fn where_the_bot_is_not_the_asker_is_told_directly() {
-    for (code, reply) in [
-        ("not_in_channel", reply()),
-        ("channel_not_found", reply()),
-        ("user_not_in_channel", reply().ephemeral()),
+async fn a_response_url_that_refuses_says_why_as_any_method_does() {
+    for (status, body, error) in [
+        (403, json!({ "ok": false, "error": "no_permission" }), "conversation"),
+        (403, json!("channel_is_archived"), "conversation"),
+        (403, json!("action_prohibited"), "conversation"),
+        (400, json!({ "ok": false, "error": "invalid_blocks" }), "content"),
+        (400, json!("invalid_payload"), "content"),
+        (200, json!({ "ok": false, "error": "invalid_blocks" }), "content"),
+        (200, json!({ "ok": false, "error": "next_year" }), "other"),
     ] {
         let (wire, slack) = started().await;
-        let method =
-            if reply.audience == Audience::Asker { "chat.postEphemeral" } else { "chat.postMessage" };
-        wire.refuses(method, code);
-        let mut incoming = asked_from(&wire, 0);
-        incoming.handle = None;
-        slack.answer(&incoming, &reply).await.unwrap();
-        assert_eq!(wire.methods(), [method, "conversations.open", "chat.postMessage"]);
-        let last = wire.asked().pop().unwrap();
-        assert_eq!(last.arguments["channel"], "D1");
+        wire.answers("response", status, body.clone());
+        let kind = match slack.answer(&asked_from(&wire, 0), &reply(), Route::Handle).await {
+            Err(SendError::ConversationRefused(_)) => "conversation",
+            Err(SendError::ContentRefused(_)) => "content",
+            Err(SendError::Refused(_)) => "other",
+            sent => panic!("{body}: {sent:?}"),
+        };
+        assert_eq!(kind, error, "{status} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_direct_answer_opens_its_conversation() {
+    let (wire, slack) = started().await;
+    slack.answer(&asked_from(&wire, 0), &reply().ephemeral(), Route::Direct).await.unwrap();
+    assert_eq!(wire.methods(), ["conversations.open", "chat.postMessage"]);
+    assert_eq!(wire.asked()[1].arguments["channel"], "D1");
 }
 
 #[tokio::test]
 async fn a_mention_is_answered_in_its_thread_and_a_direct_message_by_one() {
     let (wire, slack) = started().await;
     let mut mention = asked_from(&wire, 0);
-    mention.handle = None;
     mention.conversation.thread = Some("90.1".to_owned());
-    slack.answer(&mention, &reply()).await.unwrap();
-    slack.answer(&mention, &reply().ephemeral()).await.unwrap();
+    slack.answer(&mention, &reply(), Route::Thread).await.unwrap();
+    slack.answer(&mention, &reply().ephemeral(), Route::Thread).await.unwrap();
+    slack.answer(&mention, &reply(), Route::Conversation).await.unwrap();
     mention.conversation = conversation("D7");
-    slack.answer(&mention, &reply().ephemeral()).await.unwrap();
-    assert_eq!(wire.methods(), ["chat.postMessage", "chat.postEphemeral", "chat.postMessage"]);
+    slack.answer(&mention, &reply().ephemeral(), Route::Conversation).await.unwrap();
+    assert_eq!(slack.answer(&mention, &reply(), Route::Thread).await, Err(SendError::NoRoute));
+    let post = "chat.postMessage";
+    assert_eq!(wire.methods(), [post, "chat.postEphemeral", post, post]);
     let asked = wire.asked();
-    assert_eq!(
-        (&asked[0].arguments["thread_ts"], &asked[1].arguments["thread_ts"]),
-        (&json!("90.1"), &json!("90.1"))
-    );
-    assert_eq!((&asked[1].arguments["user"], &asked[2].arguments["channel"]), (&json!("U1"), &json!("D7")));
+    let threads: Vec<_> = asked.iter().map(|asked| asked.arguments["thread_ts"].as_str()).collect();
+    assert_eq!(threads, [Some("90.1"), Some("90.1"), None, None]);
+    assert_eq!((&asked[1].arguments["user"], &asked[3].arguments["channel"]), (&json!("U1"), &json!("D7")));
+}
+
+#[tokio::test]
+async fn text_alone_has_all_words_and_no_blocks() {
+    let (wire, slack) = started().await;
+    let mut text = reply().with(Block::Note("a < b & c".into()));
+    text.heading.run = Some(42);
+    text.text_only = true;
+    let posted = slack.post(&conversation("C1"), &text).await.unwrap();
+    slack.edit(&posted, &text).await.unwrap();
+    let asked = wire.asked();
+    let words = "locks · #42\n✅ No session waits.\na &lt; b &amp; c";
+    assert!(asked.iter().all(|asked| asked.arguments["text"] == words), "{asked:?}");
+    assert_eq!((asked[0].arguments.get("blocks"), &asked[1].arguments["blocks"]), (None, &json!([])));
 }
 
 #[tokio::test]
@@ -173,11 +201,13 @@ async fn refusals_are_told_apart_by_their_code_alone() {
     let (wire, slack) = started().await;
     let posted = slack.post(&conversation("C1"), &reply()).await.unwrap();
     for (code, error) in [
-        ("not_in_channel", SendError::NotInConversation),
-        ("channel_not_found", SendError::NotInConversation),
+        ("not_in_channel", SendError::ConversationRefused("not_in_channel".to_owned())),
+        ("is_archived", SendError::ConversationRefused("is_archived".to_owned())),
+        ("thread_not_found", SendError::ThreadRefused("thread_not_found".to_owned())),
+        ("invalid_blocks", SendError::ContentRefused("invalid_blocks".to_owned())),
         ("message_not_found", SendError::Gone),
         ("cant_update_message", SendError::Gone),
-        ("is_archived", SendError::Refused("is_archived".to_owned())),
+        ("missing_scope", SendError::Refused("missing_scope".to_owned())),
         // A wrong token can be mended: no card is given up for it.
         ("invalid_auth", SendError::Unavailable("invalid_auth".to_owned())),
         ("Oops: xoxb-1 in <body>", SendError::Refused("unknown_error".to_owned())),
@@ -205,14 +235,43 @@ async fn a_slack_that_stays_down_is_unavailable() {
     let posted = PostedMessage { conversation: conversation("C1"), message: "1.1".to_owned() };
     let error = slack.edit(&posted, &reply()).await.unwrap_err();
     assert_eq!(error, SendError::Unavailable("server_error".to_owned()));
-    let limited = SendError::Unavailable("ratelimited".to_owned());
-    wire.answers("chat.update", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 3600 }));
-    assert_eq!(slack.edit(&posted, &reply()).await, Err(limited.clone()));
     for _ in 0..100 {
         wire.answers("chat.update", 429, json!({ "ok": false, "error": "ratelimited", "retry_after": 0 }));
     }
-    assert_eq!(slack.edit(&posted, &reply()).await, Err(limited));
+    let limited = slack.edit(&posted, &reply()).await;
+    assert!(matches!(limited, Err(SendError::RateLimited(_))), "{limited:?}");
     assert!(wire.asked().len() < 20);
+}
+
+#[tokio::test]
+async fn a_wait_of_any_length_holds_for_the_whole_method_and_across_restarts() {
+    let (wire, slack) = started().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("record.db");
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, StoreLimits::default()).unwrap());
+    slack.keep_limits_in(&store);
+    wire.answers(
+        "chat.postMessage",
+        429,
+        json!({ "ok": false, "error": "ratelimited", "retry_after": 7200 }),
+    );
+    for channel in ["C1", "C2"] {
+        let limited = slack.post(&conversation(channel), &reply()).await;
+        let Err(SendError::RateLimited(wait)) = limited else { panic!("{limited:?}") };
+        assert!(wait.as_secs() > 7_000 && wait.as_secs() <= 7_200, "{wait:?}");
+    }
+    assert_eq!(wire.methods(), ["chat.postMessage"]);
+    let posted = PostedMessage { conversation: conversation("C1"), message: "1.1".to_owned() };
+    slack.edit(&posted, &reply()).await.unwrap();
+    while store.rate_limits().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+
+    let next = SlackPlatform::new(&wire.config()).unwrap();
+    next.keep_limits_in(&store);
+    let limited = next.post(&conversation("C3"), &reply()).await;
+    assert!(matches!(limited, Err(SendError::RateLimited(_))), "{limited:?}");
+    assert_eq!(wire.methods(), ["chat.postMessage", "chat.update"]);
 }
 
 #[tokio::test]
@@ -248,11 +307,11 @@ async fn what_was_cut_is_attached_for_everyone() {
 async fn a_file_goes_beside_a_response_only_where_the_bot_is() {
     let (wire, slack) = started().await;
     wire.answers("conversations.info", 200, json!({ "ok": true, "channel": { "is_member": true } }));
-    slack.answer(&asked_from(&wire, 0), &long_reply()).await.unwrap();
+    slack.answer(&asked_from(&wire, 0), &long_reply(), Route::Handle).await.unwrap();
     assert_eq!(wire.methods().last().unwrap(), "files.completeUploadExternal");
     let (wire, slack) = started().await;
     wire.refuses("conversations.info", "channel_not_found");
-    slack.answer(&asked_from(&wire, 0), &long_reply()).await.unwrap();
+    slack.answer(&asked_from(&wire, 0), &long_reply(), Route::Handle).await.unwrap();
     assert_eq!(wire.methods(), ["response", "conversations.info"]);
 }
 
@@ -261,9 +320,9 @@ async fn a_plan_is_never_cut() {
     let (wire, slack) = started().await;
     let mut plan = long_reply();
     plan.indivisible = true;
-    let refused = SendError::Refused("plan_too_large".to_owned());
+    let refused = SendError::Unsendable("plan_too_large".to_owned());
     assert_eq!(slack.post(&conversation("C1"), &plan).await.unwrap_err(), refused);
-    assert_eq!(slack.answer(&asked_from(&wire, 0), &plan).await.unwrap_err(), refused);
+    assert_eq!(slack.answer(&asked_from(&wire, 0), &plan, Route::Handle).await.unwrap_err(), refused);
     assert_eq!(slack.send_direct(&sender(), &plan).await.unwrap_err(), refused);
     assert!(wire.asked().is_empty());
 }

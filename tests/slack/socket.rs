@@ -2,19 +2,27 @@
 
 use crate::wire::Wire;
 use countersign::chat::slack::ParsedRequest;
-use countersign::chat::slack::socket::Socket;
-use serde_json::json;
+use countersign::chat::slack::socket::{EnvelopeReply, Socket};
+use countersign::rate_limits::RateLimits;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+fn socket(wire: &Wire) -> Socket {
+    let config = wire.config();
+    Socket::new(&config, config.app_token.as_ref().unwrap(), &RateLimits::new("slack/T1".to_owned())).unwrap()
+}
+
+fn command(id: &str) -> Value {
+    json!({
+        "type": "slash_commands", "envelope_id": id, "accepts_response_payload": true,
+        "payload": { "team_id": "T1", "channel_id": "C1", "user_id": "U1", "text": "locks", "trigger_id": id },
+    })
+}
 
 #[tokio::test]
 async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
     let (wire, mut acknowledged) = Wire::start().await;
-    let command = |id: &str| {
-        json!({
-            "type": "slash_commands", "envelope_id": id, "accepts_response_payload": true,
-            "payload": { "team_id": "T1", "channel_id": "C1", "user_id": "U1", "text": "locks", "trigger_id": id },
-        })
-    };
     let hello = || json!({ "type": "hello", "num_connections": 1 });
     // Slack moves us on; then the connection breaks; then there are words that can't be read.
     wire.say(vec![hello(), command("e1"), json!({ "type": "disconnect", "reason": "refresh_requested" })]);
@@ -23,14 +31,14 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
     let unreadable = json!({ "type": "events_api", "envelope_id": "e4", "payload": { "no": "type" } });
     wire.say(vec![hello(), json!("not json"), unknown, unreadable, command("e5")]);
 
-    let config = wire.config();
-    let socket = Socket::new(&config, config.app_token.as_ref().unwrap()).unwrap();
+    let socket = socket(&wire);
     let (deliver, mut delivered) = mpsc::unbounded_channel();
     let running = tokio::spawn(async move {
         let deliver = move |parsed| {
             if let ParsedRequest::Deliver(incoming) = parsed {
                 let _ = deliver.send(incoming.delivery);
             }
+            EnvelopeReply::Acknowledge
         };
         socket.run(deliver).await;
     });
@@ -42,4 +50,44 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
     }
     assert!(wire.asked().iter().all(|asked| asked.authorization.as_deref() == Some("Bearer xapp-1")));
     running.abort();
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_for_is_told_and_an_event_comes_again() {
+    let (wire, mut acknowledged) = Wire::start().await;
+    let event = json!({
+        "type": "events_api", "envelope_id": "e2", "unanswered": true,
+        "payload": {
+            "type": "event_callback", "team_id": "T1", "event_id": "Ev1",
+            "event": { "type": "app_mention", "user": "U1", "text": "<@U0BOT> locks", "ts": "1.1", "channel": "C1" },
+        },
+    });
+    wire.say(vec![json!({ "type": "hello" }), command("e1"), event, command("e3")]);
+    let socket = socket(&wire);
+    let running = tokio::spawn(async move { socket.run(|_| EnvelopeReply::Decline("Try again.")).await });
+    for id in ["e1", "e3"] {
+        let payload = json!({ "response_type": "ephemeral", "text": "Try again." });
+        let expected = json!({ "envelope_id": id, "payload": payload });
+        assert_eq!(acknowledged.recv().await.unwrap(), expected);
+    }
+    running.abort();
+}
+
+#[tokio::test]
+async fn connections_that_end_at_once_are_opened_less_and_less_often() {
+    for reason in ["too_many_websockets", "link_disabled", "refresh_requested", "warning"] {
+        let (wire, _acknowledged) = Wire::start().await;
+        for _ in 0..100 {
+            wire.say(vec![json!({ "type": "hello" }), json!({ "type": "disconnect", "reason": reason })]);
+        }
+        let socket = socket(&wire);
+        let started = Instant::now();
+        let running = tokio::spawn(async move { socket.run(|_| EnvelopeReply::Acknowledge).await });
+        while wire.asked().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Half a second, one and two: the fourth can't come earlier.
+        assert!(started.elapsed() >= Duration::from_millis(3_500), "{reason}");
+        running.abort();
+    }
 }

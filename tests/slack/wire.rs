@@ -144,7 +144,7 @@ async fn address(
         // Nothing more to say: stay open and silent.
         let Some(words) = words else { return std::future::pending().await };
         for word in words {
-            let answered = word["envelope_id"].is_string();
+            let answered = word["envelope_id"].is_string() && word["unanswered"] != true;
             let text = word.as_str().map_or_else(|| word.to_string(), str::to_owned);
             if socket.send(Message::text(text)).await.is_err() {
                 return;

@@ -360,11 +360,15 @@ pub async fn one_sends_a_copy([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(b.outdated_cards().await.unwrap(), []);
     let card = a.card(id).await.unwrap().unwrap();
     a.update_card(card.clone()).await.unwrap();
-    assert_eq!(b.outdated_cards().await.unwrap(), [card]);
+    assert_eq!(b.outdated_cards().await.unwrap(), [card.clone()]);
     assert!(
         b.claim_card(id, past).await.unwrap() && a.claim_card(id, future).await.unwrap(),
         "a claim runs out"
     );
+    let sent = |message: &str| Card { message: Some(message.into()), ..card.clone() };
+    assert!(!b.update_card(sent("late")).await.unwrap(), "another has claimed it since");
+    assert!(a.update_card(sent("in time")).await.unwrap());
+    assert_eq!(b.card(id).await.unwrap(), Some(sent("in time")));
 }
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {

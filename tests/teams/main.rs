@@ -11,6 +11,7 @@ mod ingress;
 mod manifest;
 mod people;
 mod playground;
+mod refusals;
 mod render;
 mod render_any;
 #[path = "../sample_replies/mod.rs"]

@@ -11,7 +11,7 @@ use countersign::store::{Filter, Store};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 use unicode_width::UnicodeWidthStr;
 
@@ -135,18 +135,27 @@ impl<'s> World<'s> {
         self.directory.path()
     }
 
-    /// Runs the program, where its configuration is, with nothing in its environment but the secrets.
-    pub async fn say(&self, arguments: &[&str]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command
             .args(arguments)
             .current_dir(self.directory())
             .env_clear()
             .envs(&self.stage.secrets)
             .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .expect("the program");
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts the program, and doesn't wait for its end.
+    pub fn starts(&self, arguments: &[&str]) -> Child {
+        let mut command = self.program(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program")
+    }
+
+    /// Runs the program, where its configuration is, with nothing in its environment but the secrets.
+    pub async fn say(&self, arguments: &[&str]) -> Said {
+        let output = self.program(arguments).output().await.expect("the program");
         let text = |bytes| String::from_utf8(bytes).expect("text");
         Said {
             status: output.status.code().expect("an exit status"),

@@ -5,6 +5,7 @@ mod every_command;
 mod harness;
 mod pooler;
 mod queries;
+mod recovery;
 mod render;
 mod requests;
 #[path = "../sample_replies/mod.rs"]

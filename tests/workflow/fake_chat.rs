@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use countersign::demo::harness::INCIDENT;
 use countersign::model::{Block, ChatAccount, ChatEvent, Conversation, PlatformKind, PostedMessage, Reply};
 use countersign::platform::{
-    AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge,
+    AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +73,7 @@ impl Platform for Room {
     fn check_size(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
-    async fn answer(&self, _: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, _: &ChatEvent, reply: &Reply, _: Route) -> Result<(), SendError> {
         self.answers.lock().unwrap().push(reply.clone());
         Ok(())
     }

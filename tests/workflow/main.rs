@@ -47,6 +47,7 @@ mod purge_refusals;
 mod purge_resume;
 mod quorum;
 mod reader_privileges;
+mod refusals;
 mod reindex;
 mod request_lifecycle;
 mod revocation;

@@ -109,8 +109,7 @@ async fn a_slow_api_holds_up_no_acknowledgement() {
 async fn whoever_cannot_be_confirmed_starts_nothing() {
     let scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
-    // Longer than anyone waits.
-    scene.workspace().fault("users.info", Fault::RateLimited { retry_after: 600, times: 1_000 });
+    scene.workspace().fault("users.info", Fault::Error("token_expired"));
     for line in [format!("kill {pid} --env production"), LOOK.to_owned()] {
         let told = scene.asks(ANA, &line).await;
         let words = "can't confirm your account right now, so nothing was executed";

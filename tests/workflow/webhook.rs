@@ -3,6 +3,8 @@
 use crate::harness::{ANA, Scene, Twist, found};
 use axum::Json;
 use axum::http::StatusCode;
+use countersign::demo::fake_slack::Fault;
+use countersign::model::RunState;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -47,6 +49,19 @@ async fn it_is_told_of_what_waits_and_again_if_it_was_down() {
     assert_eq!(paged["people"], json!(["ben", "cara"]));
     assert_eq!(paged["reason"], "blocks the deploy");
     assert!(paged["text"].as_str().unwrap().contains("ana requested kill"), "{paged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_not_told_of_a_request_whose_card_was_refused() {
+    let (scene, heard) = paged("", Vec::new(), 0).await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    scene.workspace().fault("chat.postMessage", Fault::Error("restricted_action"));
+    scene.say(ANA, &format!("kill {pid} --env production")).await;
+    scene.until_state("kill", RunState::Invalidated).await;
+    scene.workspace().fault("chat.postMessage", Fault::Clear);
+    scene.kill_card(pid).await;
+    let paged = pages(&heard, 1).await;
+    assert_eq!(paged.iter().map(|page| page["run"].clone()).collect::<Vec<_>>(), [json!(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

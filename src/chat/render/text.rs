@@ -1,6 +1,6 @@
 //! Words that every platform shares, and the cutting of text at characters. A platform counts text in its own units.
 
-use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Text};
+use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Table, Text};
 
 /// Units of a heading's command: the parsed command, with its `--reason`.
 pub const MAX_HEADING_COMMAND: usize = 1_000;
@@ -184,9 +184,42 @@ pub fn cut_note(characters: usize) -> String {
     format!("… cut, {} more characters", with_thousands_separators(characters))
 }
 
-/// The words of a notification, clean: who asked what of which environment, and the verdicts.
-pub fn summary(reply: &Reply) -> String {
-    let heading = &reply.heading;
+/// The whole reply as lines of text, clean, for a platform that takes nothing else: buttons are left out.
+pub fn whole(reply: &Reply) -> String {
+    let run = reply.heading.run.map(|run| format!(" · #{run}")).unwrap_or_default();
+    let mut lines = vec![format!("{}{run}", request(&reply.heading))];
+    for block in &reply.blocks {
+        match block {
+            Block::Verdict { severity, text } => lines.push(format!("{}{}", mark(*severity), text.words())),
+            Block::Text(text) | Block::Note(text) => lines.push(text.words()),
+            Block::Facts(facts) => {
+                lines.extend(facts.iter().map(|(label, value)| format!("{label}: {}", value.words())));
+            }
+            Block::Table(table) => lines.extend(table_lines(table)),
+            Block::Code { title, text } => lines.extend(title.iter().chain([text]).cloned()),
+            Block::Progress { percent, label } => {
+                let percent = percent.map(|percent| format!("{percent} % · ")).unwrap_or_default();
+                lines.push(format!("{percent}{label}"));
+            }
+            Block::Buttons(_) => {}
+        }
+    }
+    clean(&lines.join("\n"))
+}
+
+fn table_lines(table: &Table) -> Vec<String> {
+    let titles: Vec<&str> = table.columns.iter().map(|column| column.title.as_str()).collect();
+    let rows = table.rows.iter().map(|row| {
+        let cells: Vec<&str> = row.cells.iter().map(|cell| cell.text.as_str()).collect();
+        cells.join(" | ")
+    });
+    let empty = table.empty.clone().filter(|_| table.rows.is_empty());
+    let header = (!table.rows.is_empty()).then(|| titles.join(" | "));
+    table.title.clone().into_iter().chain(header).chain(rows).chain(empty).collect()
+}
+
+/// "ana requested kill 4711 on PRODUCTION".
+fn request(heading: &Heading) -> String {
     let mut words = String::new();
     if let Some(requester) = &heading.requester {
         words.push_str(&format!("{} requested ", requester.id));
@@ -195,6 +228,12 @@ pub fn summary(reply: &Reply) -> String {
     if let Some(environment) = &heading.environment {
         words.push_str(&format!(" on {}", environment_mark(environment).1));
     }
+    words
+}
+
+/// The words of a notification, clean: who asked what of which environment, and the verdicts.
+pub fn summary(reply: &Reply) -> String {
+    let mut words = request(&reply.heading);
     let verdicts = reply.blocks.iter().filter_map(|block| match block {
         Block::Verdict { severity, text } => Some(format!("{}{}", mark(*severity), text.words())),
         _ => None,

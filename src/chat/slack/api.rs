@@ -1,7 +1,8 @@
 //! Calls of Slack's Web API: timeouts, `Retry-After`, repeats and error codes. Errors of the client, slack-morphism, hold
 //! whole bodies: they become codes here, and are never shown or logged. Its hyper can distinguish a refused connection from a lost answer.
 
-use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
+use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, LONGEST_WAIT, RETRY_AFTER};
+use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -13,6 +14,7 @@ use slack_morphism::hyper_tokio::SlackClientHyperConnector;
 use slack_morphism::{
     SlackApiToken, SlackApiTokenValue, SlackClientApiCallContext, SlackClientHttpConnector,
 };
+use std::sync::Arc;
 use std::time::Duration;
 use url::{Origin, Url};
 
@@ -40,7 +42,10 @@ pub enum SlackApiError {
     /// A `response_url` or an upload URL of another host. Nothing was sent there.
     #[error("the URL is not Slack's")]
     ForeignUrl,
-    /// Slack can't be reached, is down, or asks for too long a wait.
+    /// Slack asks not to call the method for so long.
+    #[error("ratelimited")]
+    RateLimited(Duration),
+    /// Slack can't be reached, or is down.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -65,6 +70,20 @@ impl Call<'_> {
         }
     }
 
+    /// The name that rate limits are kept by.
+    fn method(&self) -> &str {
+        match self {
+            Call::Get(method, _) | Call::Post(method, _) => method,
+            Call::PostTo(..) => "response",
+            Call::Upload(..) => "upload",
+        }
+    }
+
+    /// Tells if it is answered with JSON that says "ok".
+    fn is_method(&self) -> bool {
+        matches!(self, Call::Get(..) | Call::Post(..))
+    }
+
     /// A call that was not delivered, or whose repetition is better than its loss.
     fn not_delivered(reason: &str) -> Attempt {
         Attempt::Retry(SlackApiError::Unavailable(reason.to_owned()))
@@ -80,7 +99,7 @@ impl Call<'_> {
 type Attempt = retry::Attempt<Value, SlackApiError>;
 
 fn rate_limited(wait: Duration) -> Attempt {
-    Attempt::RateLimited(wait, SlackApiError::Unavailable("ratelimited".to_owned()))
+    Attempt::RateLimited(wait, SlackApiError::RateLimited(wait))
 }
 
 /// Slack's Web API, with one token.
@@ -89,11 +108,12 @@ pub struct SlackApi {
     token: SlackApiToken,
     /// Of the Web API: addresses there are Slack's, too.
     origin: Origin,
+    pub limits: Arc<RateLimits>,
 }
 
 impl SlackApi {
     /// `url` is `https://slack.com/api`, except in tests. Fails when the system has no certificates to trust.
-    pub fn new(url: &str, token: &SecretString) -> anyhow::Result<Self> {
+    pub fn new(url: &str, token: &SecretString, limits: Arc<RateLimits>) -> anyhow::Result<Self> {
         let origin = Url::parse(url)?.origin();
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -105,7 +125,7 @@ impl SlackApi {
             .wrap_connector(http);
         let connector = SlackClientHyperConnector::from(https).with_slack_api_url(url);
         let token = SlackApiToken::new(SlackApiTokenValue(token.expose_secret().to_owned()));
-        Ok(SlackApi { connector, token, origin })
+        Ok(SlackApi { connector, token, origin, limits })
     }
 
     /// Calls a method that reads. Its arguments go into the query string, as Slack requires for reads.
@@ -162,6 +182,18 @@ impl SlackApi {
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Attempt {
+        let remaining = self.limits.remaining(call.method()).await;
+        if !remaining.is_zero() {
+            return rate_limited(remaining);
+        }
+        let attempt = self.send(call).await;
+        if let Attempt::RateLimited(wait, _) = &attempt {
+            self.limits.note(call.method(), *wait);
+        }
+        attempt
+    }
+
+    async fn send(&self, call: &Call<'_>) -> Attempt {
         let span = tracing::Span::none();
         let context = |token| SlackClientApiCallContext {
             rate_control_params: None,
@@ -187,8 +219,13 @@ impl SlackApi {
                 }
             }
         };
-        match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        let answer: Result<Result<Value, SlackClientError>, _> =
+            tokio::time::timeout(CALL_TIMEOUT, request).await;
+        match answer {
             Err(_) => call.maybe_delivered("timeout"),
+            Ok(Ok(answer)) if call.is_method() && answer["ok"] != true => {
+                Attempt::Failed(SlackApiError::Unavailable("unreadable_answer".to_owned()))
+            }
             Ok(Ok(answer)) => Attempt::Done(answer),
             Ok(Err(error)) => classify(call, error),
         }
@@ -200,7 +237,9 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
     let is_to_url = matches!(call, Call::PostTo(..) | Call::Upload(..));
     match error {
         SlackClientError::ApiError(error) => classify_code(call, &error.code),
-        SlackClientError::RateLimitError(error) => rate_limited(error.retry_after.unwrap_or(RETRY_AFTER)),
+        SlackClientError::RateLimitError(error) => {
+            rate_limited(error.retry_after.unwrap_or(RETRY_AFTER).min(LONGEST_WAIT))
+        }
         // A message may have gone out all the same: one too many is better than none.
         SlackClientError::HttpError(error) if error.status_code.is_server_error() => {
             Call::not_delivered("server_error")
@@ -256,7 +295,10 @@ mod tests {
 
     #[test]
     fn an_address_is_slacks_by_scheme_host_and_port() {
-        let api = |url| SlackApi::new(url, &SecretString::from("xoxb")).unwrap();
+        let api = |url| {
+            let limits = RateLimits::new("slack".to_owned());
+            SlackApi::new(url, &SecretString::from("xoxb"), limits).unwrap()
+        };
         let (slack, fake) = (api("https://slack.com/api"), api("http://127.0.0.1:4711/api"));
         let is_good = |api: &SlackApi, url: &str| {
             api.require_slack_url(&Url::parse(url).unwrap(), &RESPONSE_HOSTS).is_ok()

@@ -43,7 +43,8 @@ pub(super) fn error(method: &str, error: SlackApiError) -> SendError {
             SendError::NotSetUp(call)
         }
         SlackApiError::Code(code) | SlackApiError::Unavailable(code) => SendError::Unavailable(code),
-        SlackApiError::ResponseUrlExpired | SlackApiError::ForeignUrl => SendError::Gone,
+        SlackApiError::RateLimited(wait) => SendError::RateLimited(wait),
+        SlackApiError::ResponseUrlExpired | SlackApiError::ForeignUrl => SendError::NoRoute,
     }
 }
 

@@ -2,8 +2,9 @@
 //! [`socket`]. Out: [`render`], [`send`] through [`api`].
 
 use crate::chat::ChatPlatform;
-use crate::chat::ingress::Ingress;
+use crate::chat::ingress::{Admission, Ingress, OVERLOADED};
 use crate::preflight::Finding;
+use crate::store::Store;
 use anyhow::Context;
 use api::SlackApiError;
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub mod api;
 mod directory;
+mod errors;
 mod markup;
 pub mod parse;
 pub mod render;
@@ -21,6 +23,8 @@ mod routes;
 pub mod send;
 pub mod socket;
 pub mod verify;
+
+use socket::EnvelopeReply;
 
 pub use parse::{ParsedRequest, SlackParser};
 pub use send::SlackPlatform;
@@ -32,14 +36,27 @@ impl ChatPlatform for SlackPlatform {
         Ok(routes::router(&self.config, ingress))
     }
 
+    fn keep_limits_in(&self, store: &Arc<dyn Store>) {
+        self.api.limits.keep_in(store);
+    }
+
     /// Socket Mode, where the configuration has an app-level token.
     fn connections(&self, ingress: Arc<Ingress>) -> anyhow::Result<Vec<BoxFuture<'static, ()>>> {
         let Some(app_token) = &self.config.app_token else { return Ok(Vec::new()) };
-        let socket = socket::Socket::new(&self.config, app_token).context("setting up Socket Mode")?;
+        let socket = socket::Socket::new(&self.config, app_token, &self.api.limits)
+            .context("setting up Socket Mode")?;
         let connection = async move {
-            let deliver = |request| {
-                if let ParsedRequest::Deliver(incoming) = request {
-                    ingress.deliver(*incoming);
+            let deliver = |request| match request {
+                ParsedRequest::Deliver(incoming) => match ingress.deliver(*incoming) {
+                    Admission::Accepted | Admission::Duplicate => EnvelopeReply::Acknowledge,
+                    Admission::Overloaded => EnvelopeReply::Decline(OVERLOADED),
+                },
+                ParsedRequest::Challenge(_) | ParsedRequest::Ignore | ParsedRequest::Unreadable(_) => {
+                    EnvelopeReply::Acknowledge
+                }
+                ParsedRequest::Foreign => {
+                    ingress.ignore_foreign();
+                    EnvelopeReply::Acknowledge
                 }
             };
             socket.run(deliver).await;

@@ -29,6 +29,8 @@ pub struct Attachment {
 /// The notification text. Slack takes 40,000 and advises 4,000; a phone shows two lines
 /// (<https://api.slack.com/methods/chat.postMessage#truncating>).
 const MAX_NOTIFICATION: usize = 3_000;
+/// The text of a message without blocks; `chat.update` takes 4,000.
+const MAX_TEXT_ONLY: usize = 3_900;
 /// The text of a context's element.
 const MAX_CONTEXT_TEXT: usize = 3_000;
 /// Elements of an actions block.
@@ -46,6 +48,10 @@ const RULES: TextRules = TextRules { units_of: char::len_utf16, clean, pingable 
 
 /// Renders the reply as a message, cut where it must be.
 pub fn render(reply: &Reply) -> SlackMessage {
+    if reply.text_only {
+        let text = escape(&text::whole(reply), MAX_TEXT_ONLY);
+        return SlackMessage { text, blocks: Vec::new(), attachment: None };
+    }
     let mut budget = budget(reply);
     budget.squeeze();
     let attachment = attachment(&budget, reply);
@@ -54,7 +60,7 @@ pub fn render(reply: &Reply) -> SlackMessage {
         blocks.push(context("-"));
     }
     number_actions(&mut blocks);
-    SlackMessage { text: notification(reply), blocks, attachment }
+    SlackMessage { text: escape(&text::summary(reply), MAX_NOTIFICATION), blocks, attachment }
 }
 
 /// Checks that the reply fits into one message.
@@ -252,13 +258,13 @@ fn number_actions(blocks: &mut [Value]) {
     }
 }
 
-/// The words of a notification, cut and escaped by the character, so that no escape is cut in two.
+/// Text, cut to so many characters and escaped by the character, so that no escape is cut in two.
 /// Source: <https://api.slack.com/reference/surfaces/formatting#escaping>.
-fn notification(reply: &Reply) -> String {
+fn escape(words: &str, max: usize) -> String {
     let mut text = String::new();
-    let mut room = MAX_NOTIFICATION - 1;
+    let mut room = max - 1;
     let mut utf8 = [0; 4];
-    for c in text::summary(reply).chars() {
+    for c in words.chars() {
         let escaped = match c {
             '&' => "&amp;",
             '<' => "&lt;",

@@ -4,6 +4,7 @@
 
 use super::api::{SlackApi, SlackApiError};
 use super::directory::{self, SlackChannel, SlackUser};
+use super::errors::send_error;
 use super::render::{self, SlackMessage};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
@@ -11,7 +12,10 @@ use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     Audience, ChatAccount, ChatEvent, Conversation, PlatformKind, PostedMessage, Reply, ReplyHandle,
 };
-use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
+use crate::platform::{
+    AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
+};
+use crate::rate_limits::RateLimits;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -31,7 +35,7 @@ const RESPONSE_URL_USES: u8 = 5;
 
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
-    api: SlackApi,
+    pub(super) api: SlackApi,
     limiter: RateLimiter,
     pub(super) config: config::SlackSettings,
     /// Uses of each `response_url` that is still valid.
@@ -50,8 +54,9 @@ struct ResponseUrlUses {
 impl SlackPlatform {
     /// Fails when the system has no certificates to trust.
     pub fn new(config: &config::SlackSettings) -> anyhow::Result<Self> {
+        let limits = RateLimits::new(format!("slack/{}", config.workspaces.join(",")));
         Ok(SlackPlatform {
-            api: SlackApi::new(&config.api_url, &config.bot_token)?,
+            api: SlackApi::new(&config.api_url, &config.bot_token, limits)?,
             limiter: RateLimiter::new(CHANNEL_INTERVAL),
             config: config.clone(),
             uses: Mutex::default(),
@@ -121,10 +126,30 @@ impl SlackPlatform {
         Ok(PostedMessage { conversation: Conversation { id, ..conversation.clone() }, message: ts })
     }
 
+    /// Answers by a message; one for the sender alone is ephemeral, except in a direct conversation, which has no one to hide from.
+    async fn answer_in(
+        &self,
+        event: &ChatEvent,
+        conversation: &Conversation,
+        reply: &Reply,
+    ) -> Result<(), SendError> {
+        match reply.audience {
+            Audience::Asker if !conversation.id.starts_with('D') => {
+                self.post_ephemeral(event, conversation, reply).await
+            }
+            _ => self.post_to(conversation, reply).await.map(drop),
+        }
+    }
+
     /// Posts a message into the conversation that only the requester sees.
-    async fn post_ephemeral(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn post_ephemeral(
+        &self,
+        event: &ChatEvent,
+        conversation: &Conversation,
+        reply: &Reply,
+    ) -> Result<(), SendError> {
         let message = render::render(reply);
-        let mut body = message_to(&event.conversation.id, &message, event.conversation.thread.as_deref());
+        let mut body = message_to(&conversation.id, &message, conversation.thread.as_deref());
         body["user"] = json!(event.sender.account);
         self.api.post("chat.postEphemeral", &body).await.map(drop).map_err(send_error)
     }
@@ -149,27 +174,27 @@ impl Platform for SlackPlatform {
         render::check_size(reply)
     }
 
-    async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, event: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        if let Some(url) = event.handle.as_ref().and_then(|handle| self.take_use(handle)) {
-            match self.respond(&url, event, reply).await {
-                Err(SlackApiError::ResponseUrlExpired) => {}
-                // Whoever signed it must not make us call others; the asker has the answer nevertheless.
-                Err(error @ SlackApiError::ForeignUrl) => {
-                    tracing::warn!(%error, "a response_url is not used")
+        let thread = event.conversation.thread.as_deref();
+        match route {
+            Route::Handle => {
+                let url = event.handle.as_ref().and_then(|handle| self.take_use(handle));
+                let url = url.ok_or(SendError::NoRoute)?;
+                let sent = self.respond(&url, event, reply).await;
+                if let Err(error @ SlackApiError::ForeignUrl) = &sent {
+                    // Whoever signed it must not make us call others; the asker has the answer nevertheless.
+                    tracing::warn!(%error, "a response_url is not used");
                 }
-                sent => return sent.map_err(send_error),
+                sent.map_err(send_error)
             }
-        }
-        // A direct conversation has no one to hide from.
-        let is_direct = event.conversation.id.starts_with('D');
-        let sent = match reply.audience {
-            Audience::Asker if !is_direct => self.post_ephemeral(event, reply).await,
-            _ => self.post_to(&event.conversation, reply).await.map(drop),
-        };
-        match sent {
-            Err(SendError::NotInConversation) => self.send_direct(&event.sender, reply).await.map(drop),
-            sent => sent,
+            Route::Thread if thread.is_none() => Err(SendError::NoRoute),
+            Route::Thread => self.answer_in(event, &event.conversation, reply).await,
+            Route::Conversation => {
+                let conversation = Conversation { thread: None, ..event.conversation.clone() };
+                self.answer_in(event, &conversation, reply).await
+            }
+            Route::Direct => self.send_direct(&event.sender, reply).await.map(drop),
         }
     }
 
@@ -180,8 +205,11 @@ impl Platform for SlackPlatform {
 
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let mut body = message_to(&posted.conversation.id, &render::render(reply), None);
+        let message = render::render(reply);
+        let mut body = message_to(&posted.conversation.id, &message, None);
         body["ts"] = json!(posted.message);
+        // Blocks that are left out would stay.
+        body["blocks"] = json!(message.blocks);
         self.api.post("chat.update", &body).await.map(drop).map_err(send_error)
     }
 
@@ -265,9 +293,12 @@ impl Platform for SlackPlatform {
     }
 }
 
-/// The arguments that every method takes. The text is only for notifications, and holds nothing to parse.
+/// The arguments that every method takes. The text is only for notifications where there are blocks, and holds nothing to parse.
 fn message_body(message: &SlackMessage, thread: Option<&str>) -> Value {
-    let mut body = json!({ "text": message.text, "blocks": message.blocks });
+    let mut body = json!({ "text": message.text });
+    if !message.blocks.is_empty() {
+        body["blocks"] = json!(message.blocks);
+    }
     if let Some(thread) = thread {
         body["thread_ts"] = json!(thread);
     }
@@ -281,30 +312,6 @@ fn message_to(channel: &str, message: &SlackMessage, thread: Option<&str>) -> Va
     body["parse"] = json!("none");
     body["link_names"] = json!(false);
     body
-}
-
-/// Source: <https://docs.slack.dev/reference/methods/chat.postMessage#errors>.
-pub(super) fn send_error(error: SlackApiError) -> SendError {
-    match error {
-        SlackApiError::ResponseUrlExpired | SlackApiError::ForeignUrl => SendError::Gone,
-        SlackApiError::Unavailable(reason) => SendError::Unavailable(reason),
-        SlackApiError::Code(code) => match code.as_str() {
-            "not_in_channel" | "channel_not_found" | "user_not_in_channel" => SendError::NotInConversation,
-            "message_not_found" | "cant_update_message" | "edit_window_closed" => SendError::Gone,
-            // The bot itself is refused, which its operators can fix: no message is dropped for those.
-            "account_inactive"
-            | "ekm_access_denied"
-            | "invalid_auth"
-            | "not_authed"
-            | "org_login_required"
-            | "team_access_not_granted"
-            | "team_added_to_org"
-            | "token_expired"
-            | "token_revoked" => SendError::Unavailable(code),
-            _ if code.starts_with("http_") => SendError::Unavailable(code),
-            _ => SendError::Refused(code),
-        },
-    }
 }
 
 fn read<T: DeserializeOwned>(answer: &Value, part: &str) -> Result<T, SendError> {

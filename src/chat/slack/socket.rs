@@ -1,14 +1,16 @@
 //! Socket Mode: the bot connects out, so it needs no public address. The same requests as over HTTP, in envelopes; each is
 //! handed on and acknowledged at once. Reconnects by itself. The websocket's address holds a ticket: it is never logged.
 
-use super::api::SlackApi;
+use super::api::{SlackApi, SlackApiError};
 use super::parse::{ParsedRequest, SlackParser};
 use crate::config;
+use crate::rate_limits::RateLimits;
 use futures::{SinkExt, StreamExt};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -19,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between attempts to connect, doubled each time.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A connection that lives so long was a good one: the next is opened without a growing pause.
+const STABLE_PERIOD: Duration = Duration::from_secs(10);
 
 /// A connection to Slack that is kept up.
 pub struct Socket {
@@ -34,67 +38,114 @@ struct Envelope {
     envelope_id: Option<String>,
     #[serde(default)]
     payload: Value,
+    /// Of a `disconnect`.
+    reason: Option<String>,
+}
+
+/// The end of a connection.
+#[derive(Debug)]
+enum End {
+    /// Slack moves the connection to another server.
+    Refresh,
+    /// Slack asks not to open another one for so long.
+    RateLimited(Duration),
+    /// Slack closes it for a reason that somebody has to see to: `too_many_websockets`, `link_disabled`.
+    Disconnected(String),
+    Broken(String),
+}
+
+/// The answer to an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvelopeReply {
+    /// It was taken, or can't be: sent again, it would be no better.
+    Acknowledge,
+    /// It was not taken, and its sender is told so where the envelope takes an answer. An event isn't acknowledged: Slack sends it
+    /// again.
+    Decline(&'static str),
 }
 
 impl Socket {
     /// `app_token` is the app-level token with `connections:write`. Fails if the system has no certificates to trust.
-    pub fn new(config: &config::SlackSettings, app_token: &SecretString) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &config::SlackSettings,
+        app_token: &SecretString,
+        limits: &Arc<RateLimits>,
+    ) -> anyhow::Result<Self> {
         Ok(Socket {
-            api: SlackApi::new(&config.api_url, app_token)?,
+            api: SlackApi::new(&config.api_url, app_token, Arc::clone(limits))?,
             parser: SlackParser::new(&config.workspaces),
         })
     }
 
-    /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped.
-    pub async fn run(&self, deliver: impl Fn(ParsedRequest) + Send + Sync) {
+    /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped. The pause
+    /// between connections grows until one has lived for a while; a connection that Slack moves then is opened again at once.
+    pub async fn run(&self, deliver: impl Fn(ParsedRequest) -> EnvelopeReply + Send + Sync) {
         let mut backoff = MIN_BACKOFF;
         loop {
-            let mut greeted = false;
-            let outcome = self.session(&mut greeted, &deliver).await;
-            if greeted || outcome.is_ok() {
+            let started = Instant::now();
+            let end = self.session(&deliver).await;
+            let has_lived = started.elapsed() >= STABLE_PERIOD;
+            if has_lived {
                 backoff = MIN_BACKOFF;
             }
-            if let Err(why) = outcome {
-                tracing::warn!(why, "connecting to Slack again");
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(MAX_BACKOFF);
+            let pause = match &end {
+                End::Refresh if has_lived => continue,
+                End::RateLimited(wait) => backoff.max(*wait),
+                End::Refresh | End::Disconnected(_) | End::Broken(_) => backoff,
+            };
+            match &end {
+                End::Disconnected(reason) => {
+                    tracing::error!(
+                        reason,
+                        ?pause,
+                        "Slack closed the connection; an operator has to see to it"
+                    );
+                }
+                End::Broken(reason) => tracing::warn!(reason, ?pause, "connecting to Slack again"),
+                End::Refresh | End::RateLimited(_) => tracing::warn!(?pause, "connecting to Slack again"),
             }
+            tokio::time::sleep(pause).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// One websocket, from opening to its end. It ends without an error when Slack moves us to another server.
-    async fn session(
-        &self,
-        greeted: &mut bool,
-        deliver: &(impl Fn(ParsedRequest) + Send + Sync),
-    ) -> Result<(), String> {
-        let mut socket = self.connect().await?;
+    /// One websocket, from opening to its end.
+    async fn session(&self, deliver: &(impl Fn(ParsedRequest) -> EnvelopeReply + Send + Sync)) -> End {
+        let mut socket = match self.connect().await {
+            Ok(socket) => socket,
+            Err(end) => return end,
+        };
         loop {
             let text = match tokio::time::timeout(SILENCE, socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => text,
-                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return Err("closed".to_owned()),
+                Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return broken("closed"),
                 // Pings are answered by the library.
                 Ok(Some(Ok(_))) => continue,
-                Err(_) => return Err("silent".to_owned()),
+                Err(_) => return broken("silent"),
             };
             let Ok(envelope) = serde_json::from_str::<Envelope>(&text) else {
                 tracing::warn!("a message of Socket Mode can't be read");
                 continue;
             };
-            match envelope.kind.as_str() {
-                "hello" => *greeted = true,
-                "disconnect" => return Ok(()),
+            let reply = match envelope.kind.as_str() {
+                "hello" => continue,
+                "disconnect" => return end_of(envelope.reason.as_deref()),
                 kind => self.deliver(kind, &envelope.payload, deliver),
-            }
-            // What can't be read is acknowledged as well: sent again, it would be no better.
-            if let Some(id) = envelope.envelope_id {
-                let acknowledgement = json!({ "envelope_id": id }).to_string();
-                socket.send(Message::text(acknowledgement)).await.map_err(|_| "closed")?;
+            };
+            if let Some(acknowledgement) = acknowledgement(&envelope, &reply)
+                && socket.send(Message::text(acknowledgement.to_string())).await.is_err()
+            {
+                return broken("closed");
             }
         }
     }
 
-    fn deliver(&self, kind: &str, payload: &Value, deliver: &impl Fn(ParsedRequest)) {
+    fn deliver(
+        &self,
+        kind: &str,
+        payload: &Value,
+        deliver: &impl Fn(ParsedRequest) -> EnvelopeReply,
+    ) -> EnvelopeReply {
         let payload = payload.to_string();
         let parsed = match kind {
             "slash_commands" => self.parser.command_json(&payload),
@@ -105,20 +156,49 @@ impl Socket {
         match parsed {
             Ok(ParsedRequest::Unreadable(malformed)) | Err(malformed) => {
                 tracing::warn!(kind, %malformed, "a request of Socket Mode");
+                EnvelopeReply::Acknowledge
             }
             Ok(parsed) => deliver(parsed),
         }
     }
 
-    async fn connect(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, String> {
+    async fn connect(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, End> {
         let opened = self.api.post("apps.connections.open", &json!({})).await;
-        let answer = opened.map_err(|error| error.to_string())?;
-        let url = answer["url"].as_str().ok_or("no address")?;
+        let answer = opened.map_err(|error| match error {
+            SlackApiError::RateLimited(wait) => End::RateLimited(wait),
+            error => End::Broken(error.to_string()),
+        })?;
+        let url = answer["url"].as_str().ok_or_else(|| broken("no address"))?;
         match tokio::time::timeout(CONNECT_TIMEOUT, tokio_tungstenite::connect_async(url)).await {
             Ok(Ok((socket, _))) => Ok(socket),
             // The error's text could hold the address.
-            Ok(Err(_)) => Err("connection".to_owned()),
-            Err(_) => Err("timeout".to_owned()),
+            Ok(Err(_)) => Err(broken("connection")),
+            Err(_) => Err(broken("timeout")),
+        }
+    }
+}
+
+fn broken(reason: &str) -> End {
+    End::Broken(reason.to_owned())
+}
+
+/// The end that Slack gives as the reason of a `disconnect`. Source:
+/// <https://docs.slack.dev/apis/events-api/using-socket-mode#disconnect>.
+fn end_of(reason: Option<&str>) -> End {
+    match reason {
+        Some("warning" | "refresh_requested") | None => End::Refresh,
+        Some(reason) => End::Disconnected(reason.chars().take(60).collect()),
+    }
+}
+
+/// The acknowledgement of an envelope; `None` if it gets none.
+fn acknowledgement(envelope: &Envelope, reply: &EnvelopeReply) -> Option<Value> {
+    let id = envelope.envelope_id.as_ref()?;
+    match reply {
+        EnvelopeReply::Acknowledge => Some(json!({ "envelope_id": id })),
+        EnvelopeReply::Decline(_) if envelope.kind == "events_api" => None,
+        EnvelopeReply::Decline(text) => {
+            Some(json!({ "envelope_id": id, "payload": { "response_type": "ephemeral", "text": text } }))
         }
     }
 }

@@ -4,10 +4,10 @@
 
 use crate::azure::{CredentialKind, Tokens};
 use crate::chat::payload;
-use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, RETRY_AFTER};
+use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, LONGEST_WAIT, RETRY_AFTER};
 use crate::config;
 use crate::http_client;
-use crate::platform::SendError;
+use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
 use anyhow::Context;
 use reqwest::{Method, StatusCode, header};
@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -37,7 +38,10 @@ pub enum ConnectorError {
     /// Teams' status and error code: "BotNotInConversationRoster".
     #[error("{1} ({0})")]
     Code(u16, String),
-    /// Teams can't be reached, is down, or asks for too long a wait.
+    /// Teams asks not to make such a call for so long.
+    #[error("ratelimited")]
+    RateLimited(Duration),
+    /// Teams can't be reached, or is down.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -84,6 +88,7 @@ pub struct ConnectorClient {
     client: reqwest::Client,
     pub(super) tokens: Tokens,
     app_id: String,
+    pub(super) limits: Arc<RateLimits>,
 }
 
 type Attempt = retry::Attempt<Value, ConnectorError>;
@@ -114,7 +119,8 @@ impl ConnectorClient {
         let client = http_client::builder(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build();
         let client = client.context("setting up the client of Teams")?;
         let tokens = Tokens::new(&kind, &config.scope).context("setting up the bot's identity")?;
-        Ok(ConnectorClient { client, tokens, app_id: config.app_id.clone() })
+        let limits = RateLimits::new(format!("teams/{}", config.tenants.join(",")));
+        Ok(ConnectorClient { client, tokens, app_id: config.app_id.clone(), limits })
     }
 
     /// Sends an activity, and returns its id. Only the recipient sees it, where it names one.
@@ -183,6 +189,19 @@ impl ConnectorClient {
     }
 
     async fn attempt(&self, method: &Method, url: &Url, body: Option<&Value>) -> Attempt {
+        let limit = limit_name(method, url);
+        let remaining = self.limits.remaining(&limit).await;
+        if !remaining.is_zero() {
+            return Attempt::RateLimited(remaining, ConnectorError::RateLimited(remaining));
+        }
+        let attempt = self.send_request(method, url, body).await;
+        if let Attempt::RateLimited(wait, _) = &attempt {
+            self.limits.note(&limit, *wait);
+        }
+        attempt
+    }
+
+    async fn send_request(&self, method: &Method, url: &Url, body: Option<&Value>) -> Attempt {
         let token = match self.tokens.token().await {
             Ok(token) => token,
             Err(error) => {
@@ -203,6 +222,13 @@ impl ConnectorClient {
     }
 }
 
+/// The name that the rate limits of such calls are kept by: "POST activities".
+fn limit_name(method: &Method, url: &Url) -> String {
+    let mut parts = url.path_segments().into_iter().flatten();
+    let kind = parts.find(|part| ["activities", "members", "pagedmembers"].contains(part));
+    format!("{method} {}", kind.unwrap_or("conversations"))
+}
+
 /// Classifies an answer, without anything of its text.
 async fn classify(method: &Method, answer: reqwest::Response) -> Attempt {
     let status = answer.status();
@@ -210,8 +236,8 @@ async fn classify(method: &Method, answer: reqwest::Response) -> Attempt {
         StatusCode::TOO_MANY_REQUESTS => {
             let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
             let seconds = after.and_then(|after| after.trim().parse().ok());
-            let wait = seconds.map_or(RETRY_AFTER, Duration::from_secs);
-            Attempt::RateLimited(wait, unavailable("ratelimited"))
+            let wait = seconds.map_or(RETRY_AFTER, Duration::from_secs).min(LONGEST_WAIT);
+            Attempt::RateLimited(wait, ConnectorError::RateLimited(wait))
         }
         StatusCode::PRECONDITION_FAILED | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
             lost("server_error")
@@ -223,20 +249,6 @@ async fn classify(method: &Method, answer: reqwest::Response) -> Attempt {
             let code = body["error"]["code"].as_str().filter(|code| is_code(code)).unwrap_or("unknown_error");
             Attempt::Failed(ConnectorError::Code(status.as_u16(), code.to_owned()))
         }
-    }
-}
-
-/// Converts a failed call into the error that every platform reports.
-pub(super) fn send_error(error: ConnectorError) -> SendError {
-    match error {
-        ConnectorError::Unavailable(reason) => SendError::Unavailable(reason),
-        ConnectorError::Code(status, code) => match (status, code.as_str()) {
-            // The bot itself is refused, which its operators can fix.
-            (401, _) => SendError::Unavailable(code),
-            (403, _) | (404, "ConversationNotFound") => SendError::NotInConversation,
-            (404, _) => SendError::Gone,
-            _ => SendError::Refused(code),
-        },
     }
 }
 

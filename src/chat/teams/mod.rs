@@ -4,11 +4,13 @@
 use crate::chat::ChatPlatform;
 use crate::chat::ingress::Ingress;
 use crate::preflight::Finding;
+use crate::store::Store;
 use async_trait::async_trait;
 use axum::Router;
 use std::sync::Arc;
 
 pub mod connector;
+mod errors;
 mod markup;
 pub mod parse;
 pub mod render;
@@ -25,6 +27,10 @@ pub use verify::TokenVerifier;
 impl ChatPlatform for TeamsPlatform {
     fn routes(self: Arc<Self>, ingress: Arc<Ingress>) -> anyhow::Result<Router> {
         routes::router(self, ingress)
+    }
+
+    fn keep_limits_in(&self, store: &Arc<dyn Store>) {
+        self.connector.limits.keep_in(store);
     }
 
     /// Checks that Entra gives the bot tokens.

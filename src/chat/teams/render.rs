@@ -101,6 +101,11 @@ pub fn check_size(reply: &Reply) -> Result<(), TooLarge> {
     MessageBudget::new(reply, AdaptiveCard { filter: ButtonFilter::All, room }).check_size()
 }
 
+/// The reply as text without a card.
+pub fn text_alone(reply: &Reply) -> String {
+    RULES.shorten(&text::whole(reply), MAX_CARD_BYTES).0
+}
+
 fn empty_card() -> Value {
     json!({
         "type": "AdaptiveCard",

@@ -2,7 +2,8 @@
 //! else as messages that can be edited. Reports Teams' accounts and conversations;
 //! what is unknown or can't be seen counts as external.
 
-use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member, send_error};
+use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member};
+use super::errors::{self, CallTarget};
 use super::render::{self, View};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
@@ -10,7 +11,9 @@ use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
     Audience, ChatAccount, ChatEvent, Conversation, Mention, Person, PlatformKind, PostedMessage, Reply,
 };
-use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
+use crate::platform::{
+    AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -29,7 +32,7 @@ type Roster = Option<Arc<Vec<Member>>>;
 
 /// Teams, as the workflow sees it.
 pub struct TeamsPlatform {
-    connector: ConnectorClient,
+    pub(super) connector: ConnectorClient,
     limiter: RateLimiter,
     pub(super) config: config::TeamsSettings,
     /// Service address of each conversation, as its last activity named it.
@@ -92,6 +95,37 @@ impl TeamsPlatform {
         reference
     }
 
+    /// Answers a click whose client waits for a card.
+    fn answer_click(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
+        let waiting = event.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.id));
+        if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {
+            let viewer =
+                button_owners(reply).find(|person| person.account.as_ref() == Some(&event.sender.account));
+            let view = View { viewer, user_ids: &[], token: None };
+            if sender.send(render::render(reply, &view).card).is_ok() {
+                return Ok(());
+            }
+        }
+        // A person's own view is not for others. Where their client no longer waits for it, it will ask again.
+        if event.handle.as_ref().is_some_and(|handle| handle.replaces_card)
+            && reply.audience == Audience::Everyone
+        {
+            return Ok(());
+        }
+        Err(SendError::NoRoute)
+    }
+
+    /// Answers by a message; one for the sender alone is targeted, except in a direct conversation, which has no one to hide from.
+    async fn answer_in(
+        &self,
+        event: &ChatEvent,
+        conversation: &Conversation,
+        reply: &Reply,
+    ) -> Result<(), SendError> {
+        let private = reply.audience == Audience::Asker && !is_direct(&conversation.id);
+        self.send(conversation, reply, private.then_some(&event.sender.account)).await.map(drop)
+    }
+
     /// Sends a card, and returns its message id, which is empty if Teams names none.
     async fn send(
         &self,
@@ -108,6 +142,9 @@ impl TeamsPlatform {
     }
 
     async fn activity(&self, conversation: &Conversation, reply: &Reply) -> Value {
+        if reply.text_only {
+            return json!({ "type": "message", "textFormat": "plain", "text": render::text_alone(reply) });
+        }
         let user_ids =
             if reply.view.is_some() { self.user_ids(conversation, reply).await } else { Vec::new() };
         let view = View { viewer: None, user_ids: &user_ids, token: reply.view.as_deref() };
@@ -146,7 +183,6 @@ impl TeamsPlatform {
         }
         match self.member(&conversation.id, account).await {
             Ok(member) => Ok(member.id),
-            Err(ConnectorError::Code(404, _)) => Err(SendError::NotInConversation),
             Err(error) => Err(send_error(error)),
         }
     }
@@ -167,6 +203,10 @@ impl TeamsPlatform {
     }
 }
 
+fn send_error(error: ConnectorError) -> SendError {
+    errors::send_error(error, CallTarget::Conversation)
+}
+
 /// The people who have a button of their own on a card.
 fn button_owners(reply: &Reply) -> impl Iterator<Item = &Person> {
     reply.buttons().flat_map(|button| &button.visible_to)
@@ -182,28 +222,19 @@ impl Platform for TeamsPlatform {
         render::check_size(reply)
     }
 
-    async fn answer(&self, event: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
+    async fn answer(&self, event: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError> {
         self.refuse_cut_plan(reply)?;
-        let waiting = event.handle.as_ref().and_then(|handle| self.waiting.lock().remove(&handle.id));
-        if let Some(sender) = waiting.filter(|sender| !sender.is_closed()) {
-            let viewer =
-                button_owners(reply).find(|person| person.account.as_ref() == Some(&event.sender.account));
-            let view = View { viewer, user_ids: &[], token: None };
-            if sender.send(render::render(reply, &view).card).is_ok() {
-                return Ok(());
+        let conversation = &event.conversation;
+        let is_in_thread = self.thread_reference(conversation).conversation != conversation.id;
+        match route {
+            Route::Handle => self.answer_click(event, reply),
+            Route::Thread if !is_in_thread => Err(SendError::NoRoute),
+            Route::Thread => self.answer_in(event, conversation, reply).await,
+            Route::Conversation => {
+                let conversation = Conversation { thread: None, ..conversation.clone() };
+                self.answer_in(event, &conversation, reply).await
             }
-        }
-        // A person's own view is not for others. Where their client no longer waits for it, it will ask again.
-        if event.handle.as_ref().is_some_and(|handle| handle.replaces_card)
-            && reply.audience == Audience::Everyone
-        {
-            return Ok(());
-        }
-        // A direct conversation has no one to hide from.
-        let private = reply.audience == Audience::Asker && !is_direct(&event.conversation.id);
-        match self.send(&event.conversation, reply, private.then_some(&event.sender.account)).await {
-            Err(SendError::NotInConversation) => self.send_direct(&event.sender, reply).await.map(drop),
-            sent => sent.map(drop),
+            Route::Direct => self.send_direct(&event.sender, reply).await.map(drop),
         }
     }
 
@@ -217,7 +248,8 @@ impl Platform for TeamsPlatform {
         self.refuse_cut_plan(reply)?;
         let activity = self.activity(&posted.conversation, reply).await;
         let reference = self.thread_reference(&posted.conversation);
-        self.connector.update(&reference, &posted.message, &activity).await.map_err(send_error)
+        let updated = self.connector.update(&reference, &posted.message, &activity).await;
+        updated.map_err(|error| errors::send_error(error, CallTarget::Message))
     }
 
     async fn direct_conversation(&self, recipient: &ChatAccount) -> Result<Conversation, SendError> {

@@ -2,7 +2,9 @@
 //! system vouches for. Out: [`render`] for people, [`json`] for programs. Nothing is printed here.
 
 use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, PostedMessage, Reply};
-use crate::platform::{AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, SendError, TooLarge};
+use crate::platform::{
+    AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -12,6 +14,8 @@ pub mod render;
 mod style;
 
 const WORKSPACE: &str = "terminal";
+
+const NO_MESSAGES: &str = "a terminal keeps no messages";
 
 /// The lines that buttons stand for, by the button's token.
 pub type ButtonLines = HashMap<String, String>;
@@ -49,14 +53,18 @@ impl Platform for Terminal {
         Ok(())
     }
 
-    async fn answer(&self, _: &ChatEvent, reply: &Reply) -> Result<(), SendError> {
+    /// The terminal itself is the only way.
+    async fn answer(&self, _: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError> {
+        if route != Route::Handle {
+            return Err(SendError::NoRoute);
+        }
         *self.0.lock() = Some(reply.clone());
         Ok(())
     }
 
     /// A terminal keeps no messages.
     async fn post(&self, _: &Conversation, _: &Reply) -> Result<PostedMessage, SendError> {
-        Err(SendError::NotInConversation)
+        Err(SendError::Unsendable(NO_MESSAGES.to_owned()))
     }
 
     async fn edit(&self, _: &PostedMessage, _: &Reply) -> Result<(), SendError> {
@@ -64,7 +72,7 @@ impl Platform for Terminal {
     }
 
     async fn direct_conversation(&self, _: &ChatAccount) -> Result<Conversation, SendError> {
-        Err(SendError::NotInConversation)
+        Err(SendError::Unsendable(NO_MESSAGES.to_owned()))
     }
 
     async fn account(

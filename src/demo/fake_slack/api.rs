@@ -248,6 +248,11 @@ impl Workspace {
             Some(Fault::RateLimited { retry_after, .. }) => Some(ApiError::rate_limited(retry_after)),
             Some(Fault::Hang) => Some("hang".into()),
             Some(Fault::Error(error)) => Some(error.into()),
+            Some(Fault::BlocksRefused)
+                if body["blocks"].as_array().is_some_and(|blocks| !blocks.is_empty()) =>
+            {
+                Some("invalid_blocks".into())
+            }
             _ => None,
         };
         let result = self.perform(method, body, |state| error.map_or_else(|| work(state), Err));

@@ -119,6 +119,8 @@ pub enum Fault {
     AnswerLost,
     /// Answers `{"ok": false}` with this error and does nothing.
     Error(&'static str),
+    /// Answers `invalid_blocks` to a message that has blocks.
+    BlocksRefused,
     /// No fault.
     Clear,
 }

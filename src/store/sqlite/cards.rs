@@ -24,16 +24,26 @@ pub(super) fn add(
     Ok(transaction.last_insert_rowid())
 }
 
-pub(super) fn update(transaction: &Transaction<'_>, card: &Card) -> DbResult<()> {
+/// Updates a card that no other instance has claimed, and releases the claim.
+pub(super) fn update(transaction: &Transaction<'_>, card: &Card, instance: &Instance) -> DbResult<bool> {
     let sql =
         "UPDATE cards SET place = ?3, message = ?4, shown_version = ?5, abandoned = ?6, claimed_until = 0
-                WHERE id = ?1 AND run = ?2";
+                WHERE id = ?1 AND run = ?2 AND claimed_by IN ('', ?7)";
     let conversation = serde_json::to_string(&card.conversation)?;
-    let values = params![card.id, card.run, conversation, card.message, card.shown_version, card.abandoned];
-    if rows::execute(transaction, sql, values)? == 0 {
+    let values = params![
+        card.id,
+        card.run,
+        conversation,
+        card.message,
+        card.shown_version,
+        card.abandoned,
+        instance.id,
+    ];
+    let is_updated = rows::execute(transaction, sql, values)? > 0;
+    if !is_updated && get(transaction, card.id)?.is_none_or(|known| known.run != card.run) {
         return Err(DbError::Message(format!("there is no card {} of run {}", card.id, card.run)));
     }
-    Ok(())
+    Ok(is_updated)
 }
 
 pub(super) fn get(connection: &Connection, id: i64) -> DbResult<Option<Card>> {

@@ -6,6 +6,7 @@
 
 mod cards;
 mod connection;
+mod limits;
 mod process_lock;
 mod queries;
 mod rows;
@@ -158,8 +159,9 @@ impl Store for SqliteStore {
         self.writer.write(move |transaction| cards::claim(transaction, id, until, &instance)).await
     }
 
-    async fn update_card(&self, card: Card) -> StoreResult<()> {
-        self.writer.write(move |transaction| cards::update(transaction, &card)).await
+    async fn update_card(&self, card: Card) -> StoreResult<bool> {
+        let instance = Arc::clone(&self.instance);
+        self.writer.write(move |transaction| cards::update(transaction, &card, &instance)).await
     }
 
     async fn outdated_cards(&self) -> StoreResult<Vec<Card>> {
@@ -177,6 +179,14 @@ impl Store for SqliteStore {
 
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>> {
         self.reader.read(|transaction| runs::frozen(transaction)).await
+    }
+
+    async fn set_rate_limit(&self, name: String, until: Timestamp) -> StoreResult<()> {
+        self.writer.write(move |transaction| limits::set(transaction, &name, until)).await
+    }
+
+    async fn rate_limits(&self) -> StoreResult<Vec<(String, Timestamp)>> {
+        self.reader.read(|transaction| limits::all(transaction)).await
     }
 
     async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()> {

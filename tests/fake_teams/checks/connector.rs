@@ -121,6 +121,8 @@ async fn faults_come_on_demand() {
     let post = async || call(&teams, ("POST", &path), hello()).await.0;
     teams.fault("post", Fault::Status(503));
     assert_eq!((post().await, post().await), (503, 503));
+    teams.fault("post", Fault::Refused(413, "MessageSizeTooBig"));
+    assert_eq!(post().await, 413);
     teams.fault("post", Fault::RateLimited { retry_after: 1, times: 1 });
     assert_eq!((post().await, post().await), (429, 201));
     teams.fault("post", Fault::AnswerLost);

@@ -1,0 +1,100 @@
+//! Teams refuses what is sent: whoever acted or asked hears of it by another way, and a decided card loses its buttons.
+
+use crate::bot_process::{Bot, INCIDENT, Twist, found};
+use crate::fake_teams::Message;
+use crate::fake_teams::people::Fault;
+
+/// The statuses and codes of the Connector, from Microsoft's table, and some that it doesn't have.
+const REFUSALS: [(u16, &str); 17] = [
+    (400, "BadArgument"),
+    (400, "BadSyntax"),
+    (400, "Bad Argument"),
+    (401, "BotNotRegistered"),
+    (403, "BotDisabledByAdmin"),
+    (403, "BotNotInConversationRoster"),
+    (403, "ConversationBlockedByUser"),
+    (403, "ForbiddenOperationException"),
+    (403, "InvalidBotApiHost"),
+    (403, "NotEnoughPermissions"),
+    (404, "ConversationNotFound"),
+    (405, "NextYearsError"),
+    (409, "Conflict"),
+    (412, "PreconditionFailed"),
+    (413, "MessageSizeTooBig"),
+    (503, "ServiceError"),
+    (504, "ServiceError"),
+];
+
+/// Everything that somebody sees of the bot's, there and in the conversation with it.
+fn seen(bot: &Bot, who: &str) -> Vec<Message> {
+    let personal = bot.teams.personal(who);
+    [INCIDENT, &personal].iter().flat_map(|place| bot.answers(who, place)).collect()
+}
+
+async fn hears(bot: &Bot, who: &str, words: &str) -> Message {
+    found(words, async || seen(bot, who).into_iter().find(|message| message.plain().contains(words))).await
+}
+
+async fn is_called_again(bot: &Bot, method: &str, before: usize) {
+    bot.teams.wait_for(method, |teams| (teams.calls(method) > before).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_hears_of_it_though_messages_are_refused() {
+    let bot = Bot::start(Twist::default()).await;
+    for (status, code) in REFUSALS {
+        let before = bot.teams.calls("post");
+        let runs = bot.runs(Some("sizes")).await.len();
+        bot.teams.fault("post", Fault::Refused(status, code));
+        assert!(bot.teams.say("ana", INCIDENT, "sizes --env production").await.ok());
+        is_called_again(&bot, "post", before).await;
+        bot.teams.fault("post", Fault::Clear);
+        let run = found("the run", async || {
+            let all = bot.runs(Some("sizes")).await;
+            all.first().filter(|_| all.len() > runs).map(|run| run.id)
+        })
+        .await;
+        let told = hears(&bot, "ana", &format!("#{run}")).await;
+        assert!(told.plain().contains("databases take"), "{status} {code}: {}", told.plain());
+    }
+    bot.teams.take_refusals();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_decided_card_keeps_its_buttons_though_edits_are_refused() {
+    let bot = Bot::start(Twist::default()).await;
+    for (status, code) in REFUSALS {
+        let (_victim, pid) = bot.session("asset-worker-7").await;
+        let before = bot.teams.calls("put");
+        let card = bot.kill_card(pid).await;
+        bot.teams.fault("put", Fault::Refused(status, code));
+        assert!(bot.teams.click_button("ben", &card, "Deny").await.ok());
+        is_called_again(&bot, "put", before).await;
+        bot.teams.fault("put", Fault::Clear);
+        let is_over = |who: &str| {
+            let card = bot.teams.seen(who, &card);
+            card.is_some_and(|card| card.buttons().is_empty() && card.plain().contains("Denied by ben"))
+        };
+        found(code, async || ["ana", "ben", "cara", "dan"].into_iter().all(is_over).then_some(())).await;
+    }
+    bot.teams.take_refusals();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_targeted_messages_a_mistake_is_told_directly() {
+    let bot = Bot::start(Twist::default()).await;
+    bot.teams.fault("targeted", Fault::Refused(400, "BadArgument"));
+    assert!(bot.teams.say("ana", INCIDENT, "bloked").await.ok());
+    let told = hears(&bot, "ana", "Did you mean").await;
+    assert_eq!(told.conversation, bot.teams.personal("ana"));
+    assert!(bot.answers("dan", INCIDENT).is_empty(), "{}", bot.teams.transcript());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_thread_is_gone_stands_in_the_conversation() {
+    let bot = Bot::start(Twist::default()).await;
+    bot.teams.fault("thread", Fault::Refused(404, "ActivityNotFoundInConversation"));
+    assert!(bot.teams.say("ana", INCIDENT, "sizes --env production").await.ok());
+    let told = hears(&bot, "dan", "databases take").await;
+    assert_eq!(told.conversation, INCIDENT);
+}
