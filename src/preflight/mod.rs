@@ -230,21 +230,16 @@ async fn check_server(
                 }
             }
             Ok(client) if login == LoginKind::Reader => {
-                let checked = check.reader(&client).await;
-                findings
-                    .extend(checked.unwrap_or_else(|error| vec![query_failed(check.subject(login), &error)]));
+                findings.extend(or_failed(check.subject(login), check.reader(&client).await));
                 let database = &environment.maintenance_database;
                 if !check.databases_of_services().contains(database.as_str()) {
                     let subject = format!("{}/{database}", server.name);
-                    let checked = schemas(&subject, &client).await;
-                    findings.extend(checked.unwrap_or_else(|error| vec![query_failed(subject, &error)]));
+                    findings.extend(or_failed(subject.clone(), schemas(&subject, &client).await));
                 }
                 findings.push(check.client_program(&client, installations));
             }
             Ok(client) => {
-                let checked = check.non_reader(&client, login).await;
-                findings
-                    .extend(checked.unwrap_or_else(|error| vec![query_failed(check.subject(login), &error)]));
+                findings.extend(or_failed(check.subject(login), check.non_reader(&client, login).await));
             }
         }
     }
@@ -428,10 +423,7 @@ impl ServerCheck<'_> {
                     findings.extend(schemas(&subject, &client).await?);
                     Ok(findings)
                 };
-                let findings = checked
-                    .await
-                    .unwrap_or_else(|error: QueryError| vec![query_failed(subject.clone(), &error)]);
-                (findings, row.is_true("unseen_widths"))
+                (or_failed(subject.clone(), checked.await), row.is_true("unseen_widths"))
             }
             Err(error) => (vec![query_failed(subject, &error)], false),
         }
@@ -487,6 +479,11 @@ async fn schemas(subject: &str, client: &PooledClient) -> QueryResult<Vec<Findin
 
 fn query_failed(subject: String, error: &QueryError) -> Finding {
     Finding::missing(subject, error.to_string(), "Check the server's log for the reason.")
+}
+
+/// The findings, or the one that they could not be made.
+fn or_failed(subject: String, findings: QueryResult<Vec<Finding>>) -> Vec<Finding> {
+    findings.unwrap_or_else(|error| vec![query_failed(subject, &error)])
 }
 
 async fn query_row(
