@@ -107,7 +107,7 @@ async fn on_all_majors_a_call_off_the_list_is_refused_however_it_is_spelt() {
         world.change(|config| config.commands = Some(path));
         for (at, name) in &names[0] {
             let told = words(&world.ask("Ana Example", name).await.unwrap());
-            if !told.contains("No server answered.") {
+            if !(told.contains("isn't asked: it would ") || told.contains("(SQLSTATE ")) {
                 wrong.push(format!("is answered: {}\n{told}", reads[*at]));
             }
         }

@@ -37,7 +37,7 @@ async fn on_all_majors_other_sessions_are_shown_if_the_header_says_so() {
             (
                 "outer",
                 "SELECT count(*) FROM public.activity",
-                "pg_stat_activity through the view public.activity",
+                "the view pg_stat_activity through the view public.activity",
             ),
             ("blocking", "SELECT cardinality(pg_blocking_pids(1)) AS a", "pg_blocking_pids(integer)"),
             (
@@ -87,7 +87,7 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
                 file(&format!("SELECT query AS q {from}"), &format!("{SEES}plain_columns = [\"q\"]\n")),
             ),
             (
-                "settings",
+                "conninfo",
                 file(
                     "SELECT name, setting, setting || '' AS s FROM pg_settings WHERE name = 'primary_conninfo'",
                     "",
