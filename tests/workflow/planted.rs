@@ -248,8 +248,8 @@ async fn no_planted_name_is_called() {
         assert_eq!(calls(servers, offset), BTreeSet::new(), "PostgreSQL {major}, commands that change");
         let config = scene.stage.checked().unwrap();
         let environments = Environments::new(&config).unwrap();
-        check(&CheckContext { config: &config, environments: &environments }, &["production", "staging"])
-            .await;
+        let context = CheckContext { config: &config, catalog: &catalog, environments: &environments };
+        check(&context, &["production", "staging"]).await;
         assert_eq!(calls(servers, offset), BTreeSet::new(), "PostgreSQL {major}, the check");
     }
 }
