@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State as AxumState};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -42,7 +42,21 @@ pub(super) fn routes() -> Router<Arc<World>> {
         .route("/teams/v3/conversations/{id}/activities/{activity}", any(on_activity))
         .route("/teams/v3/conversations/{id}/members/{member}", get(member))
         .route("/teams/v3/conversations/{id}/pagedmembers", get(members))
+        .route("/connector/{*rest}", any(forward))
         .fallback(nowhere)
+}
+
+/// Forwards a call to another Connector: the bot's token goes to this address only.
+async fn forward(AxumState(world): AxumState<Arc<World>>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let Some(connector) = world.state().connector.clone() else {
+        return plain_error(StatusCode::NOT_FOUND, "there is no other Connector");
+    };
+    let request = world.http.request(method, format!("{connector}{uri}")).body(body);
+    let Ok(answer) = request.send().await else {
+        return plain_error(StatusCode::BAD_GATEWAY, "the other Connector does not answer");
+    };
+    let status = answer.status();
+    (status, answer.bytes().await.unwrap_or_default()).into_response()
 }
 
 async fn nowhere(AxumState(world): AxumState<Arc<World>>, method: Method, uri: Uri) -> Response {

@@ -47,6 +47,8 @@ pub struct World {
 struct State {
     settings: Settings,
     bot: Option<String>,
+    /// Base URL of a Connector that calls below `/connector/` are forwarded to.
+    connector: Option<String>,
     people: Vec<Person>,
     conversations: Vec<Conversation>,
     messages: Vec<Message>,
@@ -142,6 +144,12 @@ impl World {
     /// Where the Connector is, with a slash at the end.
     pub fn service_url(&self) -> String {
         format!("http://{}/teams/", self.addr)
+    }
+
+    /// Forwards calls below the returned URL to another Connector, given by its base URL.
+    pub fn forward_to(&self, connector: String) -> String {
+        self.change(|state| state.connector = Some(connector));
+        format!("http://{}/connector/", self.addr)
     }
 
     /// Where the bot listens from now on, such as `http://127.0.0.1:8080`.

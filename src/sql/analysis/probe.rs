@@ -55,8 +55,8 @@ mod tests {
             ("SELECT 'a'\n'b' || 'c'", format!("SELECT {unknown}\n || {unknown}")),
             ("SELECT '{x}'::public.d[]", format!("SELECT {unknown}::public.d[]")),
             (
-                "SELECT interval '1 day', DATE'2026-01-01'",
-                "SELECT interval '1 day', DATE'2026-01-01'".to_owned(),
+                "SELECT interval '1 day', DATE '2026-01-01'",
+                "SELECT interval '1 day', DATE '2026-01-01'".to_owned(),
             ),
             ("SELECT public.date '2026-01-01'", format!("SELECT public.date {unknown}")),
             ("SELECT \"date\" '2026-01-01'", format!("SELECT \"date\" {unknown}")),

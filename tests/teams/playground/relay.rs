@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(super) struct Relay {
     bot: Arc<Bot>,
-    here: SocketAddr,
+    service_url: String,
     /// The Playground's Connector.
     connector: String,
     http: reqwest::Client,
@@ -31,13 +31,14 @@ impl Relay {
         let router = Router::new()
             .route("/api/messages", post(to_the_bot).head(async || StatusCode::OK))
             .route("/connector/{*rest}", any(to_the_client))
-            .with_state(Arc::new(Relay { bot, here, connector, http }));
+            .with_state(Arc::new(Relay {
+                service_url: bot.teams.forward_to(format!("http://{here}")),
+                bot,
+                connector,
+                http,
+            }));
         tokio::spawn(async move { axum::serve(listener, router).await });
         here
-    }
-
-    fn service(&self) -> String {
-        format!("http://{}/connector/", self.here)
     }
 }
 
@@ -48,13 +49,13 @@ async fn to_the_bot(State(relay): State<Arc<Relay>>, body: Bytes) -> Response {
     };
     let tenant = Settings::default().tenant;
     // The Playground is the service; its Connector's answers lack something, too.
-    activity["serviceUrl"] = json!(relay.service());
+    activity["serviceUrl"] = json!(relay.service_url);
     // It names the tenant in some activities only.
     activity["channelData"]["tenant"] = json!({ "id": tenant });
     activity["conversation"]["tenantId"] = json!(tenant);
     let mut token = relay.bot.teams.token();
     // It signs nothing without an account in Entra.
-    token.claims["serviceurl"] = json!(relay.service());
+    token.claims["serviceurl"] = json!(relay.service_url);
     let ack = relay.bot.teams.deliver_with(relay.bot.teams.sign(&token), activity).await;
     let status = StatusCode::from_u16(ack.status).unwrap_or(StatusCode::BAD_GATEWAY);
     (status, axum::Json(ack.body)).into_response()
