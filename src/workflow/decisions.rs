@@ -50,8 +50,7 @@ impl RunExecutor {
             return Err(Error::instead("This card isn't delivered yet.", "Click again in a moment."));
         }
         if run.state != RunState::Pending {
-            // The click shows that the message is there, and still has its buttons.
-            self.outbox.spawn_delivery(click.card, CardUpdate::Always);
+            self.outbox.spawn_delivery(click.card, CardUpdate::IfClicked);
         }
         self.ensure_pending(&run).await?;
         self.require_eligible(&person, &run, click.decision)?;

@@ -16,6 +16,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 pub(super) enum CardUpdate {
     /// It shows less than the record.
     IfOutdated,
+    /// As [`CardUpdate::IfOutdated`], for a message that was clicked: it exists, even if it was abandoned as gone.
+    IfClicked,
     /// It shows something that no event has, or its message turned out to be there.
     Always,
 }

@@ -207,7 +207,8 @@ impl Outbox {
         let (load_until, record_until) = (now + LOAD_TIMEOUT, now + (CLAIM_PERIOD - CLAIM_RESERVE));
         let Some(mut card) = retry_until(load_until, || store.card(card)).await? else { return Ok(()) };
         let Some(run) = retry_until(load_until, || store.get(card.run)).await? else { return Ok(()) };
-        let is_forced = update == CardUpdate::Always && card.message.is_some();
+        let is_forced = card.message.is_some()
+            && (update == CardUpdate::Always || (update == CardUpdate::IfClicked && card.abandoned));
         let is_current = card.message.is_some() && card.shown_version >= run.version;
         if is_forced || (!card.abandoned && !is_current && needs_update(&card, &run)) {
             let result = tokio::time::timeout(SEND_TIMEOUT, self.sender.render_and_send(&card, &run)).await;

@@ -59,7 +59,7 @@ async fn nothing_that_others_wrote_pings_links_or_formats() {
         "&lt;!channel&gt; <!here> <@U0DAN> &lt;@U0DAN&gt; *b* ```x``` &lt;https://evil|x&gt; \u{202e}live";
     let card = scene.card(ANA, &format!("kill {pid} --env production --reason \"{reason}\"")).await;
     let shown = card.plain();
-    for words in [ROLE, APPLICATION, "<!channel> @here @U0DAN <@U0DAN> *b* ```x``` <https://evil|x>"] {
+    for words in [ROLE, APPLICATION, "<!channel> @here dan <@U0DAN> *b* ```x``` <https://evil|x>"] {
         assert!(shown.contains(words), "{words} is missing:\n{shown}");
     }
     scene.refused(ANA, "&lt;!channel&gt;*b*`c` ```x``` <@U0DAN>", "no command").await;

@@ -112,9 +112,9 @@ async fn whoever_cannot_be_confirmed_starts_nothing() {
     scene.workspace().fault("users.info", Fault::Error("token_expired"));
     for line in [format!("kill {pid} --env production"), LOOK.to_owned()] {
         let told = scene.asks(ANA, &line).await;
-        let words = "can't confirm your account right now, so nothing was executed";
+        let words = "isn't set up to look up accounts in this chat, so nothing was executed";
         assert!(told.plain().contains(words), "{}", told.plain());
-        assert!(told.plain().contains("countersign run"), "it names the way: {}", told.plain());
+        assert!(told.plain().contains("operators can fix it"), "it names who: {}", told.plain());
     }
     assert!(scene.runs_of("kill").await.is_empty() && scene.runs_of("sizes").await.is_empty());
     scene.workspace().fault("users.info", Fault::Clear);

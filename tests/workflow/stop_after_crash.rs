@@ -58,11 +58,12 @@ async fn more_than_an_interrupted_purge_noted_can_be_gone_and_is_said_to_be() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_outcome_is_kept_though_the_run_was_marked_as_interrupted_a_moment_before() {
     let counter = Counter::new("marked").await;
-    let acts = counter.acts().replace("risk = \"danger\"", "risk = \"write\"");
+    let acts = counter.acts();
     let twist = Twist { commands: vec![("count.sql", &acts)], instead: vec![PATIENT], ..Twist::default() };
     let scene = Scene::with(twist).await;
+    let card = scene.card(ANA, "count --env production").await;
     let holder = counter.held().await;
-    scene.say(ANA, "count --env production").await;
+    scene.click_button(BEN, &card.at(), "Approve").await;
     counter.is_waited_for().await;
     let record = scene.store();
     let run = becomes(&record, "count", RunState::Running).await;
@@ -72,6 +73,6 @@ async fn a_known_outcome_is_kept_though_the_run_was_marked_as_interrupted_a_mome
     assert!(matches!(marked, Ok(AppendOutcome::Done(_))), "{marked:?}");
     holder.batch_execute("COMMIT").await.unwrap();
     let closed = becomes(&record, "count", RunState::Succeeded).await;
-    assert_eq!(kinds(&closed), ["started", "interrupted", "succeeded"]);
+    assert_eq!(kinds(&closed), ["requested", "approved", "started", "interrupted", "succeeded"]);
     assert_eq!(counter.rows().await, 1);
 }

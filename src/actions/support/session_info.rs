@@ -92,7 +92,7 @@ impl SessionInfo {
                 Some(run) => {
                     Error::instead(problem, format!("It works for run #{run}: `stop {run}` ends it."))
                 }
-                None => Error::user(problem),
+                None => Error::instead(problem, "`jobs` lists what Countersign is running."),
             });
         } else if backend_type != "client backend" {
             format!("{pid} is no client's session: it is PostgreSQL's {backend_type}.")
