@@ -80,7 +80,8 @@ const CODES: [&str; 64] = [
 const ENDS: [&str; 3] = ["cant_update_message", "edit_window_closed", "message_not_found"];
 
 /// A command that acts at once.
-const ACTS: &str = "analyze asset-service audit_logs";
+const ACTS: &str = "use production";
+const DONE: &str = "This channel now uses production";
 
 /// Bots that share the codes.
 const BOTS: usize = 8;
@@ -130,17 +131,17 @@ async fn hears(scene: &Scene, channel: &str, words: &str) -> Message {
 }
 
 /// Mentions the bot, which has no address to answer by then, or types a slash command.
-async fn acts(scene: &Scene, method: &str, service: &str, channel: &str) -> i64 {
-    let before = scene.runs_of("analyze").await.len();
+async fn acts(scene: &Scene, method: &str, channel: &str) -> i64 {
+    let before = scene.runs_of("use").await.len();
     let private = if method == "chat.postEphemeral" { " --private" } else { "" };
-    let line = &format!("analyze {service} audit_logs --env production{private}");
+    let line = &format!("{ACTS}{private}");
     let ack = match method {
         "response" => scene.workspace().say(ANA, channel, &format!("/db {line}")).await,
         _ => scene.workspace().mention_bot(ANA, channel, None, line).await,
     };
     assert!(ack.ok(), "{ack:?}");
     found("the run", async || {
-        let runs = scene.runs_of("analyze").await;
+        let runs = scene.runs_of("use").await;
         runs.first().filter(|run| runs.len() > before && !run.state.is_open()).map(|run| run.id)
     })
     .await
@@ -150,16 +151,14 @@ async fn whoever_acts_hears_of_it(method: &'static str) {
     let hear = async |(number, codes): (usize, &[&'static str])| {
         let name = format!("hears_{}_{number}", method.replace('.', "_").to_lowercase());
         let (_counter, scene) = bot(&name).await;
-        // One table is analyzed by one run at a time.
-        let service = &scene.servers.team.services[number % scene.servers.team.services.len()].0.name;
         for code in codes {
             let (channel, before) = (channel(&scene, code), refused(&scene, method));
             scene.workspace().fault(method, Fault::Error(code));
-            let run = acts(&scene, method, service, &channel).await;
+            let run = acts(&scene, method, &channel).await;
             is_refused_again(&scene, method, before).await;
             scene.workspace().fault(method, Fault::Clear);
             let told = hears(&scene, &channel, &format!("#{run}")).await;
-            assert!(told.plain().contains("analyzed"), "{code}: {}", told.plain());
+            assert!(told.plain().contains(DONE), "{code}: {}", told.plain());
         }
     };
     join_all(CODES.chunks(CODES.len() / BOTS).enumerate().map(hear)).await;
@@ -271,13 +270,12 @@ async fn content_that_is_refused_is_told_as_text() {
     for (method, line) in [("response", ACTS), ("chat.postMessage", ACTS), ("chat.postEphemeral", "bloked")] {
         let channel = channel(&scene, &method.replace('.', "_"));
         scene.workspace().fault(method, Fault::BlocksRefused);
-        let line = format!("{line} --env production");
         let ack = match method {
             "response" => scene.workspace().say(ANA, &channel, &format!("/db {line}")).await,
-            _ => scene.workspace().mention_bot(ANA, &channel, None, &line).await,
+            _ => scene.workspace().mention_bot(ANA, &channel, None, line).await,
         };
         assert!(ack.ok(), "{ack:?}");
-        let words = if line.starts_with(ACTS) { "analyzed" } else { "Did you mean" };
+        let words = if line == ACTS { DONE } else { "Did you mean" };
         let told = hears(&scene, &channel, words).await;
         assert!(told.blocks.is_empty() && told.channel == channel, "{method}: {}", told.plain());
         scene.workspace().fault(method, Fault::Clear);

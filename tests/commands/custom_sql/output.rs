@@ -108,7 +108,7 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
             assert!(!told.contains("4711471"), "{name}: {told}");
         }
         let told = world.told("activity").await;
-        assert!(told.contains("x: SELECT '?'") && told.contains("idle"), "{told}");
+        assert!(told.contains("x: SET application_name = ?; SELECT '?'") && told.contains("idle"), "{told}");
         assert!(world.told("notes").await.contains("happy"));
         assert!(world.told("plain").await.contains("LEAKliteral"), "the header says so");
     }
