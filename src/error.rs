@@ -67,8 +67,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_of_whoever_asked() {
-        let broken: Option<u8> = None;
-        let outcome = contain_panic(async { Ok(broken.unwrap()) }).await;
+        let outcome = contain_panic(async { panic!("a fault") as Result<u8> }).await;
         assert!(matches!(outcome, Err(Error::Internal(_))));
         assert!(matches!(contain_panic(async { Ok(1) }).await, Ok(1)));
         let user = contain_panic(async { Err::<u8, _>(Error::user("no")) }).await;

@@ -83,7 +83,7 @@ pub fn split(typed: &str, kinds: &OptionKinds<'_>) -> Result<TypedLine> {
 ///
 /// # Errors
 /// [`Error::User`] for an open quote, a control character in quotes, a text that is too long.
-pub(super) fn tokenize<'n>(typed: &str, names: &mut dyn Iterator<Item = &'n str>) -> Result<Vec<TypedWord>> {
+pub(super) fn tokenize(typed: &str, names: &mut dyn Iterator<Item = &str>) -> Result<Vec<TypedWord>> {
     let length = typed.chars().count();
     if length > LONGEST_LINE {
         return Err(Error::instead(
@@ -246,7 +246,7 @@ impl TypedWord {
     }
 }
 
-fn words<'n>(typed: &str, names: &mut dyn Iterator<Item = &'n str>) -> Result<Vec<TypedWord>> {
+fn words(typed: &str, names: &mut dyn Iterator<Item = &str>) -> Result<Vec<TypedWord>> {
     let mut words = Vec::new();
     let mut current: Option<TypedWord> = None;
     let mut rest = typed;
@@ -293,7 +293,7 @@ fn closing(text: &str, quotes: Quotes) -> Option<Range<usize>> {
 }
 
 /// The text in quotes, with its mentions in words.
-fn quoted_text<'n>(inside: &str, quotes: Quotes, names: &mut dyn Iterator<Item = &'n str>) -> Result<String> {
+fn quoted_text(inside: &str, quotes: Quotes, names: &mut dyn Iterator<Item = &str>) -> Result<String> {
     let mut text = String::with_capacity(inside.len());
     for c in inside.chars() {
         match c {

@@ -198,10 +198,9 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
 /// The decision of a request and its end: "approved by ben at 18:52:27 UTC. Session 4711 ended." The decision is the last event of a
 /// run that never started: an approval that was not carried out is told as revoked.
 pub(super) fn ending(app: &App, run: &Run) -> String {
-    let decisions = run.events.iter().filter(|event| !UNDECIDED.contains(&event.kind));
+    let mut decisions = run.events.iter().filter(|event| !UNDECIDED.contains(&event.kind));
     let has_started = run.event(EventKind::Started).is_some();
-    let decision =
-        if has_started || run.state.is_open() { decisions.take(1).last() } else { decisions.last() };
+    let decision = if has_started || run.state.is_open() { decisions.next() } else { decisions.next_back() };
     let decision = decision.map_or(String::new(), |event| {
         let by = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
         format!("{} by {by} at {}", event.kind.as_str(), moment(event.at))

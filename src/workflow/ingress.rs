@@ -31,9 +31,10 @@ pub enum Completion {
 
 impl Workflow {
     pub(super) async fn dispatch(&self, incoming: ChatEvent) -> Completion {
-        let handled = contain_panic(async { Ok(self.handler_result(&incoming).await) }).await;
-        let handled =
-            handled.unwrap_or_else(|error| Err(Rejection { heading: anonymous("a request"), error }));
+        let handled = match contain_panic(async { Ok(self.handler_result(&incoming).await) }).await {
+            Ok(handled) => handled,
+            Err(error) => Err(Rejection { heading: anonymous("a request"), error }),
+        };
         match handled {
             Ok(None) => Completion::Answered,
             Ok(Some(reply)) => {

@@ -225,7 +225,8 @@ fn a_null_is_an_absent_field_in_every_payload() {
         },
         "authorizations": [{ "user_id": "UBOT", "team_id": "T1", "is_bot": true }],
     });
-    let read: [(&Value, &dyn Fn(&Value) -> String); 3] = [
+    type Read<'a> = &'a dyn Fn(&Value) -> String;
+    let read: [(&Value, Read<'_>); 3] = [
         (&command, &|payload| outcome(parser.command_json(&payload.to_string()))),
         (&click, &|payload| outcome(parser.interaction_json(&payload.to_string()))),
         (&mention, &|payload| outcome(parser.event(&payload.to_string()))),

@@ -167,7 +167,8 @@ async fn more_than_a_card_can_list_are_summed_up_and_end() {
     let mut planned: Vec<&str> =
         plan.target_identities.iter().map(|session| session["pid"].as_str()).collect();
     let mut pids: Vec<String> = sessions.iter().map(|(_, pid)| pid.to_string()).collect();
-    (planned.sort_unstable(), pids.sort_unstable());
+    planned.sort_unstable();
+    pids.sort_unstable();
     assert_eq!(planned, pids);
     sessions[100].0.query_one("SELECT 1", &[]).await.unwrap();
     scene.click_button(BEN, &card.at(), "Approve").await;

@@ -204,10 +204,10 @@ impl<'a> MigrationProcess<'a> {
     /// Reads the migration history after the command, by another connection if this one is lost.
     async fn history_after(&self) -> Result<MigrationHistory, HistoryError> {
         let history = self.target.history(&self.session).await;
-        if let Err(HistoryError::Server(_)) = history {
-            if let Ok(client) = self.execution.connect(&self.target.connections.address).await {
-                return self.target.history(&client).await;
-            }
+        if let Err(HistoryError::Server(_)) = history
+            && let Ok(client) = self.execution.connect(&self.target.connections.address).await
+        {
+            return self.target.history(&client).await;
         }
         history
     }
