@@ -147,7 +147,6 @@ impl World {
     }
 
     /// Forwards calls below the returned URL to another Connector, given by its base URL.
-    #[allow(dead_code, reason = "only the Playground is another Connector")]
     pub fn forward_to(&self, connector: String) -> String {
         self.change(|state| state.connector = Some(connector));
         format!("http://{}/connector/", self.addr)

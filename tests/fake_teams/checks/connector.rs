@@ -218,3 +218,15 @@ async fn a_person_alone_is_reached_where_the_bot_is_installed() {
     }
     assert_eq!(teams.take_refusals().len(), 2);
 }
+
+#[tokio::test]
+async fn a_call_is_forwarded_to_another_connector() {
+    let teams = quick().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = teams.forward_to(format!("http://{}", listener.local_addr().expect("an address")));
+    let router = Router::new().fallback(async |uri: axum::http::Uri| uri.to_string());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let answer =
+        reqwest::Client::new().get(format!("{url}v3/somewhere?x=1")).send().await.expect("an answer");
+    assert_eq!(answer.text().await.expect("a text"), "/connector/v3/somewhere?x=1");
+}
