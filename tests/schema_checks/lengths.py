@@ -47,7 +47,9 @@ def check_message(method, body):
         refusals.append(("/message/text", "is missing or empty"))
     elif len(text) > TEXT_CHARACTERS:
         refusals.append(("/message/text", f"has {len(text)} characters, more than {TEXT_CHARACTERS}"))
-    if "blocks" in body:
+    # An edit with none removes them: https://docs.slack.dev/reference/methods/chat.update.
+    removes_blocks = method == "chat.update" and body.get("blocks") == [] and body.get("text")
+    if "blocks" in body and not removes_blocks:
         refusals += check_blocks(body["blocks"], "message", "/message/blocks")
     return refusals
 
