@@ -19,12 +19,16 @@ async fn session(world: &World, application: &str) -> (Client, i32) {
 async fn waiter(world: &World, application: &str, sql: &'static str) -> i32 {
     let (client, pid) = session(world, application).await;
     tokio::spawn(async move { client.batch_execute(sql).await });
+    until_blocked(world, pid).await;
+    pid
+}
+
+async fn until_blocked(world: &World, pid: i32) {
     let observer = world.cluster.connect("postgres").await.unwrap();
     let waits = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'";
     while observer.query_opt(waits, &[&pid]).await.unwrap().is_none() {
         tokio::task::yield_now().await;
     }
-    pid
 }
 
 /// The rows of the answer: the pid, how deep it hangs, and whom it waits for.
@@ -163,6 +167,7 @@ async fn a_deadlock_is_told(world: &World) {
     for (at, (client, _)) in ring.into_iter().enumerate() {
         let sql = format!("SELECT pg_advisory_xact_lock({})", 1 - at);
         tokio::spawn(async move { client.batch_execute(&sql).await });
+        until_blocked(world, pids[at]).await;
     }
     let third = waiter(world, "third", "SELECT pg_advisory_xact_lock(0)").await;
     let (first, second) = (pids[0].min(pids[1]), pids[0].max(pids[1]));
