@@ -190,11 +190,11 @@ fn has_preview(variant: &Variant) -> bool {
 
 /// The number of rows on the card; `None` for a command without a preview, which has no limit.
 fn card_rows(plan: &Plan, has_preview: bool) -> Result<Option<i64>, Outcome> {
-    let shown = plan.target().map(|count: RowCount| count.rows);
-    if has_preview && shown.is_none() {
+    let card_rows = plan.target().map(|count: RowCount| count.rows);
+    if has_preview && card_rows.is_none() {
         return Err(Outcome::invalidated("The plan doesn't say how many rows the card showed."));
     }
-    Ok(shown)
+    Ok(card_rows)
 }
 
 fn requested_at(plan: &Plan) -> String {
@@ -392,7 +392,7 @@ pub(super) fn only_target(call: &Call<'_>) -> Result<Target> {
     let scope = if call.command.header.scope == Scope::Database { Scope::Database } else { Scope::Server };
     let mut targets = call.targets(scope)?;
     match (targets.pop(), targets.is_empty()) {
-        (Some(only), true) => Ok(only),
+        (Some(target), true) => Ok(target),
         (None, _) => Err(Error::user("There is no database to run it on.")),
         _ => Err(Error::instead(
             format!("`{}` works on one database at a time.", call.command.name),
