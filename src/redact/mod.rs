@@ -4,7 +4,7 @@
 //! a nuisance, showing too much is a leak. Escaping for a chat platform and shortening are the renderer's.
 
 mod message;
-pub mod patterns;
+mod patterns;
 mod statement;
 #[cfg(test)]
 mod tests;
