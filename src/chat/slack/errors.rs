@@ -1,79 +1,40 @@
-//! Slack's error codes, and what each says of a message. A code that isn't in the table may pass: missing scopes, suspended
+//! Slack's error codes, and what each says of a message. A code that isn't listed may pass: missing scopes, suspended
 //! workspaces, codes of tomorrow.
 
 use super::api::SlackApiError;
 use crate::platform::SendError;
 
-/// The subject of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    /// The conversation, or the account that it would be with.
-    Conversation,
-    /// The thread in it.
-    Thread,
-    /// The message that is edited.
-    Message,
-    /// The content of the message.
-    Content,
-}
+// Refusals that a repeat of the same call doesn't change. Sources: the errors of
+// <https://docs.slack.dev/reference/methods/chat.postMessage>, `chat.postEphemeral`, `chat.update`, `conversations.open`, and those
+// of <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors> for a `response_url`.
 
-/// Refusals that a repeat of the same call doesn't change. Sources: the errors of
-/// <https://docs.slack.dev/reference/methods/chat.postMessage>, `chat.postEphemeral`, `chat.update`, `conversations.open`, and those
-/// of <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling_errors> for a `response_url`.
-const CODES: [(&str, Subject); 52] = [
-    ("action_prohibited", Subject::Conversation),
-    ("cannot_dm_bot", Subject::Conversation),
-    ("channel_is_archived", Subject::Conversation),
-    ("channel_not_found", Subject::Conversation),
-    ("channel_type_not_supported", Subject::Conversation),
-    ("invalid_channel", Subject::Conversation),
-    ("invalid_user_combination", Subject::Conversation),
-    ("is_archived", Subject::Conversation),
-    ("is_inactive", Subject::Conversation),
-    ("messages_tab_disabled", Subject::Conversation),
-    ("method_not_supported_for_channel_type", Subject::Conversation),
-    ("no_permission", Subject::Conversation),
-    ("not_in_channel", Subject::Conversation),
-    ("posting_to_general_channel_denied", Subject::Conversation),
-    ("restricted_action", Subject::Conversation),
-    ("restricted_action_read_only_channel", Subject::Conversation),
-    ("restricted_action_thread_only_channel", Subject::Conversation),
-    ("team_not_found", Subject::Conversation),
-    ("user_disabled", Subject::Conversation),
-    ("user_not_found", Subject::Conversation),
-    ("user_not_in_channel", Subject::Conversation),
-    ("user_not_visible", Subject::Conversation),
-    ("cannot_reply_to_message", Subject::Thread),
-    ("invalid_thread_ts", Subject::Thread),
-    ("restricted_action_non_threadable_channel", Subject::Thread),
-    ("thread_not_found", Subject::Thread),
-    ("cant_update_message", Subject::Message),
-    ("edit_window_closed", Subject::Message),
-    ("message_not_found", Subject::Message),
-    ("block_mismatch", Subject::Content),
-    ("blocks_too_long", Subject::Content),
-    ("http_400", Subject::Content),
-    ("http_413", Subject::Content),
-    ("invalid_arguments", Subject::Content),
-    ("invalid_attachments", Subject::Content),
-    ("invalid_blocks", Subject::Content),
-    ("invalid_blocks_format", Subject::Content),
-    ("invalid_json", Subject::Content),
-    ("invalid_metadata_format", Subject::Content),
-    ("invalid_metadata_schema", Subject::Content),
-    ("invalid_payload", Subject::Content),
-    ("markdown_text_conflict", Subject::Content),
-    ("metadata_too_large", Subject::Content),
-    ("msg_blocks_too_long", Subject::Content),
-    ("msg_too_long", Subject::Content),
-    ("no_dual_broadcast_content_update", Subject::Content),
-    ("no_text", Subject::Content),
-    ("only_one_table_allowed", Subject::Content),
-    ("too_many_attachments", Subject::Content),
-    ("too_many_blocks", Subject::Content),
-    ("too_many_contact_cards", Subject::Content),
-    ("unsupported_block", Subject::Content),
-];
+/// Refusals of the conversation, or of the account that it would be with.
+const CONVERSATION: &str = "\
+    action_prohibited cannot_dm_bot channel_is_archived channel_not_found channel_type_not_supported \
+    invalid_channel invalid_user_combination is_archived is_inactive messages_tab_disabled \
+    method_not_supported_for_channel_type no_permission not_in_channel posting_to_general_channel_denied \
+    restricted_action restricted_action_read_only_channel restricted_action_thread_only_channel \
+    team_not_found user_disabled user_not_found user_not_in_channel user_not_visible";
+
+/// Refusals of the thread in it.
+const THREAD: &str = "\
+    cannot_reply_to_message invalid_thread_ts restricted_action_non_threadable_channel thread_not_found";
+
+/// Refusals of the message that is edited.
+const MESSAGE: &str = "cant_update_message edit_window_closed message_not_found";
+
+/// Refusals of the message's content.
+const CONTENT: &str = "\
+    block_mismatch blocks_too_long http_400 http_413 invalid_arguments invalid_attachments \
+    invalid_blocks invalid_blocks_format invalid_json invalid_metadata_format invalid_metadata_schema \
+    invalid_payload markdown_text_conflict metadata_too_large msg_blocks_too_long msg_too_long \
+    no_dual_broadcast_content_update no_text only_one_table_allowed too_many_attachments too_many_blocks \
+    too_many_contact_cards unsupported_block";
+
+/// Refusals of the bot itself, whatever it sends: another way would be refused alike.
+const BOT: &str = "\
+    account_inactive ekm_access_denied invalid_auth not_authed org_login_required \
+    team_access_not_granted team_added_to_org token_expired token_revoked";
 
 /// Converts a failed call into the error that every platform reports.
 pub(super) fn send_error(error: SlackApiError) -> SendError {
@@ -83,28 +44,17 @@ pub(super) fn send_error(error: SlackApiError) -> SendError {
         SlackApiError::Unavailable(reason) => return SendError::Unavailable(reason),
         SlackApiError::Code(code) => code,
     };
-    match CODES.iter().find(|(known, _)| *known == code).map(|(_, subject)| *subject) {
-        Some(Subject::Conversation) => SendError::ConversationRefused(code),
-        Some(Subject::Thread) => SendError::ThreadRefused(code),
-        Some(Subject::Message) => SendError::Gone,
-        Some(Subject::Content) => SendError::ContentRefused(code),
-        None if code.starts_with("http_") || concerns_bot(&code) => SendError::Unavailable(code),
+    let refusals: [(&str, fn(String) -> SendError); 5] = [
+        (CONVERSATION, SendError::ConversationRefused),
+        (THREAD, SendError::ThreadRefused),
+        (MESSAGE, |_| SendError::Gone),
+        (CONTENT, SendError::ContentRefused),
+        (BOT, SendError::Unavailable),
+    ];
+    let is_listed = |codes: &str| codes.split_ascii_whitespace().any(|listed| listed == code);
+    match refusals.into_iter().find(|(codes, _)| is_listed(codes)) {
+        Some((_, error)) => error(code),
+        None if code.starts_with("http_") => SendError::Unavailable(code),
         None => SendError::Refused(code),
     }
-}
-
-/// Tells if the bot itself is refused, whatever it sends: another way would be refused alike.
-fn concerns_bot(code: &str) -> bool {
-    matches!(
-        code,
-        "account_inactive"
-            | "ekm_access_denied"
-            | "invalid_auth"
-            | "not_authed"
-            | "org_login_required"
-            | "team_access_not_granted"
-            | "team_added_to_org"
-            | "token_expired"
-            | "token_revoked"
-    )
 }
