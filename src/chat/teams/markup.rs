@@ -3,6 +3,7 @@
 
 use crate::chat::typed_text::{Piece, link_text, typed_text};
 use crate::model::{Mention, TypedText};
+use html_escape::decode_html_entities;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -174,7 +175,7 @@ impl<'a> Tag<'a> {
     fn attribute(&self, name: &str) -> Option<String> {
         let (_, value) = self.attributes.split_once(&format!("{name}="))?;
         let quote = value.chars().next().filter(|c| ['"', '\''].contains(c))?;
-        value[1..].split(quote).next().map(unescape)
+        value[1..].split(quote).next().map(|value| decode_html_entities(value).into_owned())
     }
 }
 
@@ -183,7 +184,7 @@ fn parts(html: &str) -> Vec<Part> {
     let mut text = String::new();
     let mut rest = html;
     while let Some(start) = rest.find('<') {
-        text.push_str(&unescape(&rest[..start]));
+        text.push_str(&decode_html_entities(&rest[..start]));
         rest = &rest[start..];
         let Some(tag) = Tag::parse(rest) else {
             text.push('<');
@@ -220,7 +221,7 @@ fn parts(html: &str) -> Vec<Part> {
             }
         };
     }
-    text.push_str(&unescape(rest));
+    text.push_str(&decode_html_entities(rest));
     parts.push(Part::Text(text));
     parts
 }
@@ -231,69 +232,6 @@ fn plain(html: &str) -> String {
         Part::Text(text) | Part::Mention(text) => text,
     });
     words.collect()
-}
-
-/// Replaces HTML's entities, each once.
-fn unescape(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find('&') {
-        plain.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let entity = rest[1..].split_once(';').and_then(|(name, behind)| Some((character(name)?, behind)));
-        match entity {
-            Some((character, behind)) => {
-                plain.push(character);
-                rest = behind;
-            }
-            None => {
-                plain.push('&');
-                rest = &rest[1..];
-            }
-        }
-    }
-    plain.push_str(rest);
-    plain
-}
-
-/// The character of an entity: those of HTML's that an editor writes by itself.
-fn character(name: &str) -> Option<char> {
-    if let Some(number) = name.strip_prefix('#') {
-        let code = match number.strip_prefix(['x', 'X']) {
-            Some(digits) => u32::from_str_radix(digits, 16),
-            None => number.parse(),
-        };
-        return char::from_u32(code.ok()?);
-    }
-    Some(match name {
-        "nbsp" => '\u{a0}',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        "amp" => '&',
-        "laquo" => '«',
-        "raquo" => '»',
-        "ldquo" => '“',
-        "rdquo" => '”',
-        "bdquo" => '„',
-        "lsquo" => '‘',
-        "rsquo" => '’',
-        "sbquo" => '‚',
-        "ndash" => '–',
-        "mdash" => '—',
-        "minus" => '−',
-        "shy" => '\u{ad}',
-        "hellip" => '…',
-        "zwnj" => '\u{200c}',
-        "zwj" => '\u{200d}',
-        "lrm" => '\u{200e}',
-        "rlm" => '\u{200f}',
-        "ensp" => '\u{2002}',
-        "emsp" => '\u{2003}',
-        "thinsp" => '\u{2009}',
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
