@@ -1,7 +1,8 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
 use super::{
-    Body, Command, Header, Scope, Section, SectionCondition, Threshold, Variant, allowlist, bind, custom,
+    Body, Command, Header, SHARED_QUERIES, Scope, Section, SectionCondition, Threshold, Variant, allowlist,
+    bind, custom,
 };
 use crate::clock::duration_seconds;
 use crate::command_line::{ArgSpec, ArgType};
@@ -36,6 +37,10 @@ pub const STATEMENT_TEXTS: &str = "statement_texts";
 
 /// Parameter that the program fills in: the server's wait-for graph, as JSON. Built-in commands only: it is read beforehand.
 pub const WAIT_GRAPH: &str = "wait_graph";
+
+/// Parameter that the program fills in: how far the WAL of each server of the environment is, as JSON. Built-in commands only: it is
+/// read from all servers beforehand.
+pub const WAL_POSITIONS: &str = "wal_positions";
 
 /// Parses a command file without a version: `blocked.sql`, `backup.toml`.
 pub fn command(file: &str, text: &str, custom: bool) -> Result<Command, Problems> {
@@ -287,7 +292,10 @@ impl<'a> SqlFile<'a> {
             known.push(MIGRATIONS_DIRECTORY);
         }
         known.push(OWN_ROLES);
-        known.extend([WAIT_GRAPH, STATEMENT_TEXTS].into_iter().filter(|_| !self.custom));
+        if !self.custom {
+            known.extend([WAIT_GRAPH, WAL_POSITIONS, STATEMENT_TEXTS]);
+            known.extend(SHARED_QUERIES.map(|(name, _)| name));
+        }
         if self.header.risk == Risk::Danger {
             known.push("asked_at"); // the time of the request, when the plan was made
         }

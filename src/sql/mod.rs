@@ -1,7 +1,10 @@
 //! Runs a SQL command: every target at once, each under its own time limit, values bound. A target that is dead or slow is
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
-use crate::catalog::{Command, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, WAIT_GRAPH};
+use crate::catalog::{
+    self, Command, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, WAIT_GRAPH,
+    WAL_POSITIONS,
+};
 use crate::command_line::Values;
 use crate::error::{Error, Result};
 use crate::postgres::{Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Unreachable};
@@ -15,6 +18,7 @@ mod custom;
 mod format;
 mod present;
 mod wait_graph;
+mod wal_positions;
 
 pub use crate::clock::{duration, minute, moment};
 pub use format::{bytes, fill, grouped, value_text};
@@ -108,6 +112,12 @@ pub struct QueryRequest<'a> {
 /// # Errors
 /// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
 pub async fn run(environments: &Environments, query: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
+    let mut values = query.values.clone();
+    let uses = |name: &str| query.command.sections(0).iter().any(|s| s.parameters.iter().any(|p| p == name));
+    if uses(WAL_POSITIONS) {
+        values.insert(WAL_POSITIONS.to_owned(), wal_positions::read(environments, query).await?);
+    }
+    let query = &QueryRequest { values: &values, ..query.clone() };
     let sections = query.command.sections(0).iter().enumerate();
     let sections = sections.filter(|(_, section)| applies(section, query.values));
     let all = sections.map(|(index, section)| run_section(environments, query, index, section));
@@ -286,11 +296,11 @@ async fn readable_rows(
     section: &Section,
     bound_values: &[Option<String>],
 ) -> Result<Rows, QueryError> {
-    match (rows(client, command, section, bound_values).await, position_of_texts(section)) {
+    match (rows(client, command, &section.sql, bound_values).await, position_of_texts(section)) {
         (Err(error), Some(at)) if error.is_encoding() => {
             let mut without_texts = bound_values.to_vec();
             without_texts[at] = Some("false".to_owned());
-            rows(client, command, section, &without_texts).await
+            rows(client, command, &section.sql, &without_texts).await
         }
         (rows, _) => rows,
     }
@@ -317,14 +327,13 @@ struct ValueSource<'a> {
 impl ValueSource<'_> {
     /// The values behind `$1`, `$2` …
     async fn bound_values(&self, section: &Section) -> Result<Vec<Option<String>>, QueryError> {
-        let mut values = Vec::new();
-        for name in &section.parameters {
-            values.push(match self.query.values.get(name) {
-                Some(typed) => Some(typed.clone()),
-                None => self.program_value(name).await?,
-            });
-        }
-        Ok(values)
+        let values = section.parameters.iter().map(|name| async {
+            match self.query.values.get(name) {
+                Some(typed) => Ok(Some(typed.clone())),
+                None => self.program_value(name).await,
+            }
+        });
+        futures::future::try_join_all(values).await
     }
 
     /// `database` is the chosen service's, unless the command has an argument of that name.
@@ -341,6 +350,18 @@ impl ValueSource<'_> {
             }
             STATEMENT_TEXTS => Some("true".to_owned()),
             WAIT_GRAPH => Some(WaitGraph::read(client, time_limit(query.command)).await?.to_json()),
+            name => match catalog::shared_query(name) {
+                Some(sql) => self.shared_rows(&sql).await?,
+                None => None,
+            },
+        })
+    }
+
+    /// The rows of a shared query, as JSON.
+    async fn shared_rows(&self, sql: &str) -> Result<Option<String>, QueryError> {
+        let (_, rows) = rows(self.client, self.query.command, sql, &[]).await?;
+        Ok(match rows.into_iter().flatten().next() {
+            Some(Value::Text(json)) => Some(json),
             _ => None,
         })
     }
@@ -367,16 +388,16 @@ pub fn parameters(values: &[Option<String>]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-/// Runs a section, again if an object was dropped or locked while it was being read.
+/// Runs a statement, again if an object was dropped or locked while it was being read.
 async fn rows(
     client: &PooledClient,
     command: &Command,
-    section: &Section,
+    sql: &str,
     bound_values: &[Option<String>],
 ) -> Result<Rows, QueryError> {
     let mut attempt = 0;
     loop {
-        let answer = read_rows(client, command, section, bound_values).await;
+        let answer = read_rows(client, command, sql, bound_values).await;
         let Err(QueryError::Refused { code, .. }) = &answer else { return answer };
         let retries = READ_AGAIN.iter().find(|(known, _)| known == code).map_or(0, |(_, retries)| *retries);
         if attempt >= retries {
@@ -389,11 +410,11 @@ async fn rows(
 async fn read_rows(
     client: &PooledClient,
     command: &Command,
-    section: &Section,
+    sql: &str,
     bound_values: &[Option<String>],
 ) -> Result<Rows, QueryError> {
     let (parameters, limit) = (parameters(bound_values), time_limit(command));
-    let rows = client.query_within(limit, &section.sql, &parameters).await?;
+    let rows = client.query_within(limit, sql, &parameters).await?;
     let columns = rows.first().map(|row| row.columns().iter().map(|c| c.name().to_owned()).collect());
     let decoded = rows.iter().take(MAX_ROWS).map(decode).collect::<Result<Vec<_>, _>>()?;
     Ok((columns.unwrap_or_default(), decoded))

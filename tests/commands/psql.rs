@@ -2,7 +2,9 @@
 //! the same rows.
 
 use crate::harness::World;
-use countersign::catalog::{Body, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, WAIT_GRAPH};
+use countersign::catalog::{
+    Body, MIGRATIONS_DIRECTORY, OWN_ROLES, SHARED_QUERIES, STATEMENT_TEXTS, Scope, WAIT_GRAPH, WAL_POSITIONS,
+};
 use countersign::sql::{SectionResult, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,6 +119,8 @@ async fn psql_finds_the_same() {
             values.insert(MIGRATIONS_DIRECTORY.into(), String::new());
             values.insert(WAIT_GRAPH.into(), r#"{"waiters": []}"#.to_owned());
             values.insert(STATEMENT_TEXTS.into(), "true".to_owned());
+            values.insert(WAL_POSITIONS.into(), "[]".to_owned());
+            values.extend(SHARED_QUERIES.map(|(name, _)| (name.to_owned(), "[]".to_owned())));
             values.insert(OWN_ROLES.into(), "{countersign_read,countersign_act}".to_owned());
             let printed = psql(&world, &file, ("asset_service_db", &values));
             let sections = command.sections(15);
