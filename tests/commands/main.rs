@@ -4,6 +4,7 @@
 mod backups;
 #[path = "../slack/checks.rs"]
 mod checks;
+mod connections;
 mod custom_sql;
 mod degraded;
 mod encodings;
