@@ -4,7 +4,7 @@ group = "databases"
 risk = "read"
 scope = "server"
 example = "replication"
-details = "The primary reports how far its replicas are behind, and each replica how late it is. A replica that has lost its primary can't measure its lag, so none is shown. A slot retains WAL until its consumer has read it; without a consumer the WAL can fill the disk."
+details = "The primary reports how far its replicas are behind, and each replica what it is missing of the primary's WAL. If nothing is missing, it is not late, however old its last change is. A replica that has lost its primary can't measure its lag, so none is shown. What receives WAL is named by what it does, because a client chooses its name itself: pg_receivewal and pg_basebackup replay nothing and have no lag. A slot retains WAL until its consumer has read it; without a consumer the WAL can fill the disk."
 needs_pg_read_all_stats = true
 sort = "kept_bytes"
 rows_severity = "ok"
@@ -15,12 +15,17 @@ next = "If slot {slot} is no longer needed, its owner can drop it: `SELECT pg_dr
 
 [thresholds]
 _cut_off = { warning = 1, critical = 1, message = "{target} is a replica that has lost its primary (receiver: {receiver}): {_last_change}; how far it is behind is unknown. `environments` shows whether the primary answers." }
+cut_off_bytes = { column = "_cut_off_bytes", critical = 0, message = "{target} is a replica that has lost its primary (receiver: {receiver}): {_last_change}, and it is {value} of WAL behind {_primary}. `environments` shows whether the primary answers." }
 _paused = { warning = 1, message = "{target} is a replica with paused replay. Resume it: `SELECT pg_wal_replay_resume()`" }
-late_s = { warning = 60, critical = 600, message = "{target} is a replica {value} behind its primary." }
+late_s = { warning = 60, critical = 600, message = "{target} is a replica {value} behind its upstream." }
+late_at_most_s = { column = "late at most_s", warning = 60, message = "{target} is a replica at most {value} behind its primary: it misses WAL, and its last change is that old." }
+behind_primary_bytes = { column = "behind primary_bytes", warning = 52428800, critical = 104857600, message = "{target} is a replica {value} of WAL behind its primary." }
 unreplayed_bytes = { warning = 52428800, critical = 104857600, message = "{target} is a replica with {value} of received WAL not replayed yet." }
-_sync_missing = { warning = 1, critical = 1, message = "{target}: synchronous_standby_names requires a replica that isn't connected, so commits wait for it." }
-lag_s = { warning = 60, critical = 600, message = "{replica} is {value} behind {target}." }
-behind_bytes = { warning = 52428800, critical = 104857600, message = "{replica} is {value} of WAL behind {target}." }
+_sync_missing = { warning = 1, critical = 1, message = "{target}: synchronous_standby_names requires {_needed}, of which {_present} connected, so {_commits}{_waiting}." }
+_sync_unused = { warning = 1, message = "{target}: synchronous_standby_names requires {_needed}, of which {_present} connected; no commit waits, because synchronous_commit is off or local." }
+_sync_wait_s = { warning = 5, critical = 60, message = "{target}: {_sync_waiting} waiting for a synchronous standby that is connected, the longest for at most {value}. `blocked` shows them." }
+lag_s = { warning = 60, critical = 600, message = "The {_what} is {value} behind {target}." }
+behind_bytes = { warning = 52428800, critical = 104857600, message = "The {_what} is {value} of WAL behind {target}." }
 _lost = { warning = 1, critical = 1, message = "{target}: slot {slot} is invalidated; its consumer must be set up again." }
 _losing = { warning = 1, critical = 1, message = "{target}: slot {slot} needs WAL that the next checkpoint may remove; then the slot is lost." }
 _unused_bytes = { warning = 0, critical = 5368709120, message = "{target}: slot {slot} has no consumer and retains {value} of WAL." }
@@ -28,50 +33,93 @@ _late_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}
 _xid_age = { warning = 50000000, critical = 200000000, message = "{target}: slot {slot} holds VACUUM back by {value} transactions." }
 */
 -- ## Servers [server facts]
+WITH walsenders AS (
+  SELECT * FROM json_to_recordset(:'walsenders'::json) AS w(kind text, state text)
+), counts AS (
+  SELECT count(*) FILTER (WHERE kind = 'replica') AS replicas, count(*) FILTER (WHERE kind = 'receiver of WAL') AS receivers,
+         count(*) FILTER (WHERE kind = 'logical receiver') AS logical, count(*) FILTER (WHERE kind = 'base backup') AS backups
+  FROM walsenders WHERE state IN ('streaming', 'catchup', 'backup')
+), standbys AS (
+  SELECT *, CASE needed WHEN 1 THEN '1 synchronous standby' ELSE needed || ' synchronous standbys' END AS needed_words,
+         CASE waiting WHEN 1 THEN '1 session is' ELSE waiting || ' sessions are' END AS waiting_words
+  FROM json_to_recordset(:'standbys'::json)
+    AS y(needed int, present int, missing int, waiting int, waiting_at_most_s float8, commits text)
+), positions AS (
+  SELECT p.server, p.host, p.port, p.walsenders, p.position ->> 'system' AS system, (p.position ->> 'timeline')::int AS timeline,
+         NULLIF(p.position ->> 'lsn', '')::pg_lsn AS lsn
+  FROM json_to_recordset(:'wal_positions'::json) AS p(server text, host text, port int, position json, walsenders json)
+), own AS (
+  SELECT pg_is_in_recovery() AS standby, (SELECT system_identifier FROM pg_control_system())::text AS system
+), receiver AS (
+  SELECT status, sender_host, sender_port, latest_end_lsn, latest_end_time, slot_name::text AS slot,
+         COALESCE(NULLIF(sender_host, '') || ':' || sender_port, 'its upstream') AS address,
+         substring(conninfo FROM 'application_name=([^ ]+)') AS name
+  FROM pg_stat_wal_receiver
+)
 SELECT CASE WHEN h.standby THEN 'replica' ELSE 'primary' END AS role,
-       CASE WHEN NOT h.standby THEN t.replicas END AS replicas,
+       CASE WHEN NOT h.standby OR c.replicas > 0 THEN c.replicas END AS replicas,
+       NULLIF(c.receivers, 0) AS "receivers of WAL", NULLIF(c.logical, 0) AS "logical receivers", NULLIF(c.backups, 0) AS "base backups",
        CASE WHEN h.standby THEN COALESCE(v.status, 'not connected') END AS receiver,
-       l.unreplayed_bytes, l.late_s,
+       u.name AS upstream, b.behind_bytes AS "behind primary_bytes",
+       l.unreplayed_bytes, l.late_s, l.late_at_most_s AS "late at most_s",
        CASE WHEN h.standby THEN pg_last_xact_replay_timestamp() END AS last_change_at,
-       CASE WHEN h.standby AND v.status IS DISTINCT FROM 'streaming' THEN 1 END AS _cut_off,
+       CASE WHEN h.standby AND v.status IS DISTINCT FROM 'streaming' AND b.behind_bytes IS NULL THEN 1 END AS _cut_off,
+       CASE WHEN h.standby AND v.status IS DISTINCT FROM 'streaming' THEN b.behind_bytes END AS _cut_off_bytes, b.server AS _primary,
        COALESCE('its last change is from ' || to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',
                 'it has replayed no change since its start') AS _last_change,
        CASE WHEN h.standby THEN CASE WHEN pg_is_wal_replay_paused() THEN 1 END END AS _paused,
-       CASE WHEN NOT h.standby AND current_setting('synchronous_standby_names') <> '' AND t.synchronous = 0 THEN 1 END AS _sync_missing,
-       CASE WHEN h.standby AND l.late_s = 0 THEN 'the replica has replayed everything its primary has sent'
+       CASE WHEN y.commits IS NOT NULL THEN NULLIF(y.missing, 0) END AS _sync_missing,
+       CASE WHEN y.commits IS NULL THEN NULLIF(y.missing, 0) END AS _sync_unused,
+       CASE WHEN y.missing = 0 AND y.waiting > 0 THEN y.waiting_at_most_s END AS _sync_wait_s,
+       y.needed_words AS _needed, CASE y.present WHEN 0 THEN 'none is' WHEN 1 THEN '1 is' ELSE y.present || ' are' END AS _present, y.commits AS _commits,
+       CASE y.waiting WHEN 0 THEN '' ELSE '; ' || y.waiting_words || ' waiting now' END AS _waiting, y.waiting_words AS _sync_waiting,
+       CASE WHEN h.standby AND l.late_s = 0 THEN 'the replica has replayed everything its primary has written'
+            WHEN h.standby AND v.status = 'streaming' AND l.unreplayed_bytes = 0 AND b.behind_bytes IS NULL
+            THEN 'the replica has replayed everything that its upstream (' || u.name || ') has sent; how far that is behind the primary is unknown'
             WHEN h.standby THEN 'the replica follows its primary'
-            ELSE CASE t.replicas WHEN 0 THEN 'no replica is connected' WHEN 1 THEN '1 replica is connected'
-                                 ELSE t.replicas || ' replicas are connected' END
+            ELSE CASE c.replicas WHEN 0 THEN 'no replica is connected' WHEN 1 THEN '1 replica is connected'
+                                 ELSE c.replicas || ' replicas are connected' END
+              || CASE c.receivers WHEN 0 THEN '' WHEN 1 THEN ', and 1 receiver of WAL that replays nothing'
+                                  ELSE ', and ' || c.receivers || ' receivers of WAL that replay nothing' END
+              || CASE c.logical WHEN 0 THEN '' WHEN 1 THEN ', and 1 logical receiver' ELSE ', and ' || c.logical || ' logical receivers' END
+              || CASE c.backups WHEN 0 THEN '' WHEN 1 THEN ', and 1 base backup' ELSE ', and ' || c.backups || ' base backups' END
               || CASE s.slots WHEN 0 THEN ', and there are no slots' WHEN 1 THEN ', and the only slot is in use'
                               ELSE ', and all ' || s.slots || ' slots are in use' END END AS _says
-FROM (SELECT pg_is_in_recovery() AS standby) h
-LEFT JOIN pg_stat_wal_receiver v ON true
+FROM own h
+CROSS JOIN counts c
+CROSS JOIN (SELECT count(*) AS slots FROM pg_replication_slots) s
+LEFT JOIN standbys y ON true
+LEFT JOIN receiver v ON true
+-- Of two primaries of one system, one was left behind by a failover.
+LEFT JOIN LATERAL (SELECT p.server, greatest(pg_wal_lsn_diff(p.lsn, pg_last_wal_replay_lsn()), 0)::bigint AS behind_bytes
+                   FROM positions p WHERE h.standby AND p.system = h.system AND p.lsn IS NOT NULL
+                   ORDER BY p.timeline DESC, p.lsn DESC LIMIT 1) b ON true
+LEFT JOIN LATERAL (SELECT COALESCE((SELECT min(p.server) FROM positions p WHERE p.host = v.sender_host AND p.port = v.sender_port),
+                                   CASE WHEN v.status IS NOT NULL THEN v.address END) AS name) u ON h.standby
+-- The upstream knows since when something is missing; the replica knows only when the last change that it has was made, and that is the
+-- primary's idle time, too. Two replicas of one name are told apart by their slots only.
+LEFT JOIN LATERAL (SELECT max(w.lag_s) AS lag_s
+                   FROM positions p CROSS JOIN LATERAL json_to_recordset(p.walsenders) AS w(name text, slot text, kind text, lag_s float8)
+                   WHERE p.system = h.system AND w.kind = 'replica'
+                     AND CASE WHEN v.slot IS NULL THEN w.slot IS NULL AND w.name = v.name ELSE w.slot = v.slot END) k ON h.standby
 -- Received = replayed also holds on a replica that has lost its primary: it means "caught up" only while WAL is streaming. What the
--- primary reports as written counts too. If there is no WAL to replay, the age of the last change is the primary's idle time, not a lag.
+-- upstream reports as written counts too.
 CROSS JOIN LATERAL (
   SELECT CASE WHEN v.status = 'streaming'
               THEN greatest(pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), v.latest_end_lsn), pg_last_wal_replay_lsn()), 0)::bigint
-         END AS unreplayed_bytes) u
+         END AS unreplayed_bytes) r
 CROSS JOIN LATERAL (
-  SELECT u.unreplayed_bytes,
-         CASE WHEN u.unreplayed_bytes = 0 THEN 0
-              WHEN u.unreplayed_bytes > 0 THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
-         END::float8 AS late_s) l
-CROSS JOIN (SELECT count(*) FILTER (WHERE state IN ('streaming', 'catchup')) AS replicas,
-                   count(*) FILTER (WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')) AS synchronous
-            FROM pg_stat_replication) t
-CROSS JOIN (SELECT count(*) AS slots FROM pg_replication_slots) s;
+  SELECT r.unreplayed_bytes,
+         CASE WHEN r.unreplayed_bytes = 0 AND b.behind_bytes = 0 THEN 0 WHEN r.unreplayed_bytes > 0 THEN k.lag_s END::float8 AS late_s,
+         CASE WHEN r.unreplayed_bytes > 0 AND k.lag_s IS NULL OR r.unreplayed_bytes = 0 AND b.behind_bytes > 0
+              THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS late_at_most_s) l;
 
--- ## Replicas [server]
-SELECT COALESCE(NULLIF(t.application_name, ''), t.usename, '-')::text AS replica, host(t.client_addr) AS client,
-       t.state || CASE WHEN s.slot_type = 'logical' THEN ', logical' ELSE ', ' || t.sync_state END AS state,
-       CASE WHEN t.replay_lsn >= h.lsn THEN 0 ELSE pg_wal_lsn_diff(h.lsn, t.replay_lsn) END::bigint AS behind_bytes,
-       -- PostgreSQL keeps showing the last measured lag for a while after everything has been replayed.
-       CASE WHEN t.replay_lsn >= h.lsn THEN 0 ELSE extract(epoch FROM t.replay_lag) END::float8 AS lag_s
-FROM pg_stat_replication t
-LEFT JOIN pg_replication_slots s ON s.active_pid = t.pid
-CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn) h
-ORDER BY behind_bytes DESC NULLS LAST, 1
+-- ## Replicas and other receivers of WAL [server]
+SELECT w.name, w.kind, w.client, concat_ws(', ', w.state, CASE WHEN w.kind <> 'logical receiver' THEN w.sync_state END) AS state,
+       w.behind_bytes, w.lag_s, w.kind || ' ' || w.name AS _what
+FROM json_to_recordset(:'walsenders'::json)
+  AS w(name text, kind text, client text, state text, sync_state text, behind_bytes bigint, lag_s float8)
+ORDER BY w.behind_bytes DESC NULLS LAST, 1
 LIMIT 30;
 
 -- ## Slots [server]

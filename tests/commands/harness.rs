@@ -20,6 +20,8 @@ pub struct World {
     pub cluster: Cluster,
     /// Production's second server, if it has one.
     pub replica: Option<Cluster>,
+    /// Its third, if it has one.
+    pub cascaded: Option<Cluster>,
     _directory: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -99,7 +101,7 @@ impl World {
         let team = Sample::light().install(&cluster).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path()));
-        World { app, team, cluster, replica: None, _directory: directory, _turn: turn }
+        World { app, team, cluster, replica: None, cascaded: None, _directory: directory, _turn: turn }
     }
 
     /// Production gets a second server, `replica`, that streams from its first over the slot `replica`.
@@ -109,6 +111,17 @@ impl World {
         // It is stopped like a crash, and commits without waiting for the disk.
         superuser.batch_execute("CHECKPOINT").await.unwrap();
         self.replica = Some(self.cluster.replica("replica").await.unwrap());
+        let reader = self.team.reader.clone();
+        self.renew(&reader, PATIENT);
+    }
+
+    /// Production gets a third server, `cascaded`, that streams from the second over the slot `cascaded`.
+    pub async fn add_cascaded_replica(&mut self) {
+        let replica = self.replica.as_mut().expect("a replica");
+        let superuser = replica.connect("postgres").await.unwrap();
+        superuser.query("SELECT pg_create_physical_replication_slot('cascaded', true)", &[]).await.unwrap();
+        superuser.batch_execute("CHECKPOINT").await.unwrap();
+        self.cascaded = Some(replica.replica("cascaded").await.unwrap());
         let reader = self.team.reader.clone();
         self.renew(&reader, PATIENT);
     }
@@ -137,7 +150,8 @@ impl World {
 
     fn renew(&mut self, reader: &LoginAccount, patience: &str) {
         let directory = tempfile::tempdir().unwrap();
-        let servers: Vec<&Cluster> = std::iter::once(&self.cluster).chain(&self.replica).collect();
+        let servers: Vec<&Cluster> =
+            std::iter::once(&self.cluster).chain(&self.replica).chain(&self.cascaded).collect();
         self.app = app((&servers, patience), &self.team, (reader, directory.path()));
         self._directory = directory;
     }
@@ -240,8 +254,10 @@ fn app(
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let mut text =
         "listen = \"127.0.0.1:8080\"\nstore.path = \"x.db\"\nbackups.directory = \"b\"\n".to_owned();
-    let ports: Vec<(&str, u16)> =
-        ["primary", "replica"].into_iter().zip(servers.iter().map(|server| server.port())).collect();
+    let ports: Vec<(&str, u16)> = ["primary", "replica", "cascaded"]
+        .into_iter()
+        .zip(servers.iter().map(|server| server.port()))
+        .collect();
     text += &environment(("production", patience), &ports, &reader.user);
     text += &environment(("staging", patience), &[("primary", nobody)], &reader.user);
     for (service, _) in &team.services {

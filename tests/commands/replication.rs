@@ -55,19 +55,29 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     );
     assert!(told.contains("[Servers] server | primary | replica\nrole | primary | replica\n"), "{told}");
     assert!(told.contains("\nreceiver | - | streaming\n"), "{told}");
-    assert!(told.contains("primary | sample-replica | 127.0.0.1 | streaming, async | "), "{told}");
+    assert!(told.contains("primary | sample-replica | replica | 127.0.0.1 | streaming, async | "), "{told}");
     assert!(told.contains("primary | replica | physical | in use | "), "{told}");
 
     replica.query("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
     until(&replica, "SELECT pg_is_wal_replay_paused()").await;
+    let idle = "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '4 s'";
+    until(&replica, idle).await;
+    let written = std::time::Instant::now();
     write(&primary, 100_000).await;
     let paused = world.until("replication", |answer| words(answer).contains("\nunreplayed | - | 9")).await;
     let told = words(&paused);
     assert!(told.starts_with("WARNING: replica is a replica with paused replay. Resume it: "), "{told}");
     let Value::Int(behind) = value(&world, "primary", "behind_bytes").await else { panic!("no bytes") };
     assert!(behind > 90_000, "{behind}");
-    let Value::Float(late) = value(&world, "replica", "late_s").await else { panic!("no time") };
-    assert!(late > 1.0, "since the last change that it has: {late}");
+    // The change is missing since it was written, not since the one before.
+    for (server, column) in [("primary", "lag_s"), ("replica", "late_s")] {
+        let since: f64 = f64::from(u32::try_from(written.elapsed().as_millis()).unwrap()) / 1_000.0;
+        let Value::Float(late) = value(&world, server, column).await else { panic!("no time") };
+        assert!(
+            late <= written.elapsed().as_secs_f64() && late >= since - 2.0,
+            "{column}: {late} of {since}"
+        );
+    }
     replica.query("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
     settles(&world, "primary", "behind_bytes", Value::Int(0)).await;
 }
@@ -142,14 +152,207 @@ async fn a_slot_for_nobody_is_told_with_what_it_keeps_until_it_is_lost() {
     assert!(!told.contains("retains 0 B"), "{told}");
 }
 
+/// Sets a parameter of the server, and returns when its sessions see it.
+async fn set(client: &Client, name: &str, value: &str) {
+    let sql = format!("ALTER SYSTEM SET {name} = {}", literal(value));
+    client.batch_execute(&sql).await.unwrap();
+    client.query("SELECT pg_reload_conf()", &[]).await.unwrap();
+    let there = format!("SELECT current_setting('{name}') = {}", literal(value));
+    until(client, &there).await;
+}
+
+fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// What synchronous_standby_names asks for beside one replica, `sample-replica`, and how many it misses.
+const NAMES: [(&str, u32, u32); 11] = [
+    ("\"sample-replica\"", 1, 0),
+    ("*", 1, 0),
+    ("FIRST 1 (\"sample-replica\", nope)", 1, 0),
+    ("ANY 1 (nope, \"sample-replica\")", 1, 0),
+    ("1 (\"sample-replica\", \"any 2 (\")", 1, 0),
+    ("nope", 1, 1),
+    ("first 2 (\"sample-replica\", nope)", 2, 1),
+    ("2(nope, \"sample-replica\")", 2, 1),
+    ("any 2 (*)", 2, 1),
+    ("ANY 3 (a, b, c)", 3, 3),
+    ("FIRST 2 (\"sample-replica\", \"sample-replica\", b)", 2, 1),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_that_wait_for_a_missing_replica_are_told() {
-    let world = World::start().await;
+    let mut world = World::start().await;
+    world.add_replica().await;
     let primary = world.cluster.connect("postgres").await.unwrap();
-    primary.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'").await.unwrap();
-    primary.query("SELECT pg_reload_conf()", &[]).await.unwrap();
-    until(&primary, "SELECT current_setting('synchronous_standby_names') = 'elsewhere'").await;
-    let waits = "CRITICAL: primary: synchronous_standby_names requires a replica that isn't connected";
-    let told = world.until("replication", |answer| severity(answer) == Severity::Critical).await;
-    assert!(words(&told).starts_with(waits), "{}", words(&told));
+    let replica = world.replica.as_ref().unwrap().connect("postgres").await.unwrap();
+    set(&primary, "synchronous_commit", "on").await;
+    until(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'").await;
+    for (names, needed, missing) in NAMES {
+        set(&primary, "synchronous_standby_names", names).await;
+        let expected = if missing > 0 { Severity::Critical } else { Severity::Ok };
+        let told = words(&world.until("replication", |answer| severity(answer) == expected).await);
+        let (plural, present) = (
+            if needed == 1 { "" } else { "s" },
+            match needed - missing {
+                0 => "none is".to_owned(),
+                present => format!("{present} is"),
+            },
+        );
+        let waits = format!(
+            "CRITICAL: primary: synchronous_standby_names requires {needed} synchronous standby{plural}, of which {present} connected, so every commit waits.\n"
+        );
+        assert_eq!(told.starts_with(&waits), missing > 0, "{names}: {told}");
+    }
+    let writer = world.cluster.connect("postgres").await.unwrap();
+    let writing = tokio::spawn(async move { writer.batch_execute("CREATE TABLE waited (i int)").await });
+    let waiting = |answer: &countersign::sql::Answer| {
+        words(answer).contains("so every commit waits; 1 session is waiting now.\n")
+    };
+    world.until("replication", waiting).await;
+
+    // What waits by its own setting alone.
+    set(&primary, "synchronous_commit", "off").await;
+    let some = "so commits wait where a role, a database or a session has set synchronous_commit; 1 session is waiting now.\n";
+    world.until("replication", |answer| words(answer).contains(some)).await;
+    set(&primary, "synchronous_standby_names", "").await;
+    writing.await.unwrap().unwrap();
+    set(&primary, "synchronous_standby_names", "nope").await;
+    let told = world.told("replication").await;
+    let unused = "WARNING: primary: synchronous_standby_names requires 1 synchronous standby, of which none is connected; no commit waits, because";
+    assert!(told.starts_with(unused), "{told}");
+    primary.batch_execute("ALTER ROLE asset_svc SET synchronous_commit = 'remote_write'").await.unwrap();
+    let told = world.told("replication").await;
+    assert!(told.starts_with("CRITICAL: ") && told.contains("so commits wait where a role"), "{told}");
+
+    // A standby that is connected and does not do what commits wait for.
+    set(&primary, "synchronous_standby_names", "*").await;
+    replica.query("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
+    let writer = world.cluster.connect("postgres").await.unwrap();
+    let sql = "SET synchronous_commit = 'remote_apply'; CREATE TABLE applied (i int)";
+    let writing = tokio::spawn(async move { writer.batch_execute(sql).await });
+    let waits =
+        "primary: 1 session is waiting for a synchronous standby that is connected, the longest for at most ";
+    world.until("replication", |answer| words(answer).contains(waits)).await;
+    replica.query("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
+    writing.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cascaded_replica_is_as_late_as_its_upstream() {
+    let mut world = World::start().await;
+    world.add_replica().await;
+    world.add_cascaded_replica().await;
+    let primary = world.cluster.connect("postgres").await.unwrap();
+    let (upstream, port) = world.replica.as_ref().map(|r| (r.connect("postgres"), r.port())).unwrap();
+    let upstream = upstream.await.unwrap();
+    let cascaded = world.cascaded.as_ref().unwrap().connect("postgres").await.unwrap();
+    write(&primary, 10).await;
+    settles(&world, "cascaded", "late_s", Value::Float(0.0)).await;
+    let good = words(&world.until("replication", |answer| severity(answer) == Severity::Ok).await);
+    assert!(good.contains("\nupstream | - | primary | replica\n"), "{good}");
+
+    upstream.batch_execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'").await.unwrap();
+    upstream.query("SELECT pg_reload_conf()", &[]).await.unwrap();
+    until(&upstream, "SELECT count(*) = 0 FROM pg_stat_wal_receiver WHERE status = 'streaming'").await;
+    write(&primary, 200_000).await;
+    let cut =
+        words(&world.until("replication", |answer| words(answer).contains("\nbehind primary | ")).await);
+    assert!(cut.starts_with("CRITICAL: replica is a replica that has lost its primary (receiver: "), "{cut}");
+    assert!(cut.contains(" KiB of WAL behind primary. "), "{cut}");
+    assert_eq!(value(&world, "cascaded", "receiver").await, Value::Text("streaming".into()), "it can't know");
+    assert_eq!(value(&world, "cascaded", "unreplayed_bytes").await, Value::Int(0));
+    assert_eq!(value(&world, "cascaded", "late_s").await, Value::Null, "no all-clear");
+    let Value::Int(behind) = value(&world, "cascaded", "behind primary_bytes").await else { panic!("{cut}") };
+    assert!(behind > 190_000, "{behind}");
+    let Value::Float(late) = value(&world, "cascaded", "late at most_s").await else { panic!("{cut}") };
+    assert!(late > 0.0, "{late}");
+    drop(cascaded);
+
+    // Without the primary nobody knows more than the upstream does.
+    world.change(|config| {
+        let servers = &mut config.environments[0].servers;
+        servers.retain(|server| server.name == "cascaded");
+    });
+    let alone = world.told("replication").await;
+    let says = format!(
+        "OK: cascaded: the replica has replayed everything that its upstream (127.0.0.1:{port}) has sent; how far that is behind the primary is unknown.\n"
+    );
+    assert!(alone.starts_with(&says), "{alone}");
+    assert!(!alone.contains("\nlate | "), "{alone}");
+}
+
+/// A program of PostgreSQL's, which ends with the test.
+struct Program(std::process::Child);
+
+impl Program {
+    /// Under the name of a replica.
+    fn start(world: &World, program: &str, args: &[&str]) -> Program {
+        let cluster = &world.cluster;
+        let child = std::process::Command::new(cluster.bin_dir().join(program))
+            .args(["-w", "-h", cluster.host(), "-p", &cluster.port().to_string(), "-U", cluster.superuser()])
+            .args(args)
+            .env("PGPASSWORD", cluster.superuser_password())
+            .env("PGAPPNAME", "sample-replica")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap_or_else(|why| panic!("{program}: {why}"));
+        Program(child)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_receives_wal_is_named_by_what_it_does() {
+    let mut world = World::start().await;
+    world.add_replica().await;
+    let primary = world.cluster.connect("postgres").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(directory.path().join("wal")).unwrap();
+    primary.batch_execute("CREATE PUBLICATION p").await.unwrap();
+    primary.query("SELECT pg_create_logical_replication_slot('changes', 'pgoutput')", &[]).await.unwrap();
+    let _receiver = Program::start(&world, "pg_receivewal", &["-D", &path("wal")]);
+    let decode = [
+        "-d",
+        "postgres",
+        "--start",
+        "--slot",
+        "changes",
+        "-f",
+        "-",
+        "-o",
+        "proto_version=1",
+        "-o",
+        "publication_names=p",
+    ];
+    let _decoder = Program::start(&world, "pg_recvlogical", &decode);
+    let copy = ["-D", &path("copy"), "-X", "none", "-c", "fast", "--max-rate=32"];
+    let _copier = Program::start(&world, "pg_basebackup", &copy);
+    let all = "SELECT count(*) FILTER (WHERE state = 'streaming') = 3 AND count(*) FILTER (WHERE state = 'backup') = 1 FROM pg_stat_replication";
+    until(&primary, all).await;
+    write(&primary, 10).await;
+    settles(&world, "replica", "late_s", Value::Float(0.0)).await;
+    let told = words(&world.until("replication", |answer| severity(answer) == Severity::Ok).await);
+    let says = "OK: primary: 1 replica is connected, and 1 receiver of WAL that replays nothing, and 1 logical receiver, and 1 base backup, and all 2 slots are in use.\n";
+    assert!(told.starts_with(says), "{told}");
+    let count = |part: &str| {
+        told.lines()
+            .filter(|line| line.starts_with("primary | sample-replica | ") && line.ends_with(part))
+            .count()
+    };
+    assert_eq!(
+        count(" | receiver of WAL | 127.0.0.1 | streaming, async | - | -"),
+        1,
+        "no number where there is none: {told}"
+    );
+    assert_eq!(count(" | base backup | 127.0.0.1 | backup, async | - | -"), 1, "{told}");
+    assert_eq!(told.matches(" | replica | 127.0.0.1 | ").count(), 1, "{told}");
+    assert_eq!(told.matches(" | logical receiver | 127.0.0.1 | streaming | ").count(), 1, "{told}");
 }
