@@ -11,9 +11,9 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-use super::state::{Account, ChannelState, Fault, Kind, Payload, State, Upload};
+use super::state::{Account, ChannelState, Fault, Kind, Organisation, Payload, State, Upload};
 use super::view::{Message, SharedFile};
-use super::{BOT_USER, TEAM, TEAM_NAME, Workspace, chat};
+use super::{BOT_USER, ORGANISATION, TEAM, TEAM_NAME, Workspace, chat, scopes};
 
 /// Largest body taken, in bytes: files are uploaded whole.
 const BODY_LIMIT: usize = 64 << 20;
@@ -139,11 +139,17 @@ async fn call(
             return Err("invalid_arguments".into());
         }
         limit(state, &method, &args)?;
+        scopes::require(state, &method, &args)?;
         let mut answer = dispatch(state, &method, &args)?;
         answer["ok"] = json!(true);
         Ok(Json(answer))
     };
-    workspace.serve(&method, args.logged(), work).await
+    let scopes = workspace.state().settings.scopes.join(",");
+    let mut response = workspace.serve(&method, args.logged(), work).await;
+    if let Ok(scopes) = scopes.parse() {
+        response.headers_mut().insert("x-oauth-scopes", scopes);
+    }
+    response
 }
 
 fn authorise(method: &str, headers: &HeaderMap, args: &Args) -> Result<(), ApiError> {
@@ -165,7 +171,7 @@ fn authorise(method: &str, headers: &HeaderMap, args: &Args) -> Result<(), ApiEr
 fn limit(state: &mut State, method: &str, args: &Args) -> Result<(), ApiError> {
     if method == "chat.postMessage" {
         let channel = args.text("channel").unwrap_or("");
-        return state.limit(&format!("{method} {channel}"), f64::from(state.settings.burst), 1.0);
+        return state.limit_messages(&format!("{method} {channel}"));
     }
     let per_minute = match method {
         "auth.test" => 600.0,
@@ -279,14 +285,21 @@ impl Account {
     fn to_json(&self) -> Value {
         let handle = self.handle();
         let email = format!("{handle}@creatorbridge.example");
-        json!({
+        let mut account = json!({
             "id": self.id, "team_id": self.team(), "name": handle, "deleted": self.kind == Kind::Deactivated,
             "real_name": self.name, "tz": "Etc/UTC", "tz_offset": 0,
             "profile": {"real_name": self.name, "display_name": self.name, "email": email},
             "is_admin": false, "is_owner": false, "is_restricted": self.kind == Kind::Guest,
             "is_ultra_restricted": false, "is_bot": self.kind == Kind::Bot,
             "is_stranger": self.kind == Kind::External, "is_app_user": false, "updated": 1_763_000_000,
-        })
+        });
+        if let Some(Organisation { other_id, home, workspaces }) = &self.organisation {
+            account["team_id"] = json!(home);
+            account["enterprise_user"] = json!({
+                "id": other_id, "enterprise_id": ORGANISATION, "enterprise_name": TEAM_NAME, "teams": workspaces,
+            });
+        }
+        account
     }
 }
 

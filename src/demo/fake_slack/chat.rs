@@ -165,7 +165,7 @@ pub(super) async fn respond(
         return (StatusCode::BAD_REQUEST, "invalid_payload").into_response();
     };
     let work = |state: &mut State| {
-        state.limit(&format!("{RESPONSE} {id}"), f64::from(state.settings.burst), 1.0)?;
+        state.limit_messages(&format!("{RESPONSE} {id}"))?;
         use_response_url(state, &id, &args).map(|()| "ok").map_err(|error| {
             let of_url = error.error.ends_with("_url");
             ApiError { status: if of_url { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST }, ..error }

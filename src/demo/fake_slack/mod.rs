@@ -6,6 +6,7 @@ mod blocks;
 mod chat;
 mod deliver;
 mod page;
+mod scopes;
 mod state;
 mod view;
 
@@ -19,12 +20,14 @@ use tokio::sync::watch;
 pub use api::ApiError;
 pub use blocks::check as check_blocks;
 pub use deliver::{Ack, Delivery};
-pub use state::{Account, Channel, Fault, GuideStep, Kind, Payload, Settings};
+pub use state::{Account, Channel, Fault, GuideStep, Kind, Organisation, Payload, Settings};
 use state::{ChannelState, State};
 pub use view::{ButtonView, Message, MessageRef, SharedFile};
 
 /// The id of the workspace.
 pub const TEAM: &str = "T0DEMO001";
+/// The id of the organisation that the workspace belongs to, where its accounts say that they are in one.
+pub const ORGANISATION: &str = "E0DEMO001";
 /// The secret that signs requests to the bot: a fixed sample value, as the tokens are.
 pub const SIGNING_SECRET: &str = "demo-signing-secret-0123456789abcdef";
 /// The token of the Web API.
@@ -129,6 +132,11 @@ impl Workspace {
     pub fn set_group(&self, id: &str, people: &[&str]) {
         let people = people.iter().map(|person| (*person).to_owned()).collect();
         self.change(|state| state.groups.insert(id.to_owned(), people));
+    }
+
+    /// Takes a scope from the bot's token: calls that need it are refused from now on.
+    pub fn revoke_scope(&self, scope: &str) {
+        self.change(|state| state.settings.scopes.retain(|granted| granted != scope));
     }
 
     /// The channel id of the conversation between a person and the bot.

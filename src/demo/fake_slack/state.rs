@@ -27,10 +27,14 @@ pub struct Settings {
     pub ack_limit: Duration,
     /// Calls are refused that come faster than Slack allows.
     pub rate_limits: bool,
-    /// Messages that a channel (or a response URL) takes at once before one per second counts.
+    /// Messages that a channel (or a response URL) takes at once before [`Settings::messages_per_second`] counts.
     pub burst: u32,
+    /// Messages that a channel (or a response URL) takes after that: 1 in Slack.
+    pub messages_per_second: f64,
     /// Calls of another method that are taken at once before its tier's rate counts; `None` is a minute's worth.
     pub tier_burst: Option<u32>,
+    /// The scopes of the bot's token; without those of a method, calls of it are refused.
+    pub scopes: Vec<String>,
     /// The page's panel "Try this first".
     pub guide: Vec<GuideStep>,
 }
@@ -42,7 +46,9 @@ impl Default for Settings {
             ack_limit: Duration::from_secs(3),
             rate_limits: true,
             burst: 3,
+            messages_per_second: 1.0,
             tier_burst: None,
+            scopes: super::scopes::of_manifest(),
             guide: Vec::new(),
         }
     }
@@ -67,12 +73,26 @@ pub struct Account {
     pub kind: Kind,
     /// Shown on the page beside the name, such as "on call".
     pub role_label: String,
+    /// Of an account in an organisation of several workspaces.
+    #[serde(skip)]
+    pub organisation: Option<Organisation>,
+}
+
+/// The place of an account in an organisation of several workspaces.
+#[derive(Debug, Clone)]
+pub struct Organisation {
+    /// The account's other id, by which Slack knows it as well.
+    pub other_id: String,
+    /// The workspace that events name as the account's.
+    pub home: String,
+    /// All its workspaces.
+    pub workspaces: Vec<String>,
 }
 
 impl Account {
     /// An account without a role label.
     pub fn new(id: &str, name: &str, kind: Kind) -> Account {
-        Account { id: id.into(), name: name.into(), kind, role_label: String::new() }
+        Account { id: id.into(), name: name.into(), kind, role_label: String::new(), organisation: None }
     }
 }
 
@@ -246,8 +266,14 @@ impl State {
         format!("http://{}/response/{id}", self.address)
     }
 
+    /// The account with that id, or with that other id.
     pub(super) fn person(&self, id: &str) -> Option<&Account> {
-        self.people.iter().find(|person| person.id == id)
+        let other_id = |person: &Account| Some(person.organisation.as_ref()?.other_id == id);
+        self.people.iter().find(|person| person.id == id || other_id(person) == Some(true))
+    }
+
+    fn is_same_person(&self, a: &str, b: &str) -> bool {
+        a == b || self.person(a).zip(self.person(b)).is_some_and(|(a, b)| a.id == b.id)
     }
 
     pub(super) fn room(&self, id: &str) -> Option<&ChannelState> {
@@ -256,7 +282,10 @@ impl State {
 
     /// The conversation between a person and the bot; made when it is first needed.
     pub(super) fn dm_channel(&mut self, user: &str) -> String {
-        if let Some(room) = self.channels.iter().find(|room| room.im_user.as_deref() == Some(user)) {
+        let is_theirs = |room: &&ChannelState| {
+            room.im_user.as_ref().is_some_and(|owner| self.is_same_person(owner, user))
+        };
+        if let Some(room) = self.channels.iter().find(is_theirs) {
             return room.channel.id.clone();
         }
         let id = format!("D{}", user.trim_start_matches(['U', 'W']));
@@ -272,7 +301,7 @@ impl State {
         let (Some(person), Some(room)) = (self.person(user), self.room(channel)) else { return false };
         match (&room.im_user, person.kind) {
             (_, Kind::Deactivated) => false,
-            (Some(owner), _) => owner == user,
+            (Some(owner), _) => self.is_same_person(owner, user),
             (None, Kind::External) => room.channel.shared_externally,
             (None, _) => true,
         }
@@ -282,7 +311,9 @@ impl State {
         if !self.is_in(user, channel) {
             return Vec::new();
         }
-        let mine = |message: &&Message| message.ephemeral_to.as_deref().is_none_or(|only| only == user);
+        let mine = |message: &&Message| {
+            message.ephemeral_to.as_ref().is_none_or(|only| self.is_same_person(only, user))
+        };
         self.messages.iter().filter(|message| message.channel == channel).filter(mine).cloned().collect()
     }
 
@@ -300,6 +331,11 @@ impl State {
     pub(super) fn note(&mut self, user: &str, channel: &str, text: String) {
         let note = Message::new(channel, "USLACKBOT", text);
         self.post(Message { ephemeral_to: Some(user.to_owned()), ..note });
+    }
+
+    /// Takes one of the messages that a channel or a response URL takes.
+    pub(super) fn limit_messages(&mut self, key: &str) -> Result<(), ApiError> {
+        self.limit(key, f64::from(self.settings.burst), self.settings.messages_per_second)
     }
 
     /// Takes one token of a bucket.
