@@ -257,3 +257,36 @@ async fn a_slack_that_does_not_know_the_bot() {
     );
     assert!(!said.out.contains(&right) && !said.err.contains(&right), "{said:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_that_the_app_does_not_have() {
+    let group = "groups = { approver = \"S0APP\" }\nsigning_secrets = [{ env";
+    for (instead, revoked, named) in [
+        (vec![], vec!["usergroups:read"], vec![]),
+        (vec![("signing_secrets = [{ env", group)], vec!["usergroups:read"], vec!["usergroups:read"]),
+        (vec![], vec!["im:write", "users:read"], vec!["im:write", "users:read"]),
+        (
+            vec![],
+            vec!["commands", "chat:write", "app_mentions:read", "channels:read", "files:write"],
+            vec!["commands", "chat:write", "app_mentions:read", "channels:read", "files:write"],
+        ),
+    ] {
+        let world = World::with("U0ANA", &instead).await;
+        revoked.iter().for_each(|scope| world.stage.workspace.revoke_scope(scope));
+        let said = checks(&world).await;
+        assert_eq!(said.status, i32::from(!named.is_empty()), "{}", said.out);
+        let complaint = flat_has(&said, "Slack !! missing doesn't grant the bot");
+        assert_eq!(complaint, !named.is_empty(), "{}", said.out);
+        for scope in ["commands", "chat:write", "users:read", "im:write", "im:read", "usergroups:read"] {
+            assert_eq!(
+                flat_has(&said, &format!("`{scope}` (")),
+                named.contains(&scope),
+                "{scope}: {}",
+                said.out
+            );
+        }
+        if !named.is_empty() {
+            assert!(flat_has(&said, "Slack: Add them to the app's bot token scopes"), "{}", said.out);
+        }
+    }
+}

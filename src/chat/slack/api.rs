@@ -2,6 +2,7 @@
 //! whole bodies: they become codes here, and are never shown or logged. Its hyper can distinguish a refused connection from a lost answer.
 
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, LONGEST_WAIT, RETRY_AFTER};
+use crate::http_client;
 use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -106,6 +107,8 @@ fn rate_limited(wait: Duration) -> Attempt {
 pub struct SlackApi {
     connector: SlackClientHyperConnector<HttpsConnector<HttpConnector>>,
     token: SlackApiToken,
+    /// Of the Web API, without a slash at the end.
+    url: String,
     /// Of the Web API: addresses there are Slack's, too.
     origin: Origin,
     pub limits: Arc<RateLimits>,
@@ -125,7 +128,7 @@ impl SlackApi {
             .wrap_connector(http);
         let connector = SlackClientHyperConnector::from(https).with_slack_api_url(url);
         let token = SlackApiToken::new(SlackApiTokenValue(token.expose_secret().to_owned()));
-        Ok(SlackApi { connector, token, origin, limits })
+        Ok(SlackApi { connector, token, url: url.to_owned(), origin, limits })
     }
 
     /// Calls a method that reads. Its arguments go into the query string, as Slack requires for reads.
@@ -136,6 +139,18 @@ impl SlackApi {
     /// Calls a method that takes JSON.
     pub async fn post(&self, method: &str, body: &Value) -> Result<Value, SlackApiError> {
         self.call(Call::Post(method, body)).await
+    }
+
+    /// The scopes of the token, with commas, as a header of every answer lists them: slack-morphism keeps no header.
+    /// Source: <https://docs.slack.dev/authentication/installing-with-oauth>.
+    pub async fn scopes(&self) -> Result<String, SlackApiError> {
+        let unreachable = |_: reqwest::Error| SlackApiError::Unavailable("connection".to_owned());
+        let client =
+            http_client::builder(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build().map_err(unreachable)?;
+        let request = client.post(format!("{}/auth.test", self.url)).bearer_auth(&self.token.token_value.0);
+        let answer = request.send().await.map_err(unreachable)?;
+        let scopes = answer.headers().get("x-oauth-scopes").and_then(|scopes| scopes.to_str().ok());
+        Ok(scopes.unwrap_or_default().to_owned())
     }
 
     /// Sends a message to a `response_url`, without our token.

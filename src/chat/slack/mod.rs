@@ -20,6 +20,7 @@ mod markup;
 pub mod parse;
 pub mod render;
 mod routes;
+mod scopes;
 pub mod send;
 pub mod socket;
 pub mod verify;
@@ -64,14 +65,23 @@ impl ChatPlatform for SlackPlatform {
         Ok(vec![connection.boxed()])
     }
 
-    /// Checks that Slack knows the bot's token, in a workspace that is listened to.
+    /// Checks that Slack knows the bot's token, in a workspace that is listened to, and with every scope.
     async fn check(&self) -> Finding {
         let subject = "Slack";
-        match self.workspace().await {
-            Ok(team) if self.config.workspaces.contains(&team) => {
-                Finding::works(subject, format!("knows the bot, in workspace {team}"))
+        let identity = match self.workspace().await {
+            Ok(team) => self.api.scopes().await.map(|scopes| (team, scopes)),
+            Err(error) => Err(error),
+        };
+        match identity {
+            Ok((team, scopes)) if self.config.workspaces.contains(&team) => {
+                let missing = scopes::missing(&scopes, !self.config.groups.is_empty());
+                if missing.is_empty() {
+                    return Finding::works(subject, format!("knows the bot, in workspace {team}"));
+                }
+                let fix = "Add them to the app's bot token scopes (OAuth & Permissions), as manifest/slack.yaml lists them, and reinstall the app.";
+                Finding::missing(subject, format!("doesn't grant the bot {}", missing.join(", ")), fix)
             }
-            Ok(team) => Finding::missing(
+            Ok((team, _)) => Finding::missing(
                 subject,
                 format!("knows the bot in workspace {team}, which isn't listened to"),
                 "Add it to `workspaces` of `[slack]`, or take the token of the app in one of those.",
