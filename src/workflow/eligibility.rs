@@ -3,12 +3,13 @@
 
 use super::authenticate::{Authenticator, USE_TERMINAL};
 use super::intent::{Intent, Recipients};
+use super::platforms::OPERATORS_CAN_FIX;
 use crate::access::{Policy, could_approve_at_request};
 use crate::app::App;
 use crate::catalog::Command;
 use crate::error::{Error, Result};
 use crate::model::{CardKind, ChatAccount, Conversation, EventKind, Person, PlatformKind, Run};
-use crate::platform::{AccountKind, Freshness, Platform};
+use crate::platform::{AccountKind, Freshness, Platform, SendError};
 
 /// A person's approval, and the account and conversation that it came from.
 pub(super) struct RecordedApproval<'a> {
@@ -63,16 +64,20 @@ pub(super) fn pending_approvers(app: &App, run: &Run) -> Vec<Person> {
     people
 }
 
-/// Tells if an account is a member there. While the platform can't tell, it counts as one: a click is checked again.
+/// Tells if an account is a member there; `None` if the bot isn't set up to ask. While the platform can't be reached, it counts as one:
+/// a click is checked again.
 async fn may_be_member(
     authenticator: &Authenticator,
     platform: &dyn Platform,
     sender: &ChatAccount,
     conversation: &Conversation,
-) -> bool {
+) -> Option<bool> {
     match platform.account(sender, conversation, Freshness::Recent).await {
-        Ok(account) => account.kind == AccountKind::Member && authenticator.is_of_sender(&account, sender),
-        Err(error) => error.is_outage(),
+        Ok(account) => {
+            Some(account.kind == AccountKind::Member && authenticator.is_of_sender(&account, sender))
+        }
+        Err(SendError::NotSetUp(_)) => None,
+        Err(error) => Some(error.is_outage()),
     }
 }
 
@@ -103,7 +108,7 @@ impl Authenticator {
     /// accepted account.
     ///
     /// # Errors
-    /// [`Error::User`] while the platform can't tell who is in a group, and when there are too few of them.
+    /// [`Error::User`] while the platform can't tell whose accounts count or who is in a group, and when there are too few of them.
     pub(super) async fn eligible_approvers(&self, intent: &Intent<'_>) -> Result<Vec<Person>> {
         let environment = intent.environment.as_deref();
         let access = &self.app.access;
@@ -116,8 +121,8 @@ impl Authenticator {
         let checks = futures::future::join_all(checks).await;
         if checks.contains(&None) {
             return Err(Error::instead(
-                "The members of the approvers' group can't be read from the chat platform, so no approval was requested.",
-                USE_TERMINAL,
+                "The approvers' accounts or the members of the approvers' group can't be read from the chat platform, so no approval was requested.",
+                format!("{USE_TERMINAL} If it stays so: {OPERATORS_CAN_FIX}"),
             ));
         }
         let eligible = listed.iter().zip(checks).filter(|(_, check)| *check == Some(true));
@@ -128,7 +133,7 @@ impl Authenticator {
         Ok(eligible)
     }
 
-    /// Tells if one of the person's accounts could approve; `None` while the platform can't tell who is in a group.
+    /// Tells if one of the person's accounts could approve; `None` while the platform can't tell.
     async fn has_member_account(
         &self,
         person: &Person,
@@ -141,10 +146,17 @@ impl Authenticator {
             let direct = Conversation::with(&sender);
             let conversation = if conversation.platform == sender.platform { conversation } else { &direct };
             // A person who isn't in the request's conversation is reached directly.
-            if !may_be_member(self, &**platform, &sender, conversation).await
-                && !may_be_member(self, &**platform, &sender, &direct).await
-            {
-                continue;
+            let mut membership = may_be_member(self, &**platform, &sender, conversation).await;
+            if membership == Some(false) {
+                membership = may_be_member(self, &**platform, &sender, &direct).await;
+            }
+            match membership {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    result = None;
+                    continue;
+                }
             }
             match self.any_role_group(&sender, roles, Freshness::Recent).await {
                 Some(true) => return Some(true),

@@ -8,6 +8,7 @@ mod cross_platform;
 #[path = "../fake_teams/mod.rs"]
 mod fake_teams;
 mod harness;
+mod not_set_up;
 mod scenarios;
 mod slack;
 mod teams;
