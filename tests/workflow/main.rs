@@ -37,6 +37,7 @@ mod migrate_prisma;
 mod migrate_recovery;
 mod missing_privileges;
 mod notifications;
+mod organisation;
 mod pid_reuse;
 mod plan_content;
 mod planted;

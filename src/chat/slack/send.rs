@@ -260,7 +260,12 @@ impl Platform for SlackPlatform {
             Ok((Arc::new(directory::read(method, &answer, "users")?), REPORT_LIFETIME))
         };
         let members = report(&self.members, group, freshness, fetch).await?;
-        Ok(Some(members.contains(&sender.account)))
+        if members.contains(&sender.account) {
+            return Ok(Some(true));
+        }
+        // The group may hold the account's other id.
+        let account = self.account(sender, &Conversation::with(sender), Freshness::Recent).await?;
+        Ok(Some(account.ids.iter().any(|id| members.contains(id))))
     }
 
     fn default_workspace(&self) -> &str {
