@@ -1,7 +1,7 @@
 //! What the routes of the chat platforms share: the limit of events in flight, of a body's size, and of log lines.
 
 use crate::model::ChatEvent;
-use crate::workflow::Workflow;
+use crate::workflow::{MAX_PRESENT_OF_PERSON, Workflow};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// Events that are queued, in work or being answered at the same time; beyond them the sender is asked to try again. One person may
-/// have a quarter of them in the queue.
-const MAX_IN_FLIGHT: usize = 1_024;
+/// Events that are queued, in work or being answered at the same time; beyond them the sender is asked to try again: of four persons
+/// who have as many commands, clicks and looks at cards there as one person may have.
+const MAX_IN_FLIGHT: usize = 4 * 3 * MAX_PRESENT_OF_PERSON;
 /// For the sender of an event that was not accepted.
 pub const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
 /// Time between two log lines about the same kind of refusal.

@@ -4,6 +4,7 @@
 use super::delivery::text_alone;
 use super::in_flight::CardUpdate;
 use super::outbox::Outbox;
+use super::refusals::together;
 use super::work_queue;
 use crate::model::{
     Audience, ButtonToken, CardKind, ChatEvent, Conversation, EventKind, Reply, Risk, RunId, TokenPurpose,
@@ -48,6 +49,19 @@ impl Outbox {
                 tracing::warn!(run = reply.heading.run, error = %store_error, "adding outcome card failed");
                 self.spawn_retry(platform, incoming.clone(), reply, error);
             }
+        }
+    }
+
+    /// Answers a refused event, together with others of the same person in the same conversation if there are any.
+    pub(super) async fn refuse(self: &Arc<Self>, incoming: &ChatEvent, reply: Reply) {
+        // A client that waits for its card can't be answered by another event's answer.
+        if incoming.handle.as_ref().is_some_and(|handle| handle.replaces_card) {
+            return self.answer(incoming, reply).await;
+        }
+        let Some(mut sending) = self.refusals.begin(incoming, &reply) else { return };
+        self.answer(incoming, reply).await;
+        while let Some((incoming, reply)) = together(sending.followers()) {
+            self.answer(&incoming, reply).await;
         }
     }
 

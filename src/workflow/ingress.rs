@@ -42,7 +42,7 @@ impl Workflow {
                 Completion::Answered
             }
             Err(rejection) => {
-                self.executor.outbox.answer(&incoming, replies::refusal(&rejection)).await;
+                self.executor.outbox.refuse(&incoming, replies::refusal(&rejection)).await;
                 match rejection.error {
                     Error::User(_) => Completion::Refused,
                     Error::Internal(_) => Completion::Failed,

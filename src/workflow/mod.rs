@@ -38,6 +38,7 @@ mod outbox;
 mod platforms;
 mod queries;
 mod reconciler;
+mod refusals;
 mod reminders;
 mod replies;
 mod requests;
@@ -47,7 +48,7 @@ mod work_queue;
 
 pub use ingress::Completion;
 pub use replies::FIRST_COMMANDS;
-pub use work_queue::Turn;
+pub use work_queue::{MAX_PRESENT_OF_PERSON, Turn};
 
 /// Platforms redeliver within minutes (Slack's last retry comes after five); later duplicates are found in the store.
 const DUPLICATE_PERIOD: Duration = Duration::from_secs(900);

@@ -3,6 +3,7 @@
 use super::delivery::CardSender;
 use super::in_flight::{CardUpdate, CardsInFlight, RetrySchedule};
 use super::platforms::Platforms;
+use super::refusals::RefusalQueue;
 use super::replies::store_error;
 use super::webhook_notices::{self, WAITING};
 use super::work_queue;
@@ -110,6 +111,7 @@ pub(super) struct Outbox {
     pub background: TaskTracker,
     sending: CardsInFlight,
     retries: RetrySchedule,
+    pub refusals: RefusalQueue,
     /// By platform.
     progress_limiter: RateLimiter,
     /// Notified when this process has recorded the message of a posted card.
@@ -126,6 +128,7 @@ impl Outbox {
             background,
             sending: CardsInFlight::default(),
             retries: RetrySchedule::default(),
+            refusals: RefusalQueue::default(),
             progress_limiter: RateLimiter::new(PROGRESS_INTERVAL),
             delivery_recorded: Notify::new(),
         })

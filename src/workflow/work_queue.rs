@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 const MAX_IN_WORK: usize = 32;
 const MAX_OF_PERSON: usize = 6;
 const MAX_OF_CONVERSATION: usize = 16;
-/// Events of one person that are in work or wait for it; beyond them they are asked to try again.
-const MAX_QUEUED_OF_PERSON: usize = 256;
+/// Events of one person that wait for work, are in work or are being answered; beyond them they are asked to try again.
+pub const MAX_PRESENT_OF_PERSON: usize = 256;
 
 tokio::task_local! {
     /// The place of the event that this task handles.
@@ -54,6 +54,9 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     in_work: usize,
+    /// By person: events that aren't handled to their end yet.
+    present: HashMap<String, usize>,
+    /// By person, and by conversation: events in work.
     persons: HashMap<String, usize>,
     conversations: HashMap<String, usize>,
     /// In the order of asking.
@@ -65,13 +68,32 @@ struct State {
 pub(super) struct WorkQueue(Mutex<State>);
 
 /// The turn of a queued event, which loses its place when it is dropped.
-pub struct Turn(oneshot::Receiver<WorkPlace>);
+pub struct Turn {
+    place: oneshot::Receiver<WorkPlace>,
+    presence: Presence,
+}
 
 impl Turn {
     /// Does the work when its turn has come.
     pub(super) async fn work<T>(self, work: impl Future<Output = T>) -> T {
-        let place = Mutex::new(self.0.await.ok());
-        PLACE.scope(place, work).await
+        let Turn { place, presence } = self;
+        let place = Mutex::new(place.await.ok());
+        let outcome = PLACE.scope(place, work).await;
+        drop(presence);
+        outcome
+    }
+}
+
+/// An event of a person that isn't handled to its end.
+#[derive(Debug)]
+struct Presence {
+    queue: Arc<WorkQueue>,
+    person: String,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        decrement(&mut self.queue.0.lock().present, &self.person);
     }
 }
 
@@ -90,16 +112,17 @@ impl WorkQueue {
 
     fn enter_as(self: &Arc<Self>, asker: Asker) -> Option<Turn> {
         let (turn, place) = oneshot::channel();
+        let person = asker.person.clone();
         let mut state = self.0.lock();
         state.waiting.retain(|waiting| !waiting.turn.is_closed());
-        let waiting = state.waiting.iter().filter(|waiting| waiting.asker.person == asker.person).count();
-        if waiting + count(&state.persons, &asker.person) >= MAX_QUEUED_OF_PERSON {
+        if count(&state.present, &person) >= MAX_PRESENT_OF_PERSON {
             return None;
         }
+        *state.present.entry(person.clone()).or_default() += 1;
         state.waiting.push(Waiting { asker, turn });
         drop(state);
         self.fill();
-        Some(Turn(place))
+        Some(Turn { place, presence: Presence { queue: Arc::clone(self), person } })
     }
 
     /// Events in work, and those that wait.
@@ -189,15 +212,15 @@ mod tests {
 
     /// The place, which must have been given at once.
     fn place(queue: &Arc<WorkQueue>, person: &str, conversation: &str) -> WorkPlace {
-        turn(queue, person, conversation).0.try_recv().unwrap()
+        turn(queue, person, conversation).place.try_recv().unwrap()
     }
 
     #[test]
     fn a_person_and_a_conversation_have_their_share_and_others_are_not_behind_them() {
         let queue = Arc::new(WorkQueue::default());
-        let anas: Vec<Turn> = (0..MAX_QUEUED_OF_PERSON).map(|_| turn(&queue, "ana", "C1")).collect();
+        let anas: Vec<Turn> = (0..MAX_PRESENT_OF_PERSON).map(|_| turn(&queue, "ana", "C1")).collect();
         assert!(queue.enter_as(asker("ana", "C9")).is_none());
-        assert_eq!(queue.counts(), (MAX_OF_PERSON, MAX_QUEUED_OF_PERSON - MAX_OF_PERSON));
+        assert_eq!(queue.counts(), (MAX_OF_PERSON, MAX_PRESENT_OF_PERSON - MAX_OF_PERSON));
         let ben = place(&queue, "ben", "C2");
         // Many people in one conversation.
         let others: Vec<Turn> = (0..20).map(|number| turn(&queue, &format!("p{number}"), "C1")).collect();
@@ -206,7 +229,7 @@ mod tests {
         drop((ben, cara));
         // In the end each has had a place, and none is left.
         for mut waiting in others.into_iter().chain(anas) {
-            drop(waiting.0.try_recv().unwrap());
+            drop(waiting.place.try_recv().unwrap());
         }
         assert_eq!(queue.counts(), (0, 0));
         assert!(queue.0.lock().persons.is_empty() && queue.0.lock().conversations.is_empty());
@@ -222,9 +245,9 @@ mod tests {
         let mut new = turn(&queue, "ana", "C101");
         drop(gone);
         drop(places.pop());
-        assert!(busy.0.try_recv().is_err(), "who asked first has more in work");
-        drop(new.0.try_recv().unwrap());
-        drop(busy.0.try_recv().unwrap());
+        assert!(busy.place.try_recv().is_err(), "who asked first has more in work");
+        drop(new.place.try_recv().unwrap());
+        drop(busy.place.try_recv().unwrap());
         drop(places);
         assert_eq!(queue.counts(), (0, 0));
     }
@@ -238,9 +261,35 @@ mod tests {
             leave();
             assert_eq!(queue.counts(), (0, 0));
             leave();
+            // Whoever is still being answered is still there.
+            assert_eq!(queue.0.lock().present.len(), 1);
         };
         turn(&queue, "ana", "C1").work(work).await;
         turn(&queue, "ana", "C1").work(async { assert_eq!(queue.counts(), (1, 0)) }).await;
         assert_eq!(queue.counts(), (0, 0));
+        assert!(queue.0.lock().present.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_person_whose_answers_wait_for_the_platform_can_not_fill_the_process() {
+        let queue = Arc::new(WorkQueue::default());
+        let (sent, _) = tokio::sync::broadcast::channel::<()>(1);
+        let answered = |turn: Turn| {
+            let mut sent = sent.subscribe();
+            turn.work(async move {
+                leave();
+                let _ = sent.recv().await;
+            })
+        };
+        let answers = (0..MAX_PRESENT_OF_PERSON).map(|_| tokio::spawn(answered(turn(&queue, "ana", "C1"))));
+        let answers: Vec<_> = answers.collect();
+        while queue.counts() != (0, 0) {
+            tokio::task::yield_now().await;
+        }
+        assert!(queue.enter_as(asker("ana", "C9")).is_none(), "256 of hers are being answered");
+        drop(place(&queue, "ben", "C1"));
+        sent.send(()).unwrap();
+        futures::future::join_all(answers).await;
+        drop(place(&queue, "ana", "C1"));
     }
 }

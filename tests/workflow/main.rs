@@ -13,6 +13,7 @@ mod crash;
 mod custom_commands;
 mod escaping;
 mod exactly_once;
+mod fair_share;
 mod fake_chat;
 mod freeze;
 mod groups;

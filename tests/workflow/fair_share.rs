@@ -1,0 +1,79 @@
+//! One member's many commands: they don't hold up another member's, and what is refused of them is told together.
+
+use crate::harness::{ANA, BEN, Scene, found};
+use countersign::demo::fake_slack::{Fault, Message, Workspace};
+use countersign::demo::harness::INCIDENT;
+
+/// As many as one member may have there.
+const MANY: usize = 256;
+/// Another channel, where the bot is.
+const ELSEWHERE: &str = "C0DATABASE";
+
+/// Mentions the bot: such an answer waits for the channel's pace, one message a second.
+async fn mentions(scene: &Scene, line: &str, times: usize) {
+    for _ in 0..times {
+        let ack = scene.workspace().mention_bot(ANA, INCIDENT, None, line).await;
+        assert!(ack.ok(), "{line}: {ack:?}");
+    }
+}
+
+async fn answer_elsewhere(scene: &Scene, line: &str) -> Message {
+    let before = scene.workspace().visible_messages(BEN, ELSEWHERE).len();
+    scene.says_in(BEN, ELSEWHERE, line).await;
+    let find = |workspace: &Workspace| workspace.visible_messages(BEN, ELSEWHERE).into_iter().nth(before);
+    scene.workspace().wait_for(line, find).await.unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The bot's messages that ana sees in the incident's channel.
+fn answers(scene: &Scene, words: &str) -> Vec<String> {
+    let seen = scene.workspace().visible_messages(ANA, INCIDENT).into_iter();
+    let answers = seen.filter(|message| message.author != ANA).map(|message| message.plain());
+    answers.filter(|answer| answer.contains(words)).collect()
+}
+
+/// Number of refused commands that a message tells of.
+fn refused(answer: &str) -> usize {
+    let told = answer.lines().find_map(|line| line.split_once(" of your commands were refused"));
+    told.map_or(1, |(before, _)| before.split_whitespace().last().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_member_is_answered_while_many_answers_wait_for_a_channels_pace() {
+    let scene = Scene::usual().await;
+    mentions(&scene, "sizes asset-service --env production", MANY).await;
+    let told = answer_elsewhere(&scene, "health --env production").await.plain();
+    assert!(told.contains("ben requested health"), "{told}");
+    let before = answers(&scene, "requested sizes").len();
+    assert!(before < MANY / 2, "ana's answers came first: {before}");
+    // And so is a refusal, and a second question of the same member elsewhere.
+    let told = answer_elsewhere(&scene, "bloked").await;
+    assert!(told.plain().contains("Did you mean") && told.ephemeral_to.as_deref() == Some(BEN));
+    assert!(answers(&scene, "requested sizes").len() < MANY / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_one_member_in_one_conversation_are_told_together() {
+    const TIMES: usize = 60;
+    let scene = Scene::usual().await;
+    scene.workspace().fault("chat.postEphemeral", Fault::Held);
+    mentions(&scene, "bloked --env production", TIMES / 2).await;
+    mentions(&scene, "helth", TIMES / 2).await;
+    // Somebody else isn't behind them.
+    let told = answer_elsewhere(&scene, "health --env production").await.plain();
+    assert!(told.contains("ben requested health"), "{told}");
+    scene.workspace().fault("chat.postEphemeral", Fault::Clear);
+    found("all to be told", async || {
+        let told = answers(&scene, "Did you mean");
+        (told.iter().map(|answer| refused(answer)).sum::<usize>() >= TIMES).then_some(())
+    })
+    .await;
+    let told = answers(&scene, "Did you mean");
+    assert_eq!(told.iter().map(|answer| refused(answer)).sum::<usize>(), TIMES, "{told:#?}");
+    assert!(told.len() < TIMES / 4, "{} messages", told.len());
+    // Each is named, with what to type instead.
+    let all = told.concat();
+    for words in ["bloked", "blocked", "helth", "health", " times"] {
+        assert!(all.contains(words), "{words}: {all}");
+    }
+    assert_eq!(scene.runs_in_all().await, 1, "what is refused isn't recorded");
+}
