@@ -39,6 +39,7 @@ mod migrate_recovery;
 mod missing_privileges;
 mod notifications;
 mod organisation;
+mod panics;
 mod pid_reuse;
 mod plan_content;
 mod planted;
