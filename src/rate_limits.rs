@@ -15,7 +15,7 @@ const SHORTEST_KEPT: Duration = Duration::from_secs(3);
 /// Limit for reading the kept times: a store that hangs must not hold up the chat.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The waits that one platform asked for, by method.
+/// The waits that one platform asked for, by method, or by method and place: "POST activities", "POST activities in 19:…".
 pub struct RateLimits {
     /// Platform and workspace.
     scope: String,
@@ -72,6 +72,23 @@ impl RateLimits {
         }
     }
 
+    /// As [`RateLimits::remaining`], where a platform limits a method in each place, such as a conversation, and in all together.
+    pub async fn remaining_in(&self, place: &str, method: &str) -> Duration {
+        self.remaining(method).await.max(self.remaining(&in_place(method, place)).await)
+    }
+
+    /// As [`RateLimits::note`], for one place. The platform doesn't say which limit it is: if a second place has to wait at the same
+    /// time, it is taken for that of all.
+    pub fn note_in(&self, place: &str, method: &str, wait: Duration) {
+        let (name, prefix) = (in_place(method, place), in_place(method, ""));
+        let now = Timestamp::now();
+        let is_other = |(known, until): (&String, &Timestamp)| {
+            known.starts_with(&prefix) && *known != name && *until > now
+        };
+        let are_others_limited = self.until.lock().iter().any(is_other);
+        self.note(if are_others_limited { method } else { &name }, wait);
+    }
+
     async fn load(&self, store: &Arc<dyn Store>) -> anyhow::Result<()> {
         let kept = tokio::time::timeout(LOAD_TIMEOUT, store.rate_limits()).await??;
         let mut limits = self.until.lock();
@@ -83,5 +100,30 @@ impl RateLimits {
             }
         }
         Ok(())
+    }
+}
+
+fn in_place(method: &str, place: &str) -> String {
+    format!("{method} in {place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_waits_alone_and_two_at_the_same_time_make_all_wait() {
+        let limits = RateLimits::new("teams".to_owned());
+        let minute = Duration::from_secs(60);
+        let waits = async |place: &str| !limits.remaining_in(place, "POST activities").await.is_zero();
+        limits.note_in("19:a", "POST activities", minute);
+        limits.note_in("19:a", "POST activities", 2 * minute);
+        assert!(waits("19:a").await && !waits("19:b").await && !waits("19:").await);
+        limits.note_in("19:b", "PUT activities", minute);
+        assert!(!waits("19:b").await, "another method");
+        limits.note_in("19:c", "POST activities", minute);
+        assert!(waits("19:c").await && waits("19:b").await);
+        assert!(!limits.remaining_in("19:b", "PUT activities").await.is_zero());
+        assert!(limits.remaining_in("19:c", "PUT activities").await.is_zero());
     }
 }

@@ -10,6 +10,7 @@ use crate::http_client;
 use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
 use anyhow::Context;
+use percent_encoding::percent_decode_str;
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -189,14 +190,14 @@ impl ConnectorClient {
     }
 
     async fn attempt(&self, method: &Method, url: &Url, body: Option<&Value>) -> Attempt {
-        let limit = limit_name(method, url);
-        let remaining = self.limits.remaining(&limit).await;
+        let (place, limit) = (conversation_of(url), limit_name(method, url));
+        let remaining = self.limits.remaining_in(&place, &limit).await;
         if !remaining.is_zero() {
             return Attempt::RateLimited(remaining, ConnectorError::RateLimited(remaining));
         }
         let attempt = self.send_request(method, url, body).await;
         if let Attempt::RateLimited(wait, _) = &attempt {
-            self.limits.note(&limit, *wait);
+            self.limits.note_in(&place, &limit, *wait);
         }
         attempt
     }
@@ -220,6 +221,14 @@ impl ConnectorClient {
             Ok(answer) => classify(method, answer).await,
         }
     }
+}
+
+/// The conversation of a call, whose threads share its limits; empty for a new one. Teams limits a bot in each conversation, and in a
+/// tenant. Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/rate-limit>.
+fn conversation_of(url: &Url) -> String {
+    let mut parts = url.path_segments().into_iter().flatten().skip_while(|part| *part != "conversations");
+    let id = percent_decode_str(parts.nth(1).unwrap_or_default()).decode_utf8_lossy().into_owned();
+    id.split_once(";messageid=").map_or(id.clone(), |(conversation, _)| conversation.to_owned())
 }
 
 /// The name that the rate limits of such calls are kept by: "POST activities".
