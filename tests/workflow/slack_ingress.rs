@@ -131,7 +131,10 @@ async fn bodies_that_are_too_large_or_no_text_are_refused() {
         ("x-slack-request-timestamp".to_owned(), timestamp.to_string()),
         ("x-slack-signature".to_owned(), scene.workspace().sign(secret, timestamp, &bytes)),
     ];
-    assert_eq!(status(&scene, "/slack/commands", signed, &bytes).await, 400);
+    for path in ["/slack/commands", "/slack/interactions", "/slack/events"] {
+        assert_eq!(status(&scene, path, signed.clone(), &bytes).await, 401, "{path}: Slack signs text alone");
+        assert_eq!(status(&scene, path, Vec::new(), &bytes).await, 401, "{path}: the signature comes first");
+    }
     untouched(&scene).await;
 }
 
