@@ -5,6 +5,8 @@ mod keyboards;
 mod parse;
 mod render;
 mod render_any;
+#[path = "../sample_lines/mod.rs"]
+mod sample_lines;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
 mod send;

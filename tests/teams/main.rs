@@ -8,12 +8,16 @@ mod exactly_once;
 #[path = "../fake_teams/mod.rs"]
 mod fake_teams;
 mod ingress;
+mod keyboards;
 mod manifest;
+mod mentions;
 mod people;
 mod playground;
 mod refusals;
 mod render;
 mod render_any;
+#[path = "../sample_lines/mod.rs"]
+mod sample_lines;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
 mod scenario;
