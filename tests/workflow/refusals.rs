@@ -91,7 +91,9 @@ async fn bot(name: &str) -> (Counter, Scene) {
     let counter = Counter::new(name).await;
     let waits = counter.acts().replace("example = \"count\"", "example = \"decide\"");
     let commands = vec![("decide.sql", waits.as_str())];
-    let workspace = Settings { rate_limits: false, ..Settings::default() };
+    // Many bots start at once here, and how soon they acknowledge is another test's subject.
+    let ack_limit = std::time::Duration::from_secs(30);
+    let workspace = Settings { rate_limits: false, ack_limit, ..Settings::default() };
     let twist = Twist { commands, workspace: Some(workspace), ..Twist::default() };
     let scene = Scene::with(twist).await;
     (counter, scene)
