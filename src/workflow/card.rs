@@ -65,7 +65,7 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
 }
 
 /// Renders the card of a request before there is a run, to check that it fits: as it will be posted, and with every approval but the
-/// last.
+/// last, of those with the longest names and of those with the shortest: a platform shows a name or pings an account.
 pub(super) fn previews(app: &App, draft: &NewRun, platform: PlatformKind) -> Vec<Reply> {
     let NewRun { request, first_event: first, .. } = draft;
     let now = jiff::Timestamp::now();
@@ -78,7 +78,7 @@ pub(super) fn previews(app: &App, draft: &NewRun, platform: PlatformKind) -> Vec
         texts,
         state: RunState::Pending,
     };
-    let mut run = Run {
+    let run = Run {
         id: RunId::MAX,
         version: 1,
         state: RunState::Pending,
@@ -88,11 +88,18 @@ pub(super) fn previews(app: &App, draft: &NewRun, platform: PlatformKind) -> Vec
         deadline: first.deadline,
         events: vec![event(first.kind, first.by.clone(), first.texts.clone())],
     };
-    let posted = with_sample_buttons(app, &run, platform);
-    let approvers = pending_approvers(app, &run).into_iter().take(quorum(app, &run).saturating_sub(1));
-    let approvals = approvers.map(|person| event(EventKind::ApprovalAdded, Some(person), BTreeMap::new()));
-    run.events.extend(approvals);
-    vec![posted, with_sample_buttons(app, &run, platform)]
+    let mut approvers = pending_approvers(app, &run);
+    approvers.sort_by_key(|person| person.id.len());
+    let needed = quorum(app, &run).saturating_sub(1).min(approvers.len());
+    let (shortest, longest) = (&approvers[..needed], &approvers[approvers.len() - needed..]);
+    let approved = |by: &[Person]| {
+        let approval =
+            |person: &Person| event(EventKind::ApprovalAdded, Some(person.clone()), BTreeMap::new());
+        let mut run = run.clone();
+        run.events.extend(by.iter().map(approval));
+        with_sample_buttons(app, &run, platform)
+    };
+    vec![approved(&[]), approved(longest), approved(shortest)]
 }
 
 fn with_sample_buttons(app: &App, run: &Run, platform: PlatformKind) -> Reply {

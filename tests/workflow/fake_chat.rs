@@ -26,6 +26,11 @@ pub struct Room {
     /// What was answered, oldest first.
     pub answers: Mutex<Vec<Reply>>,
     messages: Mutex<usize>,
+    /// The edits that began, and those that were done: the message, and its words.
+    pub edits_begun: Mutex<Vec<(String, String)>>,
+    pub edits: Mutex<Vec<(String, String)>>,
+    /// The message whose edits hang.
+    hanging: watch::Sender<Option<String>>,
     /// Whether nobody is told now what kind an account is.
     held_up: watch::Sender<bool>,
     /// Whether somebody has waited for it since.
@@ -42,6 +47,11 @@ impl Room {
     pub fn hold_up(&self, held: bool) {
         self.waited_for.store(false, Ordering::SeqCst);
         self.held_up.send_replace(held);
+    }
+
+    /// From now on edits of that message hang; with none they go on.
+    pub fn hang(&self, message: Option<&str>) {
+        self.hanging.send_replace(message.map(str::to_owned));
     }
 
     /// Whether somebody waits for that answer.
@@ -88,6 +98,11 @@ impl Platform for Room {
         Ok(posted)
     }
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError> {
+        let edit = (posted.message.clone(), words(reply));
+        self.edits_begun.lock().unwrap().push(edit.clone());
+        let mut hanging = self.hanging.subscribe();
+        drop(hanging.wait_for(|hanging| hanging.as_ref() != Some(&posted.message)).await);
+        self.edits.lock().unwrap().push(edit);
         self.keep(posted, reply);
         Ok(())
     }
@@ -122,4 +137,14 @@ pub fn incident() -> Conversation {
         id: INCIDENT.to_owned(),
         thread: None,
     }
+}
+
+/// What a reply says, without its heading.
+pub fn words(reply: &Reply) -> String {
+    let words = reply.blocks.iter().filter_map(|block| match block {
+        Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text.words()),
+        Block::Progress { label, .. } => Some(label.clone()),
+        _ => None,
+    });
+    words.collect::<Vec<_>>().join("\n")
 }

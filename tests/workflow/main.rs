@@ -5,6 +5,7 @@ mod authorization;
 mod backup;
 mod break_glass;
 mod button_tokens;
+mod card_updates;
 mod cards;
 mod config_change;
 mod connection_slots;

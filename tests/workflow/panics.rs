@@ -1,12 +1,12 @@
 //! A fault inside Countersign, a panic, anywhere in a command: whoever asked is answered, what was opened is closed, and the next
 //! command is as good as ever.
 
-use crate::fake_chat::{Room, incident};
+use crate::fake_chat::{self, Room, incident};
 use crate::harness::{Scene, Twist};
 use async_trait::async_trait;
 use countersign::catalog::{Catalog, Command};
 use countersign::model::{
-    ActiveFreeze, Block, ButtonToken, Card, CardKind, ChatAccount, ChatEvent, ChatEventKind, Conversation,
+    ActiveFreeze, ButtonToken, Card, CardKind, ChatAccount, ChatEvent, ChatEventKind, Conversation,
     PlatformKind, Reply, Risk, Run, RunId, RunState,
 };
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
@@ -113,12 +113,7 @@ impl Place {
 }
 
 fn words(answers: &[Reply]) -> String {
-    let blocks = answers.iter().flat_map(|answer| &answer.blocks);
-    let words = blocks.filter_map(|block| match block {
-        Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text.words()),
-        _ => None,
-    });
-    words.collect::<Vec<_>>().join("\n")
+    answers.iter().map(fake_chat::words).collect::<Vec<_>>().join("\n")
 }
 
 const INTERNAL: &str = "An internal error occurred";
