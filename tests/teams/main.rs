@@ -11,6 +11,7 @@ mod ingress;
 mod keyboards;
 mod manifest;
 mod mentions;
+mod pace;
 mod people;
 mod playground;
 mod refusals;
