@@ -240,3 +240,25 @@ async fn while_slack_cannot_be_reached_it_is_done_all_the_same_and_told_later() 
         assert_eq!(workspace.visible_messages(who, &channel).len(), 1, "once: {}", workspace.transcript());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_ends_when_every_copy_of_the_card_is_sent() {
+    let world = World::with("U0ANA", &[CHANNEL]).await;
+    let (_client, pid) = session(&world, "doomed-worker").await;
+    let workspace = &world.stage.workspace;
+    workspace.fault("chat.postMessage", Fault::Slow(Duration::from_millis(700)));
+    let said = world.runs(&format!("kill {pid} --env staging")).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    // No bot serves that would send them later.
+    for (who, channel) in [
+        ("U0BEN", INCIDENT.to_owned()),
+        ("U0BEN", workspace.dm_channel("U0BEN")),
+        ("U0CARA", workspace.dm_channel("U0CARA")),
+    ] {
+        let seen = workspace.visible_messages(who, &channel);
+        assert!(matches!(&seen[..], [card] if card.button("Approve").is_some()), "{channel}: {seen:?}");
+    }
+    let cards = world.record().run_cards(1).await.unwrap();
+    assert_eq!(cards.iter().filter(|card| card.message.is_some()).count(), 3, "{cards:#?}");
+    assert!(is_there(&world, pid).await);
+}
