@@ -44,7 +44,8 @@ pub(super) fn send_error(error: SlackApiError) -> SendError {
         SlackApiError::Unavailable(reason) => return SendError::Unavailable(reason),
         SlackApiError::Code(code) => code,
     };
-    let refusals: [(&str, fn(String) -> SendError); 5] = [
+    type Refusal = fn(String) -> SendError;
+    let refusals: [(&str, Refusal); 5] = [
         (CONVERSATION, SendError::ConversationRefused),
         (THREAD, SendError::ThreadRefused),
         (MESSAGE, |_| SendError::Gone),
