@@ -90,10 +90,8 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
 
 /// One bot of its own, so that nothing of the last hang is left.
 async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) -> anyhow::Result<()> {
-    let mut bot = house.bot(directory, (Conversation::Server, "")).await?;
-    // Its answers must not be counted together with late ones to the last phase.
-    let sink = Sink::start().await?;
-    bot.signer.answers = sink.address;
+    let bot = house.bot(directory, (Conversation::Server, "")).await?;
+    let sink = &bot.signer.sink;
     let question = format!("blocked --env {PRODUCTION}");
     let known = bot.signer.commands(NOBODY, &question, CONNECTIONS)?;
     let new = |lasting: Duration| {
@@ -111,13 +109,13 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
     let before = sink.answered();
     let taken_on: usize = run(WARM_UP)?.iter().skip(1).map(|new| new.latencies.len()).sum();
     // Of the others each is answered once. After this, an answer is one to a command of the phase.
-    all_answered(&sink, before + taken_on + known.len()).await?;
+    all_answered(sink, before + taken_on + known.len()).await?;
     let before = sink.answered();
     // Counted before anything goes on: what was held up is answered at once then.
     let (driven, answered) = {
         let _frozen = (hang == Hang::Postgres).then(|| house.cluster.freeze()).transpose()?;
         let _locked = (hang == Hang::Store).then(|| lock(&bot.stage.directory)).transpose()?;
-        let _silent = (hang == Hang::Slack).then(|| Silence::fall(&sink, &bot.stage.workspace));
+        let _silent = (hang == Hang::Slack).then(|| Silence::fall(sink, &bot.stage.workspace));
         (run(MEASURED)?, sink.answered() - before)
     };
     let [all, new] = driven.as_slice() else { anyhow::bail!("two lanes") };

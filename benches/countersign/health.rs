@@ -124,7 +124,7 @@ impl Asker<'_> {
 
     async fn bot(&self) -> anyhow::Result<f64> {
         let signed = self.bot.signer.command(ANA, &format!("health --env {PRODUCTION}"))?;
-        let arrival = self.house.sink.expect(&signed.answer);
+        let arrival = self.bot.signer.sink.expect(&signed.answer);
         let mut wire = Wire::connect(self.bot.process.address)?;
         let begun = Instant::now();
         let acknowledged = tokio::task::block_in_place(|| wire.ask(&signed.bytes))?;

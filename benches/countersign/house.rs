@@ -18,11 +18,10 @@ pub const PRODUCTION: &str = "production";
 /// The major version of the newer server and its clients.
 const ZSTD_MAJOR: &str = "17";
 
-/// The server with the ten databases of the sample, and where answers arrive.
+/// The server with the ten databases of the sample.
 pub struct House {
     pub cluster: Cluster,
     pub team: Team,
-    pub sink: Sink,
     /// The directory of `pg_dump` and `pg_restore`, if not the server's own.
     clients: Option<PathBuf>,
     /// Everything that is written to disk.
@@ -60,7 +59,7 @@ impl House {
     async fn of(options: Options, clients: Option<PathBuf>) -> anyhow::Result<House> {
         let cluster = Cluster::start(options).await?;
         let team = Sample::light().install(&cluster).await.context("installing the sample")?;
-        Ok(House { cluster, team, sink: Sink::start().await?, clients, directory: tempfile::tempdir()? })
+        Ok(House { cluster, team, clients, directory: tempfile::tempdir()? })
     }
 
     pub fn pg_dump(&self) -> PathBuf {
@@ -84,7 +83,7 @@ impl House {
         let site = Site { name: PRODUCTION, production: true, cluster: &self.cluster, team: &self.team };
         let backups = "directory = \"backups\"\n";
         let tools = self.clients.iter().map(|clients| format!("{backups}tools = [{clients:?}]\n"));
-        let stage = Stage::set(Setup {
+        let mut stage = Stage::set(Setup {
             sites: vec![site],
             workspace: Settings { rate_limits: false, ..Settings::default() },
             slack: true,
@@ -96,8 +95,11 @@ impl House {
             socket_mode: false,
         })
         .await?;
+        let api = stage.workspace.api_url();
+        let sink = Sink::start(api.clone()).await?;
+        stage.config = stage.config.replace(&api, &sink.api_url());
         std::fs::write(directory.join("countersign.toml"), &stage.config)?;
-        let signer = Signer::new(INCIDENT, self.sink.address);
+        let signer = Signer::new(INCIDENT, sink);
         Ok((stage, signer))
     }
 

@@ -23,10 +23,10 @@ pub async fn measure(goals: &mut Goals) -> anyhow::Result<()> {
     let house = House::with(Options { settings, ..Options::default() }).await?;
     let bot = house.bot("locks", (Conversation::Anywhere, "")).await?;
     let mut table = Table::new(&["Lock queue", "ms"]);
-    let usual = median(&house, &bot, "No session is waiting").await?;
+    let usual = median(&bot, "No session is waiting").await?;
     table.row(["0 sessions".to_owned(), format!("{usual:.1}")]);
     let _queue = queue(&house).await?;
-    let queued = median(&house, &bot, &format!("{WAITERS} sessions are blocked")).await?;
+    let queued = median(&bot, &format!("{WAITERS} sessions are blocked")).await?;
     table.row([format!("{WAITERS} sessions"), format!("{queued:.1}")]);
     table.print("### The root blocker of a lock queue");
     goals.at_most(&format!("ms of blocked, {WAITERS} sessions in one queue"), MOST_MS, queued);
@@ -59,11 +59,11 @@ async fn queue(house: &House) -> anyhow::Result<Vec<Client>> {
 }
 
 /// In milliseconds.
-async fn median(house: &House, bot: &Bot, words: &str) -> anyhow::Result<f64> {
+async fn median(bot: &Bot, words: &str) -> anyhow::Result<f64> {
     let mut times = Rounds::default();
     for _ in 0..ROUNDS {
         let signed = bot.signer.command(ANA, &format!("blocked --env {PRODUCTION}"))?;
-        let arrival = house.sink.expect(&signed.answer);
+        let arrival = bot.signer.sink.expect(&signed.answer);
         let mut wire = Wire::connect(bot.process.address)?;
         let begun = Instant::now();
         let acknowledged = tokio::task::block_in_place(|| wire.ask(&signed.bytes))?;

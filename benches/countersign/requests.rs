@@ -1,9 +1,9 @@
 //! Signed slash commands as bytes on the wire, made before anything is measured.
 
+use crate::sink::Sink;
 use countersign::demo::fake_slack::{SIGNING_SECRET, TEAM};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +16,7 @@ pub const NOBODY: (&str, &str) = ("U0NOBODY", "nora");
 pub struct Signer {
     pub channel: String,
     /// Where answers go.
-    pub answers: SocketAddr,
+    pub sink: Sink,
     serial: AtomicU64,
 }
 
@@ -27,8 +27,8 @@ pub struct Signed {
 }
 
 impl Signer {
-    pub fn new(channel: &str, answers: SocketAddr) -> Signer {
-        Signer { channel: channel.to_owned(), answers, serial: AtomicU64::new(1) }
+    pub fn new(channel: &str, sink: Sink) -> Signer {
+        Signer { channel: channel.to_owned(), sink, serial: AtomicU64::new(1) }
     }
 
     /// A command that was never sent before. Its signature is good for five minutes.
@@ -47,7 +47,7 @@ impl Signer {
             ("text", text.to_owned()),
             ("api_app_id", "A0DEMO001".to_owned()),
             ("is_enterprise_install", "false".to_owned()),
-            ("response_url", format!("http://{}/answer/{answer}", self.answers)),
+            ("response_url", format!("http://{}/answer/{answer}", self.sink.address)),
             ("trigger_id", format!("{}.738474920.{serial:032x}", 13_345_224_609 + serial)),
         ];
         Ok(Signed { bytes: self.wire(&serde_urlencoded::to_string(fields)?)?, answer })

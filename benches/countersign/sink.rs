@@ -1,8 +1,12 @@
-//! Where the bot's answers arrive: a `response_url` that takes anything at once, or nothing at all.
+//! Where the bot's answers arrive: a `response_url` that takes anything at once, or nothing at all. The bot takes it for Slack's only
+//! at the Web API's own address, so the API is here, too: its calls are passed on to the fake Slack.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::routing::post;
+use axum::http::{StatusCode, request::Parts};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, post};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,20 +24,32 @@ pub struct Sink {
     inner: Arc<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
+    http: reqwest::Client,
+    /// The base of the fake Slack's Web API.
+    api: String,
     expected: Mutex<Expected>,
     answered: AtomicUsize,
     hangs: AtomicBool,
 }
 
 impl Sink {
-    pub async fn start() -> anyhow::Result<Sink> {
+    /// Passes calls on to the Web API with that base.
+    pub async fn start(api: String) -> anyhow::Result<Sink> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-        let sink = Sink { address: listener.local_addr()?, inner: Arc::default() };
-        let router = Router::new().route("/answer/{id}", post(take)).with_state(Arc::clone(&sink.inner));
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let (expected, answered, hangs) = Default::default();
+        let inner = Arc::new(Inner { http, api, expected, answered, hangs });
+        let sink = Sink { address: listener.local_addr()?, inner };
+        let router = Router::new().route("/answer/{id}", post(take)).route("/api/{method}", any(pass_on));
+        let router = router.with_state(Arc::clone(&sink.inner));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(sink)
+    }
+
+    /// The base of the Web API, for the configuration.
+    pub fn api_url(&self) -> String {
+        format!("http://{}/api", self.address)
     }
 
     /// When the answer with that id has arrived whole, and what it says. Ask before the question is sent.
@@ -66,4 +82,21 @@ async fn take(State(inner): State<Arc<Inner>>, Path(id): Path<String>, body: Str
         let _ = expected.send((arrived, body));
     }
     "ok"
+}
+
+async fn pass_on(
+    State(inner): State<Arc<Inner>>,
+    Path(method): Path<String>,
+    head: Parts,
+    body: Bytes,
+) -> Response {
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let call = inner.http.request(head.method, format!("{}/{method}{query}", inner.api));
+    let mut headers = head.headers;
+    headers.remove("host");
+    let answer = async {
+        let answer = call.headers(headers).body(body).send().await?;
+        Ok::<_, reqwest::Error>((answer.status(), answer.headers().clone(), answer.bytes().await?))
+    };
+    answer.await.map_or_else(|_| StatusCode::BAD_GATEWAY.into_response(), IntoResponse::into_response)
 }
