@@ -60,7 +60,7 @@ else
 endif
 
 bench: system .tools/postgres/.stamp-all tools ## measure
-	cargo bench --locked
+	ulimit -n 16384 && cargo bench --locked
 
 lint: ## check the formatting and the lints
 	cargo fmt --check

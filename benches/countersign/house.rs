@@ -1,19 +1,25 @@
 //! What is measured, and what it stands on: the released program, the sample on a real PostgreSQL server, the fake Slack.
 
 use crate::floor;
+use crate::load::Wire;
 use crate::process::{Conversation, Process, free_address};
-use crate::requests::Signer;
+use crate::report::{ROUNDS, Rounds};
+use crate::requests::{ANA, Signer};
 use crate::sink::Sink;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use countersign::demo::fake_slack::{SIGNING_SECRET, Settings};
 use countersign::demo::harness::{INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// The one environment.
 pub const PRODUCTION: &str = "production";
+
+/// A whole answer comes within this time, or never.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The major version of the newer server and its clients.
 const ZSTD_MAJOR: &str = "17";
@@ -42,7 +48,12 @@ impl House {
 
     /// A server with those options.
     pub async fn with(options: Options) -> anyhow::Result<House> {
-        House::of(options, None).await
+        House::of(options, None, &Sample::light()).await
+    }
+
+    /// A server with a login for what maintains tables.
+    pub async fn with_maintainer() -> anyhow::Result<House> {
+        House::of(Options::default(), None, &Sample { maintainer: true, ..Sample::light() }).await
     }
 
     /// A server whose clients are built with zstd, where `make` has installed it; Debian's newest may be too old for that.
@@ -53,12 +64,12 @@ impl House {
             return Ok(None);
         };
         let options = Options { bin_dir: Some(servers), ..Options::default() };
-        House::of(options, Some(clients)).await.map(Some)
+        House::of(options, Some(clients), &Sample::light()).await.map(Some)
     }
 
-    async fn of(options: Options, clients: Option<PathBuf>) -> anyhow::Result<House> {
+    async fn of(options: Options, clients: Option<PathBuf>, sample: &Sample) -> anyhow::Result<House> {
         let cluster = Cluster::start(options).await?;
-        let team = Sample::light().install(&cluster).await.context("installing the sample")?;
+        let team = sample.install(&cluster).await.context("installing the sample")?;
         Ok(House { cluster, team, clients, directory: tempfile::tempdir()? })
     }
 
@@ -74,6 +85,26 @@ impl House {
             .first_answer(&signer.ssl_check()?)
             .with_context(|| format!("the log is {:?}", log(&stage)))?;
         Ok(Bot { process, stage, signer })
+    }
+
+    /// From a command to its whole answer, which contains the words: the median of the rounds, in milliseconds.
+    pub async fn answer_time(&self, bot: &Bot, line: &str, words: &str) -> anyhow::Result<f64> {
+        let mut times = Rounds::default();
+        for _ in 0..ROUNDS {
+            let signed = bot.signer.command(ANA, line)?;
+            let arrival = bot.signer.sink.expect(&signed.answer);
+            let mut wire = Wire::connect(bot.process.address)?;
+            let begun = Instant::now();
+            let acknowledged = tokio::task::block_in_place(|| wire.ask(&signed.bytes))?;
+            ensure!(acknowledged.status == 200, "`{line}` was not taken on");
+            let arrived = tokio::time::timeout(PATIENCE, arrival).await;
+            let log = || std::fs::read_to_string(log(&bot.stage)).unwrap_or_default();
+            let (arrived, answer) =
+                arrived.with_context(|| format!("`{line}` is not answered; the log:\n{}", log()))??;
+            ensure!(answer.contains(words), "{words} is not in the answer to `{line}`: {answer}");
+            times.add((arrived - begun).as_secs_f64() * 1e3);
+        }
+        Ok(times.median())
     }
 
     /// A bot's surroundings, without the bot.

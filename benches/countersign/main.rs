@@ -3,9 +3,9 @@
 //!
 //! Two equal programs differ by up to half in one round on a shared machine: trust ratios of one run, never times of two.
 //!
-//!     BENCH_MB=100 cargo bench --bench countersign -- sizes start acks hangs health locks backup
+//!     BENCH_MB=100 cargo bench --bench countersign -- sizes start acks hangs slow health sessions tables backup
 //!
-//! takes a smaller database, and any of these parts alone.
+//! takes a smaller database, and any of these parts alone. `BENCH_TABLES=1000` makes fewer tables for `tables`.
 
 mod acks;
 mod backup;
@@ -14,19 +14,22 @@ mod hangs;
 mod health;
 mod house;
 mod load;
-mod locks;
 mod process;
 mod report;
 mod requests;
+mod sessions;
 mod sink;
 mod sizes;
+mod slow;
 mod start;
+mod tables;
 
 use house::House;
 use process::{can_pin, processors, step_aside};
 use report::{Goals, tell};
 
-const PARTS: [&str; 7] = ["sizes", "start", "acks", "hangs", "health", "locks", "backup"];
+const PARTS: [&str; 9] =
+    ["sizes", "start", "acks", "hangs", "slow", "health", "sessions", "tables", "backup"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -52,7 +55,9 @@ async fn main() -> anyhow::Result<()> {
             "acks" => acks::measure(&house, &mut goals).await?,
             "hangs" => hangs::measure(&house, &mut goals).await?,
             "health" => health::measure(&house, &mut goals).await?,
-            "locks" => locks::measure(&mut goals).await?,
+            "slow" => slow::measure(&house, &mut goals).await?,
+            "sessions" => sessions::measure(&mut goals).await?,
+            "tables" => tables::measure(&mut goals).await?,
             _ => backup::measure(&house, &mut goals).await?,
         }
     }
