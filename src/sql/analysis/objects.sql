@@ -14,17 +14,23 @@ WITH relation AS (
 changed AS (
     SELECT *, CASE WHEN relkind = 'p' AND events & 16 <> 0 THEN events | 28 ELSE events END AS all_events FROM relation
 ),
+-- Tables for which a plan is made, which computes the constants in their expressions: a relation, and those at the other end of its
+-- foreign keys, where a change looks for rows.
+planned (relation, oid) AS (
+    SELECT r.oid, r.oid FROM changed r WHERE NOT r.own AND NOT r.statements
+    UNION
+    SELECT r.oid, f.confrelid FROM changed r JOIN pg_constraint f ON f.conrelid = r.oid AND f.contype = 'f'
+    WHERE r.all_events & 20 <> 0
+    UNION
+    SELECT r.oid, f.conrelid FROM changed r JOIN pg_constraint f ON f.confrelid = r.oid AND f.contype = 'f'
+    WHERE r.all_events & 24 <> 0
+),
 tree (relation, tree) AS (
     SELECT r.oid, t.tree
     FROM changed r,
     LATERAL (
         SELECT polqual::text FROM pg_policy WHERE polrelid = r.oid AND r.relrowsecurity
         UNION ALL SELECT polwithcheck::text FROM pg_policy WHERE polrelid = r.oid AND r.relrowsecurity
-        UNION ALL SELECT indexprs::text FROM pg_index WHERE indrelid = r.oid
-        UNION ALL SELECT indpred::text FROM pg_index WHERE indrelid = r.oid
-        UNION ALL SELECT conbin::text FROM pg_constraint WHERE conrelid = r.oid AND contype = 'c'
-        UNION ALL SELECT partexprs::text FROM pg_partitioned_table WHERE partrelid = r.oid
-        UNION ALL SELECT to_jsonb(s) ->> 'stxexprs' FROM pg_statistic_ext s WHERE stxrelid = r.oid
         UNION ALL
         SELECT d.adbin::text
         FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
@@ -40,6 +46,30 @@ tree (relation, tree) AS (
                OR r.events & CASE w.ev_type WHEN '2' THEN 16 WHEN '3' THEN 4 WHEN '4' THEN 8 ELSE 0 END <> 0)
     ) AS t (tree)
     WHERE NOT r.own AND NOT r.statements AND t.tree IS NOT NULL AND t.tree <> '<>'
+    UNION ALL
+    SELECT p.relation, t.tree
+    FROM planned p,
+    LATERAL (
+        SELECT indexprs::text FROM pg_index WHERE indrelid = p.oid
+        UNION ALL SELECT indpred::text FROM pg_index WHERE indrelid = p.oid
+        UNION ALL SELECT conbin::text FROM pg_constraint WHERE conrelid = p.oid AND contype = 'c'
+        UNION ALL SELECT to_jsonb(s) ->> 'stxexprs' FROM pg_statistic_ext s WHERE stxrelid = p.oid
+        -- A row of a partition is checked against the keys of all tables that it is a part of.
+        UNION ALL
+        SELECT k.partexprs::text FROM pg_partition_ancestors(p.oid) a JOIN pg_partitioned_table k ON k.partrelid = a.relid
+    ) AS t (tree)
+    WHERE t.tree IS NOT NULL
+),
+-- Casts of keys to the type at the other end of a foreign key.
+converted (relation, castfunc) AS (
+    SELECT f.relation, k.castfunc
+    FROM (SELECT r.oid AS relation, conrelid, conkey FROM changed r JOIN pg_constraint ON conrelid = r.oid AND contype = 'f'
+          WHERE r.all_events & 28 <> 0
+          UNION ALL
+          SELECT r.oid, conrelid, conkey FROM changed r JOIN pg_constraint ON confrelid = r.oid AND contype = 'f'
+          WHERE r.all_events & 28 <> 0) AS f
+    JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)
+    JOIN pg_cast k ON k.castsource = a.atttypid AND k.castcontext = 'i' AND k.castfunc >= 16384
 ),
 -- Tables that are read or changed with another: its children, and what a foreign key changes.
 follows (relation, oid, events) AS (
@@ -76,8 +106,10 @@ SELECT 'relation' AS kind, r.oid,
        (SELECT array_agg(events ORDER BY oid, events) FROM follows WHERE relation = r.oid) AS events,
        (SELECT array_agg(atttypid) FROM pg_attribute
         WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped AND r.events & 20 <> 0 AND NOT r.own) AS types,
-       (SELECT array_agg(tgfoid) FROM pg_trigger
-        WHERE tgrelid = r.oid AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & r.all_events & 28 <> 0) AS functions
+       (SELECT array_agg(function)
+        FROM (SELECT tgfoid::oid AS function FROM pg_trigger
+              WHERE tgrelid = r.oid AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & r.all_events & 28 <> 0
+              UNION ALL SELECT castfunc FROM converted WHERE relation = r.oid) AS called) AS functions
 FROM changed r JOIN pg_namespace n ON n.oid = r.relnamespace
 UNION ALL
 SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type ' END || format_type(t.oid, NULL),
@@ -100,8 +132,15 @@ SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type 
               UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid
               UNION ALL SELECT rngtypid FROM pg_range g WHERE (to_jsonb(g) ->> 'rngmultitypid')::oid = t.oid) AS parts
         WHERE part >= 16384),
-       (SELECT array_agg(part::oid) FROM pg_range, unnest(ARRAY[rngcanonical, rngsubdiff]) AS part
-        WHERE rngtypid = t.oid AND part <> 0)
+       (SELECT array_agg(function)
+        FROM (SELECT part::oid AS function FROM pg_range, unnest(ARRAY[rngcanonical, rngsubdiff]) AS part
+              WHERE rngtypid = t.oid AND part <> 0
+              -- What writes JSON converts a value by its type's cast to json. A superuser's, in C, is part of the type.
+              UNION ALL
+              SELECT k.castfunc
+              FROM pg_cast k JOIN pg_proc p ON p.oid = k.castfunc JOIN pg_language l ON l.oid = p.prolang
+              WHERE k.castsource = t.oid AND k.casttarget IN ('json'::regtype, 'jsonb'::regtype) AND l.lanname NOT IN ('c', 'internal')
+             ) AS called)
 FROM pg_type t WHERE t.oid = ANY ($3)
 UNION ALL
 SELECT 'function', p.oid, p.oid::regprocedure::text,

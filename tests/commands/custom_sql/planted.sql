@@ -47,6 +47,32 @@ INSERT INTO public.evil_child VALUES (1);
 CREATE TABLE public.partitioned (id int) PARTITION BY RANGE (id);
 CREATE TABLE public.evil_partition PARTITION OF public.partitioned FOR VALUES FROM (0) TO (10);
 CREATE TRIGGER evil BEFORE INSERT ON public.evil_partition FOR EACH ROW EXECUTE FUNCTION public.evil_trigger();
+CREATE TABLE public.evil_key (id int) PARTITION BY RANGE ((length(public.evil('k')) + id));
+CREATE TABLE public.keyed_partition PARTITION OF public.evil_key FOR VALUES FROM (0) TO (10);
+CREATE TYPE public.evil_json AS ENUM ('a', 'b');
+CREATE FUNCTION public.evil_to_json(public.evil_json) RETURNS json LANGUAGE plpgsql IMMUTABLE AS
+  $$ BEGIN PERFORM pg_catalog.nextval('public.alarm'); RETURN '1'; END $$;
+CREATE CAST (public.evil_json AS json) WITH FUNCTION public.evil_to_json(public.evil_json);
+CREATE DOMAIN public.evil_json_domain AS public.evil_json;
+CREATE TYPE public.evil_json_row AS (j public.evil_json);
+CREATE TABLE public.written_as_json (j public.evil_json, d public.evil_json_domain, r public.evil_json_row, a public.evil_json[]);
+INSERT INTO public.written_as_json VALUES ('a', 'a', ROW('a'), '{a}');
+CREATE TYPE public.evil_implicit AS ENUM ('a', 'b');
+CREATE FUNCTION public.evil_to_number(public.evil_implicit) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+  $$ BEGIN PERFORM pg_catalog.nextval('public.alarm'); RETURN 1; END $$;
+CREATE CAST (public.evil_implicit AS int) WITH FUNCTION public.evil_to_number(public.evil_implicit) AS IMPLICIT;
+CREATE TABLE public.numbers (id int PRIMARY KEY);
+CREATE TABLE public.converted_key (id int, n public.evil_implicit REFERENCES public.numbers);
+CREATE TABLE public.indexed_parent (id int PRIMARY KEY);
+CREATE TABLE public.indexed_child (id int, parent int REFERENCES public.indexed_parent);
+INSERT INTO public.numbers VALUES (1), (2);
+INSERT INTO public.converted_key VALUES (1, 'a');
+INSERT INTO public.indexed_parent VALUES (1), (2);
+CREATE INDEX ON public.indexed_parent ((length(public.evil('p')) + id));
+CREATE TABLE public.plain_parent (id int PRIMARY KEY);
+CREATE TABLE public.evil_indexed_child (id int, parent int REFERENCES public.plain_parent);
+CREATE INDEX ON public.evil_indexed_child ((length(public.evil('c')) + id));
+INSERT INTO public.plain_parent VALUES (1), (2);
 CREATE VIEW public.activity AS SELECT pid, query FROM pg_catalog.pg_stat_activity;
 
 CREATE TABLE public.notes (

@@ -70,7 +70,7 @@ const NOTATIONS: [&str; 17] = [
 ];
 
 /// Calls by a type, a cast, an operator, an aggregate, a view or a table.
-const OBJECTS: [&str; 43] = [
+const OBJECTS: [&str; 57] = [
     "SELECT 'x'::public.evil_domain AS a",
     "SELECT CAST('x' AS public.evil_domain) AS a",
     "SELECT public.evil_domain 'x' AS a",
@@ -115,6 +115,22 @@ const OBJECTS: [&str; 43] = [
     "SELECT id FROM public.evil_check WHERE id = 'x'",
     "SELECT id FROM public.evil_generated",
     "SELECT d FROM public.evil_domained",
+    // A partition's rows are what the keys of the tables above it say.
+    "SELECT id FROM public.keyed_partition WHERE id > 100",
+    // What writes JSON looks for a cast.
+    "SELECT to_json(j)::text AS a FROM public.written_as_json",
+    "SELECT to_jsonb(j)::text AS a FROM public.written_as_json",
+    "SELECT to_json('a'::public.evil_json)::text AS a",
+    "SELECT row_to_json(w)::text AS a FROM public.written_as_json AS w",
+    "SELECT row_to_json(s)::text AS a FROM (SELECT j FROM public.written_as_json) AS s",
+    "SELECT to_json(ROW(j))::text AS a FROM public.written_as_json",
+    "SELECT to_json(d)::text AS a FROM public.written_as_json",
+    "SELECT to_json(r)::text AS a FROM public.written_as_json",
+    "SELECT array_to_json(a)::text AS a FROM public.written_as_json",
+    "SELECT json_agg(j)::text AS a FROM public.written_as_json",
+    "SELECT jsonb_agg(ARRAY[j])::text AS a FROM public.written_as_json",
+    "SELECT json_build_object('a', j)::text AS a FROM public.written_as_json",
+    "SELECT json_object_agg(1, j)::text AS a FROM public.written_as_json",
 ];
 
 /// Plain calls.
@@ -143,7 +159,7 @@ const CALLS: [&str; 21] = [
 ];
 
 /// Statements that would change rows.
-const CHANGES: [&str; 26] = [
+const CHANGES: [&str; 36] = [
     "INSERT INTO public.notes (note) VALUES ('a') RETURNING {}",
     "INSERT INTO public.notes (id) VALUES ({})",
     "INSERT INTO public.notes (id) SELECT {}",
@@ -170,6 +186,17 @@ const CHANGES: [&str; 26] = [
     "UPDATE public.evil_ruled SET id = 2",
     "DELETE FROM public.parent",
     "INSERT INTO public.partitioned VALUES (1)",
+    "INSERT INTO public.keyed_partition VALUES (1)",
+    "UPDATE public.keyed_partition SET id = 2",
+    "DELETE FROM public.keyed_partition",
+    // The two ends of a foreign key are compared.
+    "INSERT INTO public.converted_key VALUES (2, 'a')",
+    "UPDATE public.converted_key SET n = 'b'",
+    "UPDATE public.numbers SET id = 3 WHERE id = 2",
+    "INSERT INTO public.indexed_child VALUES (1, 1)",
+    "UPDATE public.indexed_child SET parent = 2",
+    "DELETE FROM public.plain_parent",
+    "UPDATE public.plain_parent SET id = 3 WHERE id = 2",
 ];
 
 /// Statements that read and are asked.
@@ -193,13 +220,14 @@ pub const READS: [&str; 16] = [
 ];
 
 /// Statements that change rows and are done.
-pub const ACTS: [&str; 6] = [
+pub const ACTS: [&str; 7] = [
     "INSERT INTO public.notes (note) VALUES ('two')",
     "INSERT INTO public.notes (note, mood, mail) SELECT 'three', 'sad', 'c@example.com' RETURNING id",
     "INSERT INTO public.notes (id, note) VALUES (1, 'b') ON CONFLICT (id) DO UPDATE SET note = excluded.note",
     "UPDATE public.notes AS n SET note = 'x' || n.note, at = DEFAULT WHERE n.mood = 'sad'",
     "WITH old AS (SELECT id FROM public.notes WHERE note = 'b') DELETE FROM public.notes WHERE id IN (SELECT old.id FROM old)",
     "DELETE FROM public.evil_ruled WHERE id > 5",
+    "DELETE FROM public.indexed_child",
 ];
 
 fn with_column(places: &[&str]) -> Vec<String> {
