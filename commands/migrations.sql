@@ -17,6 +17,7 @@ next = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no de
 _open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it applied or rolled back with `migrate-resolve`." }
 _running = { warning = 1, message = "{target}: {_running_name} is running (pid {_holder})." }
 _unreadable = { warning = 1, message = "{target}: Countersign's reader may not read Prisma's migration table {_ledger}: grant it SELECT on the table and USAGE on its schema." }
+_altered = { warning = 1, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that." }
 _changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration." }
 _gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch." }
 _no_files = { warning = 1, message = "{target}: the migrations directory {_no_files_says}: pending migrations are unknown." }
@@ -28,13 +29,21 @@ _stuck_s = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}
 42883 = "has a table _prisma_migrations that is not Prisma's"
 */
 -- ## Migration status
-WITH ledger AS (
+WITH found AS (
   SELECT format('%I.%I', n.nspname, c.relname) AS name,
-         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
+         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS permitted,
+         -- Prisma's table has none of these, which could run code of their owner as this login while the table is read: types' casts to
+         -- JSON, and functions in expressions, which the planner computes where they are constant.
+         c.relkind = 'p'
+           OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.atttypid >= 16384 OR a.attgenerated <> ''))
+           OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+           OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)
+           OR EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhparent, h.inhrelid)) AS altered
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-    -- A column of a type that somebody created would be written by a cast of theirs, as this login.
-    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384)
+), ledger AS (
+  SELECT *, permitted AND NOT altered AS readable FROM found
 ), encoded AS (
   -- A table that may be missing can't be named here: the statement is built once the table is known to exist and to be readable.
   SELECT l.name, substring(query_to_xml(format($$
@@ -82,7 +91,7 @@ WITH ledger AS (
          max(m.finished_at) FILTER (WHERE m.applied AND NOT m.open) AS latest_at
   FROM migration m CROSS JOIN holder h GROUP BY 1
 )
-SELECT CASE WHEN l.name IS NULL THEN 'no migration table' WHEN NOT l.readable THEN 'no privilege'
+SELECT CASE WHEN l.name IS NULL THEN 'no migration table' WHEN NOT l.permitted THEN 'no privilege' WHEN l.altered THEN 'altered, not read'
             WHEN s.open > 0 THEN s.open || ' failed' WHEN s.running IS NOT NULL THEN 'running'
             WHEN s.ledger IS NULL THEN 'none applied yet' ELSE 'none failed' END
          || CASE WHEN l.name <> 'public._prisma_migrations' THEN ' (' || l.name || ')' ELSE '' END AS state,
@@ -90,7 +99,8 @@ SELECT CASE WHEN l.name IS NULL THEN 'no migration table' WHEN NOT l.readable TH
        CASE WHEN x.known THEN COALESCE(cardinality(c.pending), 0) END AS pending,
        s.latest AS latest_migration, s.latest_at AS deployed_at,
        NULLIF(s.open, 0) AS _open, s.open_names AS _open_names, CASE WHEN s.running IS NOT NULL THEN 1 END AS _running,
-       s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.readable THEN 1 END AS _unreadable, l.name AS _ledger,
+       s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.permitted THEN 1 END AS _unreadable, l.name AS _ledger,
+       CASE WHEN l.permitted AND l.altered THEN 1 END AS _altered,
        CASE WHEN x.known THEN cardinality(c.changed) END AS _changed, array_to_string(c.changed[1:5], ', ') AS _changed_names,
        CASE WHEN x.known THEN cardinality(c.gone) END AS _gone, array_to_string(c.gone[1:5], ', ') AS _gone_names,
        CASE WHEN json_typeof(d.listed) = 'string' THEN 1 END AS _no_files, d.listed #>> '{}' AS _no_files_says,
@@ -113,13 +123,21 @@ LEFT JOIN summed s ON s.ledger = l.name
 ORDER BY l.name;
 
 -- ## Migrations [database if service]
-WITH ledger AS (
+WITH found AS (
   SELECT format('%I.%I', n.nspname, c.relname) AS name,
-         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
+         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS permitted,
+         -- Prisma's table has none of these, which could run code of their owner as this login while the table is read: types' casts to
+         -- JSON, and functions in expressions, which the planner computes where they are constant.
+         c.relkind = 'p'
+           OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.atttypid >= 16384 OR a.attgenerated <> ''))
+           OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+           OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)
+           OR EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhparent, h.inhrelid)) AS altered
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-    -- A column of a type that somebody created would be written by a cast of theirs, as this login.
-    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384)
+), ledger AS (
+  SELECT *, permitted AND NOT altered AS readable FROM found
 ), encoded AS (
   SELECT substring(query_to_xml(format($$
            SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
@@ -153,7 +171,7 @@ SELECT COALESCE(m.migration_name, m.name, '-') AS migration,
        CASE WHEN m.name IS NOT NULL AND m.migration_name IS NULL THEN 'pending'
             WHEN m.migration_name IS NULL
             THEN (SELECT CASE WHEN count(*) = 0 THEN 'no migration table' WHEN bool_and(readable) THEN 'none applied yet'
-                              ELSE 'no privilege' END FROM ledger)
+                              WHEN bool_and(permitted) THEN 'altered, not read' ELSE 'no privilege' END FROM ledger)
             WHEN m.failed THEN 'failed' WHEN m.open AND l.held THEN 'running' WHEN m.open THEN 'started, not finished'
             WHEN m.applied AND m.checksum <> ALL (m.checksums) THEN 'applied, edited since'
             WHEN m.applied AND m.listed AND m.name IS NULL THEN 'applied, not in the directory'

@@ -270,21 +270,50 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
     }
 }
 
-/// Its owner's code would run as the reader: JSON is made of such a column by a cast of theirs.
+/// Its owner's code would run as the reader: types' casts to JSON, and expressions that the planner computes where they are constant.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_with_a_column_of_somebodys_own_type_is_not_read() {
+async fn a_table_that_would_run_its_owners_code_is_not_read() {
     let world = World::start().await;
     let admin = world.cluster.connect("asset_service_db").await.unwrap();
-    let plant = "CREATE TYPE planted AS ENUM ('a');
+    let functions = "CREATE TYPE planted AS ENUM ('a');
         CREATE FUNCTION planted(planted) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'PLANTED'; RETURN '1'; END $$;
         CREATE CAST (planted AS json) WITH FUNCTION planted(planted);
-        ALTER TABLE _prisma_migrations ALTER migration_name TYPE planted USING 'a'";
-    admin.batch_execute(plant).await.unwrap();
-    admin.query("SELECT json_agg(m) FROM _prisma_migrations m", &[]).await.unwrap();
+        CREATE FUNCTION planted_text(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE LOG 'PLANTED'; RETURN $1; END $$;
+        ALTER DATABASE asset_service_db SET constraint_exclusion = on";
+    admin.batch_execute(functions).await.unwrap();
     let heard = || std::fs::read_to_string(world.cluster.log_path()).unwrap().matches("PLANTED").count();
-    let before = heard();
-    assert!(before > 0);
-    let told = world.told("migrations asset-service").await;
-    assert!(told.contains("has no Prisma migration table"), "{told}");
-    assert_eq!(heard(), before, "{told}");
+    let alter = "ALTER TABLE _prisma_migrations";
+    for (plant, undo) in [
+        (
+            "CREATE INDEX planted_index ON _prisma_migrations ((planted_text('x') || id))",
+            "DROP INDEX planted_index",
+        ),
+        (
+            "CREATE INDEX planted_index ON _prisma_migrations (id) WHERE planted_text('x') = 'x'",
+            "DROP INDEX planted_index",
+        ),
+        (
+            &format!("{alter} ADD CONSTRAINT planted_check CHECK (planted_text('x') = 'x' OR id <> '')"),
+            &format!("{alter} DROP CONSTRAINT planted_check"),
+        ),
+        (
+            "CREATE TABLE planted_child () INHERITS (_prisma_migrations); CREATE INDEX ON planted_child ((planted_text('x') || id))",
+            "DROP TABLE planted_child",
+        ),
+        // The last, since the rows can't be changed back.
+        (&format!("{alter} ALTER migration_name TYPE planted USING 'a'"), ""),
+    ] {
+        admin.batch_execute(plant).await.unwrap();
+        let rows = "SELECT json_agg(m) FROM _prisma_migrations m WHERE checksum <> ''";
+        let before_all = heard();
+        let other = world.cluster.connect("asset_service_db").await.unwrap();
+        other.query(rows, &[]).await.unwrap();
+        let before = heard();
+        assert!(before > before_all, "{plant}");
+        let told = world.told("migrations asset-service").await;
+        assert!(told.contains("public._prisma_migrations isn't read: it has a type"), "{told}");
+        assert!(!told.contains("has no Prisma migration table"), "{told}");
+        assert_eq!(heard(), before, "{plant}: {told}");
+        admin.batch_execute(undo).await.unwrap();
+    }
 }

@@ -41,6 +41,11 @@ pub enum HistoryError {
     Server(#[from] QueryError),
     #[error("has a migration history {0}, which this login may not read")]
     Unreadable(String),
+    #[error(
+        "has a migration history {0} that isn't read: it has a type, an index with an expression, a check or the like that Prisma \
+         doesn't create, and reading it could run code of whoever did"
+    )]
+    Altered(String),
     #[error("has a table _prisma_migrations that is not Prisma's")]
     ForeignTable,
     #[error("can't be compared with its migrations: the migrations directory {0}")]
@@ -80,6 +85,9 @@ impl MigrationHistory {
         };
         if !row.is_true("readable") {
             return Err(HistoryError::Unreadable(row.value("name").unwrap_or_default()));
+        }
+        if row.value("altered").unwrap_or(true) {
+            return Err(HistoryError::Altered(row.value("name").unwrap_or_default()));
         }
         let json = row.value::<String>("hex").and_then(|text| hex::decode(text).ok());
         let attempts =
