@@ -20,7 +20,8 @@ verdict = "{target}: {_says}"
 42501 = "has pg_stat_statements in a schema that Countersign's reader may not use: run deploy/roles.sql there again, which grants it USAGE"
 55000 = "has pg_stat_statements, but the server doesn't load it: a DBA has to add it to shared_preload_libraries and restart the server"
 */
--- Its view is in the schema that a DBA chose for the extension. Without the extension there is no such name, which is the error.
+-- Its function is in the schema that a DBA chose for the extension, where others may have created one of its name: the argument has its
+-- exact type. Without the extension there is no such name, which is the error.
 WITH extension AS (
   SELECT COALESCE((SELECT format('%I.', n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
                    WHERE e.extname = 'pg_stat_statements'), '') || 'pg_stat_statements' AS view
@@ -31,7 +32,7 @@ WITH extension AS (
              SELECT s.queryid, s.calls, s.query, s.shared_blks_read,
                     COALESCE(j.j ->> 'total_exec_time', j.j ->> 'total_time')::float8 AS total_ms,
                     COALESCE(j.j ->> 'toplevel', 'true')::boolean AS toplevel
-             FROM %s(%L) s CROSS JOIN LATERAL (SELECT to_jsonb(s) - 'query' AS j) j
+             FROM %s(%L::boolean) s CROSS JOIN LATERAL (SELECT to_jsonb(s) - 'query' AS j) j
              WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                AND s.userid <> (SELECT oid FROM pg_roles WHERE rolname = current_user) AND s.calls > 0
            ), summed AS (

@@ -34,7 +34,8 @@ impl std::fmt::Display for Counters {
 }
 
 struct ResetFunction {
-    function: String,
+    /// A call for the database with the oid $1, which must not be 0: that would reset every database.
+    call: String,
     schema: String,
     dbid: i64,
 }
@@ -63,12 +64,12 @@ impl ResetFunction {
             let grant = format!("The owner of the extension there runs {}.", grants.join(" and "));
             return Err(Error::instead(problem, grant));
         }
-        Ok(ResetFunction { function: row.get("function")?, schema, dbid: row.get("dbid")? })
+        Ok(ResetFunction { call: row.get("call")?, schema, dbid: row.get("dbid")? })
     }
 
     async fn counters(&self, client: &PooledClient, own_roles: &[String]) -> Result<Counters, QueryError> {
         let sql = format!(
-            "SELECT count(*), COALESCE(sum(calls), 0)::int8 FROM {}.pg_stat_statements
+            "SELECT count(*), COALESCE(sum(calls), 0)::int8 FROM {}.pg_stat_statements(false)
              WHERE dbid = $1::int8::oid AND userid NOT IN (SELECT oid FROM pg_roles WHERE rolname = ANY ($2::text[]))",
             self.schema
         );
@@ -146,10 +147,9 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let Some(ResetTarget { dbid }) = execution.plan.target() else {
         return Err(Outcome::invalidated("The plan names no database."));
     };
-    // The database's oid must not be 0: that would reset every database.
     let sql = format!(
-        "SELECT {}(0, d.oid, 0) FROM pg_database d WHERE d.datname = current_database() AND d.oid = $1::int8::oid",
-        reset.function
+        "SELECT {} FROM pg_database d WHERE d.datname = current_database() AND d.oid = $1::int8::oid",
+        reset.call
     );
     match session.query(&sql, &[&dbid]).await {
         Ok(rows) if rows.is_empty() => {

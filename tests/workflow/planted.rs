@@ -55,6 +55,23 @@ async fn plant(client: &Client, schema: &str, words: &str) -> i32 {
     client.query_one(made, &[]).await.unwrap().get(0)
 }
 
+/// Functions with the names of an extension's, in its schema.
+const BESIDE_THE_EXTENSION: &str = "DO $$ DECLARE wanted record; BEGIN
+    FOR wanted IN SELECT * FROM (VALUES
+        ('pg_stat_statements', 'text', 'TABLE (queryid int8, calls int8, query text, shared_blks_read int8, dbid oid, userid oid)'),
+        ('pg_stat_statements_reset', 'int, oid, int', 'void'), ('pg_stat_statements_reset', 'int, oid, int8', 'void'),
+        ('pg_stat_statements_reset', 'oid, oid, int', 'void'), ('pg_stat_statements_reset', 'int8, oid, int8', 'void'),
+        -- The extension's own until 16; with its fourth argument's default it is a worse match since.
+        ('pg_stat_statements_reset', 'oid, oid, int8', 'void')) AS functions (name, arguments, result)
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE FUNCTION public.%I(%s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN RAISE LOG ''PLANTED %% called by %%'', %L, session_user; END $f$',
+                           wanted.name, wanted.arguments, wanted.result, wanted.name);
+        EXCEPTION WHEN duplicate_function THEN NULL;
+        END;
+    END LOOP;
+END $$";
+
 /// As the databases' owner, who is no superuser; and where sessions are ended from, as any role could before PostgreSQL 15.
 async fn plant_everywhere(servers: &Servers) {
     let mut found = BTreeSet::new();
@@ -73,6 +90,9 @@ async fn plant_everywhere(servers: &Servers) {
         }
         let client = servers.cluster.connect_as(owner.login(database, "plants")).await.unwrap();
         assert!(plant(&client, "public", &words).await > 5_000);
+        client.batch_execute(BESIDE_THE_EXTENSION).await.unwrap();
+        let may_reset = "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO countersign_maintain";
+        superuser.batch_execute(may_reset).await.unwrap();
         for login in LOGINS {
             assert!(plant(&client, login, FEW).await > 100);
         }
@@ -157,7 +177,7 @@ fn changes(victim: i32, busy: i32) -> Vec<(&'static str, String, Option<RunState
             "migrate-resolve asset-service 20250915140000_email_unique --as rolled-back".into(),
             None,
         ),
-        ("reset-stats", "reset-stats asset-service".into(), None),
+        ("reset-stats", "reset-stats asset-service".into(), succeeds),
         ("enable-stats", "enable-stats asset-service".into(), None),
     ]
 }
