@@ -319,3 +319,44 @@ async fn rows_behind_row_security_or_a_rule_are_refused_and_never_called_none() 
     let asked = card(&scene, "purged_ruled --column at --older-than 30d").await;
     done(&scene, &asked, "10 rows of 10 were deleted").await;
 }
+
+/// The planner computes constant parts of a table's expressions, before anyone has approved anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_calls_no_function_of_somebodys_own() {
+    let scene = scene().await;
+    let superuser = tables(
+        &scene,
+        "CREATE SEQUENCE purged_alarm; GRANT ALL ON purged_alarm TO PUBLIC;
+         CREATE FUNCTION purged_evil(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+           $$ BEGIN PERFORM pg_catalog.nextval('public.purged_alarm'); RETURN $1; END $$;
+         CREATE FUNCTION purged_evil_equal(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+           $$ BEGIN PERFORM pg_catalog.nextval('public.purged_alarm'); RETURN true; END $$;
+         CREATE OPERATOR public.@@@@ (FUNCTION = purged_evil_equal, LEFTARG = text, RIGHTARG = text);
+         CREATE TABLE purged_checked (id int PRIMARY KEY, at timestamptz, note text CHECK (purged_evil('x') = 'x' OR note <> ''));
+         INSERT INTO purged_checked SELECT n, now() - interval '1 year', 'x' FROM generate_series(1, 100) n;
+         CREATE TABLE purged_indexed AS SELECT * FROM purged_checked; CREATE TABLE purged_partial AS SELECT * FROM purged_checked;
+         CREATE TABLE purged_operated AS SELECT * FROM purged_checked; CREATE TABLE purged_plain AS SELECT * FROM purged_checked;
+         CREATE INDEX ON purged_indexed ((purged_evil('x') || note));
+         CREATE INDEX ON purged_partial (id) WHERE purged_evil('x') = 'x';
+         CREATE INDEX ON purged_operated (('a'::text OPERATOR(public.@@@@) 'b'), id);
+         CREATE INDEX ON purged_plain ((lower('x') || note));
+         CREATE TABLE purged_keyed (at timestamptz, n int) PARTITION BY RANGE ((length(purged_evil('x')) + n));
+         CREATE TABLE purged_partition PARTITION OF purged_keyed FOR VALUES FROM (0) TO (100);
+         INSERT INTO purged_keyed VALUES (now() - interval '1 year', 1);
+         ALTER DATABASE asset_service_db SET constraint_exclusion = on;
+         GRANT SELECT, DELETE ON purged_checked, purged_indexed, purged_partial, purged_operated, purged_plain, purged_partition TO countersign_act",
+    )
+    .await;
+    let alarm = "SELECT setval('public.purged_alarm', 1, false)";
+    superuser.execute(alarm, &[]).await.unwrap();
+    for table in ["purged_indexed", "purged_partial", "purged_operated"] {
+        let line = format!("purge asset-service {table} --column at --older-than 90d --env production");
+        scene.refused(ANA, &line, "which isn't PostgreSQL's own").await;
+        scene.refused(ANA, &format!("{line} --dry-run"), "which isn't PostgreSQL's own").await;
+    }
+    for table in ["purged_checked", "purged_partition", "purged_plain"] {
+        card(&scene, &format!("{table} --column at --older-than 90d")).await;
+    }
+    let called = superuser.query_one("SELECT is_called FROM purged_alarm", &[]).await.unwrap();
+    assert!(!called.get::<_, bool>(0));
+}

@@ -44,6 +44,7 @@ impl Action for Purge {
         let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
         check_privileges(facts, relation, &database.role)?;
         check_rows_are_visible(facts, relation, &database.role)?;
+        check_planned_calls(facts, relation, &database.role)?;
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
         let counts =
             count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
@@ -156,6 +157,22 @@ fn check_rows_are_visible(facts: &PgRow, relation: &str, role: &str) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// Refuses a table whose rows can't be counted without a call of somebody's own functions, since nobody has approved anything yet.
+fn check_planned_calls(facts: &PgRow, relation: &str, role: &str) -> Result<()> {
+    let calls: Vec<String> = facts.get("planned_calls")?;
+    if calls.is_empty() {
+        return Ok(());
+    }
+    Err(Error::instead(
+        format!(
+            "The indexes or statistics of {relation} use {}, which isn't PostgreSQL's own: it could be called as {role} while the rows \
+             are counted, before anyone approves.",
+            calls.join(", ")
+        ),
+        "Delete its rows with a reviewed file (`run-sql`).",
+    ))
 }
 
 /// Determines the rows to delete, before they are counted. `true`: an index begins with the column.
