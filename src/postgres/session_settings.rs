@@ -42,8 +42,8 @@ const OWN_SESSIONS: [(&str, &str); 15] = [
     ("jit", "off"),
 ];
 
-/// Time limits that only some versions have, and the version that introduced them.
-const NEWER_TIMEOUTS: [(&str, u32); 2] = [("idle_session_timeout", 14), ("transaction_timeout", 17)];
+/// Time limits that only some versions have: since 14, and since 17.
+const NEWER_TIMEOUTS: [&str; 2] = ["idle_session_timeout", "transaction_timeout"];
 
 /// A setting with a value of its own for each connection. A server that shows this value has read the start-up options.
 const CONNECTION_ID: &str = "countersign.connection";
@@ -117,8 +117,10 @@ impl SessionSettings {
                 "CASE WHEN {id} OPERATOR(pg_catalog.=) {expected} THEN CASE WHEN {condition} THEN {change} END END"
             )
         };
-        let timeouts = NEWER_TIMEOUTS.into_iter().filter(|(_, since)| major >= *since);
-        columns.extend(timeouts.map(|(name, _)| if_pinned("true", set(name, "0"))));
+        // Not by the version: some servers tell another than they have.
+        let timeouts = NEWER_TIMEOUTS.into_iter();
+        columns
+            .extend(timeouts.map(|name| if_pinned(&format!("{} IS NOT NULL", shown(name)), set(name, "0"))));
         // In English messages are redacted best.
         let may_set = match (superuser, major) {
             (true, _) => "true".to_owned(),
