@@ -5,7 +5,7 @@ use super::{Variables, load_config, print_reply};
 use crate::app::App;
 use crate::chat;
 use crate::chat::terminal::{ButtonLines, Terminal, incoming_event};
-use crate::command_line::{is_double_quote, is_quote, to_line};
+use crate::command_line::{as_word, is_quote, to_line};
 use crate::config::login_name;
 use crate::model::{Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
@@ -68,8 +68,8 @@ fn quote(word: &str) -> String {
         }
         _ => (String::new(), word),
     };
-    // Any double quote ends the quoted text.
-    format!("{option}\"{}\"", value.replace(is_double_quote, "'"))
+    let word = as_word(value);
+    if word == value { format!("{option}\"{word}\"") } else { format!("{option}{word}") }
 }
 
 pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {

@@ -50,7 +50,7 @@ pub(crate) fn is_quote(c: char) -> bool {
 }
 
 /// True for a double quote of any keyboard: it would end text in double quotes.
-pub(crate) fn is_double_quote(c: char) -> bool {
+pub(super) fn is_double_quote(c: char) -> bool {
     DOUBLE_QUOTES.contains(&fold(c))
 }
 

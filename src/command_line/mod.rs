@@ -12,7 +12,7 @@ use std::time::Duration;
 mod characters;
 mod tokenize;
 
-pub(crate) use characters::{is_double_quote, is_quote};
+pub(crate) use characters::is_quote;
 use tokenize::{TypedWord, tokenize};
 
 pub use tokenize::{BREAK_GLASS_PREFIX, OptionKind, TypedLine, UnquotedTail, as_word, split};

@@ -128,6 +128,21 @@ async fn what_speaks_to_terminals_arrives_escaped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_keeps_the_quotes_that_the_shell_left() {
+    let world = World::usual().await;
+    world.servers.does("asset_service_db", "CREATE TABLE \"quo\"\"ted one\" (id int)").await;
+    for name in ["quo\"ted one", "\"quo\"\"ted one\"", "QUO\"TED one"] {
+        let said =
+            world.say(&["run", "vacuum", "asset-service", name, "--env", "staging", "--dry-run"]).await;
+        let told = said.flat();
+        assert!(
+            told.contains("public.\"quo\"\"ted one\"") && !told.contains("has no table"),
+            "{name}: {told}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_countersign_has_another_status() {
     let world = World::usual().await;
     let said = world.say(&["run", "health", "--config", "nowhere.toml"]).await;
