@@ -58,7 +58,7 @@ WITH graph AS (
          (array_agg(pid ORDER BY behind DESC, place) FILTER (WHERE queue = 0 AND depth = 1 AND reason IS NULL))[1] AS waiter_pid
   FROM names
 )
-SELECT CASE WHEN n.depth > 0 THEN repeat('│ ', LEAST(n.depth, 6) - 1) || '└ ' ELSE '' END || COALESCE(n.pid, 0) AS session,
+SELECT CASE WHEN n.depth > 0 THEN repeat(line.down || ' ', LEAST(n.depth, 6) - 1) || line.corner || ' ' ELSE '' END || COALESCE(n.pid, 0) AS session,
        CASE WHEN n.root THEN 'root blocker (' || n.behind || ' waiting)' ELSE n.blocked_by END AS "blocked by",
        n.for_s, n.app,
        CASE WHEN n.waits_for IS NOT NULL THEN 'waiting for ' || n.waits_for || CASE WHEN n.deadlocked THEN ' (deadlock)' ELSE '' END
@@ -81,5 +81,10 @@ SELECT CASE WHEN n.depth > 0 THEN repeat('│ ', LEAST(n.depth, 6) - 1) || '└ 
        to_char(n.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS _backend_start,
        n.pid AS _pid, t.total AS _total
 FROM names n CROSS JOIN totals t
+-- By code points, since a text with these characters can't be sent to a database in an encoding without them. They are no constants: the
+-- planner would compute those everywhere.
+CROSS JOIN LATERAL (SELECT getdatabaseencoding() = 'UTF8' AS utf8, 0 * n.depth AS zero) e
+CROSS JOIN LATERAL (SELECT CASE WHEN e.utf8 THEN chr((9474 + e.zero)::int) ELSE '|' END AS down,
+                           CASE WHEN e.utf8 THEN chr((9492 + e.zero)::int) ELSE '+' END AS corner) line
 ORDER BY n.place
 LIMIT 50

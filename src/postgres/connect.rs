@@ -91,7 +91,8 @@ pub async fn open(
     }
     config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
     config.options(settings.options());
-    match tokio::time::timeout(timeout, handshake(tls, &config, &settings)).await {
+    let shows_sessions = database == environment.maintenance_database;
+    match tokio::time::timeout(timeout, handshake(tls, &config, &settings, shows_sessions)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(ApplyError::Failed(error))) => Err(unreachable_reason(&error, timeout)),
         Ok(Err(ApplyError::Ignored(setting))) => {
@@ -102,17 +103,22 @@ pub async fn open(
     }
 }
 
+/// Opens the connection. In a database where other databases' sessions are shown, text is sent as the bytes that it is: they write it
+/// in encodings of their own, and the server would refuse to convert what is none of this database's.
 async fn handshake(
     tls: &ClientTls,
     config: &Config,
     settings: &SessionSettings,
+    shows_sessions: bool,
 ) -> Result<Connection, ApplyError> {
     macro_rules! connect {
         ($tls:expr) => {{
             let (client, mut connection) = config.connect($tls).await?;
             let major = connection.parameter("server_version").map_or(0, major_of);
             let is_superuser = connection.parameter("is_superuser") == Some("on");
-            let is_ascii = connection.parameter("server_encoding") == Some("SQL_ASCII");
+            // The bytes of SQL_ASCII may be anything.
+            let is_as_it_is = |encoding: &str| encoding == "SQL_ASCII" || shows_sessions && encoding != "UTF8";
+            let sends_bytes = connection.parameter("server_encoding").is_some_and(is_as_it_is);
             let warnings = Warnings::default();
             let sink = warnings.clone();
             tokio::spawn(async move {
@@ -128,8 +134,7 @@ async fn handshake(
                 }
             });
             settings.apply(&client, major, is_superuser).await?;
-            if is_ascii {
-                // Its bytes may be anything: the server would refuse to send what is no UTF-8.
+            if sends_bytes {
                 client.batch_execute("SET client_encoding = 'SQL_ASCII'").await?;
             }
             let canceller = Canceller { token: client.cancel_token(), tls: tls.clone() };

@@ -61,6 +61,42 @@ async fn a_session_in_latin1_blinds_nobody() {
     tokio::time::timeout(SOON, waits).await.unwrap().unwrap().unwrap();
 }
 
+/// The database from which sessions are looked at can't convert what others write.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_shown_whatever_the_encoding_of_the_maintenance_database() {
+    let mut world = World::start().await;
+    let superuser = world.cluster.connect("asset_service_db").await.unwrap();
+    let create = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x'); GRANT ALL ON t TO PUBLIC";
+    superuser.batch_execute(create).await.unwrap();
+    let account = world.team.services[0].1.clone();
+    let holder = world.cluster.connect_as(account.login("asset_service_db", "holds")).await.unwrap();
+    let waiter = world.cluster.connect_as(account.login("asset_service_db", "waits")).await.unwrap();
+    let (held, waiting) = (pid(&holder).await, pid(&waiter).await);
+    holder.batch_execute("BEGIN").await.unwrap();
+    holder.batch_execute("UPDATE t SET v = 'a' WHERE id = 1 -- 表 Ида é").await.unwrap();
+    let waits = tokio::spawn(async move {
+        waiter.execute("UPDATE t SET v = 'b' WHERE id = 1 -- 表 Ида é", &[]).await
+    });
+    for encoding in ["LATIN1", "WIN1251", "EUC_JP"] {
+        let name = format!("in_{}", encoding.to_lowercase());
+        drop(world.add_database(&name, encoding).await);
+        world.change(|config| {
+            for environment in &mut config.environments {
+                environment.maintenance_database.clone_from(&name);
+            }
+        });
+        let blocked = world.until("blocked", |answer| words(answer).contains(&waiting.to_string())).await;
+        assert!(words(&blocked).contains(&held.to_string()), "{encoding}: {}", words(&blocked));
+        world.until("long --over 1s", |answer| words(answer).contains(&waiting.to_string())).await;
+        world.until("idle --over 1s", |answer| words(answer).contains(&held.to_string())).await;
+        let locks = world.told(&format!("locks {held}")).await;
+        assert!(locks.contains("UPDATE t SET v = '?' WHERE id = 1"), "{encoding}: {locks}");
+        world.plan(&format!("kill {held}")).await.unwrap_or_else(|error| panic!("{encoding}: {error}"));
+    }
+    drop(holder);
+    tokio::time::timeout(SOON, waits).await.unwrap().unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_is_no_utf_8_costs_nobody_the_statistics() {
     let mut world = World::start().await;
