@@ -2,4 +2,4 @@
 SELECT count(pg_terminate_backend(a.pid)) AS ended
 FROM pg_stat_activity a
 WHERE a.application_name = $1 AND a.backend_start >= $2::text::timestamptz
-  AND a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()
+  AND a.datname = current_database() AND a.usename = session_user AND a.pid <> pg_backend_pid()
