@@ -69,13 +69,23 @@ impl CustomQuery<'_> {
     }
 }
 
+/// Stands for a part of a statement's text.
+const HIDDEN: &str = "hidden: part of a statement's text; show `query` or left(query, 200)";
+
 /// A value fit for a chat, unless the header lists its column as plain.
 fn redacted(value: Value, column: &Column, command: &Command, analysis: &Analysis) -> Value {
     if command.header.plain_columns.iter().any(|plain| plain == column.name()) {
         return value;
     }
-    let redact =
-        |text: &str| if analysis.may_have_query(column) { redact::query(text) } else { redact::text(text) };
+    let redact = |text: &str| {
+        if analysis.may_have_part_of_query(column) {
+            HIDDEN.to_owned()
+        } else if analysis.may_have_query(column) {
+            redact::query(text)
+        } else {
+            redact::text(text)
+        }
+    };
     match value {
         Value::Text(text) => Value::Text(redact(&text)),
         Value::List(texts) => Value::List(texts.iter().map(|text| redact(text)).collect()),

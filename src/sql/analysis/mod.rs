@@ -23,6 +23,34 @@ const MAX_OBJECTS: usize = 10_000;
 /// `nextval(regclass)`, which a column's default may call.
 const NEXTVAL: u32 = 1_574;
 
+/// Functions that may leave out the quotes around a literal in a statement's text, or give another part of it than its beginning.
+const CUT_TEXT: [&str; 24] = [
+    "btrim",
+    "convert_to",
+    "encode",
+    "lpad",
+    "ltrim",
+    "overlay",
+    "parse_ident",
+    "quote_ident",
+    "regexp_match",
+    "regexp_matches",
+    "regexp_replace",
+    "regexp_split_to_array",
+    "regexp_split_to_table",
+    "regexp_substr",
+    "replace",
+    "reverse",
+    "right",
+    "split_part",
+    "string_to_array",
+    "string_to_table",
+    "substr",
+    "substring",
+    "translate",
+    "ts_headline",
+];
+
 /// The reason that a statement is not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
@@ -64,6 +92,8 @@ impl From<UnknownPart> for AnalysisError {
 pub struct Analysis {
     /// A relation or function that shows other roles' sessions: "the view pg_stat_activity".
     pub sessions: Option<String>,
+    /// It calls one of [`CUT_TEXT`].
+    cuts_text: bool,
     /// Columns with text of statements: the relation's OID and the column's number.
     queries: HashSet<(u32, i16)>,
     /// Relations whose columns are stored, not computed by a query of the application's.
@@ -83,10 +113,20 @@ impl Analysis {
 
     /// True if a column of the result may have text of a statement.
     pub fn may_have_query(&self, column: &tokio_postgres::Column) -> bool {
-        match column.table_oid().zip(column.column_id()) {
-            Some(origin) if self.stored.contains(&origin.0) => self.queries.contains(&origin),
-            _ => self.sessions.is_some(),
+        match self.stored_origin(column) {
+            Some(origin) => self.queries.contains(&origin),
+            None => self.sessions.is_some(),
         }
+    }
+
+    /// True if a column of the result may have a part of a statement's text, in which literals can't be told from the rest.
+    pub fn may_have_part_of_query(&self, column: &tokio_postgres::Column) -> bool {
+        self.cuts_text && self.sessions.is_some() && self.stored_origin(column).is_none()
+    }
+
+    /// The relation and the number of a column that is stored.
+    fn stored_origin(&self, column: &tokio_postgres::Column) -> Option<(u32, i16)> {
+        column.table_oid().zip(column.column_id()).filter(|(relation, _)| self.stored.contains(relation))
     }
 }
 
@@ -304,6 +344,8 @@ impl Closure {
                  leave it out, or write a reviewed file for `run-sql`"
             )));
         }
+        let name = label.split('(').next().unwrap_or_default().trim_matches('"');
+        self.analysis.cuts_text |= kind == Some("function") && CUT_TEXT.contains(&name);
         if row.get("sessions")? {
             self.analysis.sessions.get_or_insert_with(|| format!("{label}{path}"));
         }

@@ -79,7 +79,13 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
             "SELECT pid, query, query AS q, 'x: ' || query AS z, upper(query) AS u, array_agg(query) OVER () AS l, \
              (SELECT a.query) AS s, state AS state {from}"
         ).replace("FROM pg_stat_activity", "FROM pg_stat_activity AS a");
+        // What is cut out of a text has lost its quotes.
+        let cut = format!(
+            "SELECT pid, query AS q, split_part(query, '''', 2) AS a, substring(query from 'LEAK[a-z]*') AS b, replace(query, '''', '') AS c, \
+             string_to_array(query, '''') AS d, encode(convert_to(query, 'UTF8'), 'base64') AS e, right(query, 20) AS f {from}"
+        );
         let commands = [
+            ("cut", file(&cut, SEES)),
             ("activity", file(&query, SEES)),
             ("view", file("SELECT query AS q FROM public.activity WHERE query LIKE '%LEAKlit%'", SEES)),
             (
@@ -97,7 +103,7 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
         ];
         let directory = tempfile::tempdir().unwrap();
         adopt(&mut world, directory.path(), &commands);
-        for name in ["activity", "view", "conninfo", "notes"] {
+        for name in ["cut", "activity", "view", "conninfo", "notes"] {
             let told = if name == "conninfo" {
                 // Reloading takes a moment.
                 words(&world.until(name, |answer| words(answer).contains("password=")).await)
@@ -107,6 +113,8 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
             assert!(!told.to_uppercase().contains("LEAK"), "{name}: {told}");
             assert!(!told.contains("4711471"), "{name}: {told}");
         }
+        let told = world.told("cut").await;
+        assert!(told.contains("SELECT '?'") && told.contains("hidden: part of a statement's text"), "{told}");
         let told = world.told("activity").await;
         assert!(told.contains("x: SET application_name = ?; SELECT '?'") && told.contains("idle"), "{told}");
         assert!(world.told("notes").await.contains("happy"));
