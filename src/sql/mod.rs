@@ -227,7 +227,7 @@ impl TargetFailure {
     fn of_query(error: &QueryError, command: &Command) -> TargetFailure {
         TargetFailure {
             reason: explain(error, command),
-            is_reply: matches!(error, QueryError::Refused { .. }),
+            is_reply: matches!(error, QueryError::Refused { .. } | QueryError::Unreadable(_)),
         }
     }
 
@@ -431,6 +431,9 @@ pub fn explain(error: &QueryError, command: &Command) -> String {
             "refuses it: Countersign's login is missing the privilege".to_owned()
         }
         QueryError::Refused { code, .. } if code == "55P03" => "is locked by somebody else".to_owned(),
+        QueryError::Unreadable(_) if command.custom => {
+            format!("{error}: let the file cast it to text, bigint or float8")
+        }
         other => other.to_string(),
     }
 }
