@@ -6,7 +6,7 @@ use crate::process::Conversation;
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::ANA;
 use anyhow::{Context, ensure};
-use countersign::catalog::{Catalog, OWN_ROLES, Scope};
+use countersign::catalog::{Catalog, OWN_ROLES, Scope, Section, shared_query};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Statement};
@@ -19,15 +19,17 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// What `health` asks: of each service's database, and once of the server.
 struct Questions {
     service: String,
-    server: String,
+    /// The checks, sent in one go.
+    server: Vec<String>,
 }
 
 struct Asker<'a> {
     house: &'a House,
     bot: &'a Bot,
     questions: Questions,
-    /// The last is the server's own.
     warm: Vec<(Client, Statement)>,
+    /// The server's own, on one connection.
+    server: (Client, Vec<Statement>),
     /// One connection, and the service's question with the database's name bound.
     single: (Client, Statement),
 }
@@ -81,14 +83,31 @@ impl Questions {
         let catalog = Catalog::built_in().map_err(|mistakes| anyhow::anyhow!("{mistakes:?}"))?;
         let health = catalog.find("health").context("there is no command health")?;
         let of = |scope: Scope| {
-            let mut found = health.sections(major).iter().filter(|section| section.scope == scope);
-            let (first, more) = (found.next().context("health lost a section")?, found.next());
-            ensure!(more.is_none() && first.parameters == [OWN_ROLES], "health has grown: measure it anew");
-            // psql takes no parameters.
-            Ok(first.sql.replace("$1::text", "'{countersign_read,countersign_act}'"))
+            let sections = health.sections(major).iter().filter(|section| section.scope == scope);
+            sections.flat_map(statements).collect::<Vec<String>>()
         };
-        Ok(Questions { service: of(Scope::Database)?, server: of(Scope::Server)? })
+        let [service] = of(Scope::Database).try_into().ok().context("health has grown: measure it anew")?;
+        Ok(Questions { service, server: of(Scope::Server) })
     }
+}
+
+/// The statement of a section without parameters, which psql doesn't take, behind the queries that it shares with other commands.
+fn statements(section: &Section) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut sql = section.sql.clone();
+    for (at, name) in section.parameters.iter().enumerate() {
+        let value = match shared_query(name) {
+            Some(query) => {
+                statements.push(query);
+                "'[]'"
+            }
+            None if name == OWN_ROLES => "'{countersign_read,countersign_act}'",
+            None => "NULL::text",
+        };
+        sql = sql.replace(&format!("${}::text", at + 1), value);
+    }
+    statements.push(sql);
+    statements
 }
 
 impl Asker<'_> {
@@ -100,14 +119,14 @@ impl Asker<'_> {
             let statement = client.prepare(&questions.service).await?;
             warm.push((client, statement));
         }
-        let client = house.cluster.connect("postgres").await?;
-        let statement = client.prepare(&questions.server).await?;
-        warm.push((client, statement));
+        let server = house.cluster.connect("postgres").await?;
+        let checks = questions.server.iter().map(|sql| server.prepare(sql));
+        let checks = futures::future::try_join_all(checks).await?;
         let client = house.cluster.connect("postgres").await?;
         let named = questions.service.replace("current_database()", "$1::text::name");
         ensure!(named != questions.service, "health no longer asks of the current database");
         let statement = client.prepare(&named).await?;
-        Ok(Asker { house, bot, questions, warm, single: (client, statement) })
+        Ok(Asker { house, bot, questions, warm, server: (server, checks), single: (client, statement) })
     }
 
     /// In milliseconds.
@@ -138,7 +157,7 @@ impl Asker<'_> {
 
     async fn parallel(&self) -> anyhow::Result<Instant> {
         let all = self.warm.iter().map(|(client, statement)| client.query(statement, &[]));
-        let rows = futures::future::try_join_all(all).await?;
+        let (rows, _) = tokio::try_join!(futures::future::try_join_all(all), self.checks())?;
         ensure!(rows.iter().all(|rows| rows.len() == 1), "a database gave no row");
         Ok(Instant::now())
     }
@@ -149,9 +168,13 @@ impl Asker<'_> {
             let rows = client.query(statement, &[&service.database]).await?;
             ensure!(rows.len() == 1, "{} gave no row", service.database);
         }
-        let (client, statement) = &self.warm[self.warm.len() - 1];
-        client.query(statement, &[]).await?;
+        self.checks().await?;
         Ok(Instant::now())
+    }
+
+    async fn checks(&self) -> Result<(), tokio_postgres::Error> {
+        let (client, checks) = &self.server;
+        futures::future::try_join_all(checks.iter().map(|check| client.query(check, &[]))).await.map(drop)
     }
 
     fn psql(&self) -> anyhow::Result<Instant> {
@@ -160,7 +183,7 @@ impl Asker<'_> {
             let mut psql = Command::new(cluster.bin_dir().join("psql"));
             psql.args(["--no-psqlrc", "--quiet", "--command", &self.questions.service]);
             if at == 0 {
-                psql.args(["--command", &self.questions.server]);
+                psql.args(self.questions.server.iter().flat_map(|sql| ["--command", sql]));
             }
             psql.env("PGHOST", cluster.host()).env("PGPORT", cluster.port().to_string());
             psql.env("PGUSER", cluster.superuser()).env("PGPASSWORD", cluster.superuser_password());

@@ -327,7 +327,7 @@ impl<'a> SqlFile<'a> {
     }
 }
 
-/// A section without its SQL, as the words in its title's brackets have it: `server`, `database`, then `facts` or `limits`, then `if argument` or `unless argument`.
+/// A section without its SQL, as the words in its title's brackets have it: `server`, `database`, then `facts`, `limits`, `check` or `public`, then `if argument` or `unless argument`.
 fn section_options(words: &str, scope: Scope, known: &[&str]) -> Result<Section, String> {
     let mut options = Section { scope, ..Section::default() };
     let mut words = words.split_whitespace();
@@ -338,6 +338,8 @@ fn section_options(words: &str, scope: Scope, known: &[&str]) -> Result<Section,
             "facts" => options.transposed = true,
             "preview" => options.preview = true,
             "limits" => options.limits = true,
+            "check" => options.check = true,
+            "public" => options.public = true,
             "if" | "unless" => {
                 let argument = words.next().filter(|name| known.contains(name)).ok_or_else(|| {
                     format!("`{word}` is followed by an argument of this command: [database if service]")

@@ -72,7 +72,8 @@ pub struct Header {
     pub details: Option<String>,
     /// The verdict when no row came.
     pub verdict_empty: Option<String>,
-    /// The verdict when rows came and no threshold was crossed. `{rows}` and the first row's columns in braces.
+    /// The verdict when rows came and no threshold was crossed. `{rows}`, the first row's columns in braces, and `{checks}` for the
+    /// checks that ran on every target.
     pub verdict: Option<String>,
     /// Severity of an answer with rows.
     pub rows_severity: Severity,
@@ -129,6 +130,11 @@ pub struct Section {
     pub transposed: bool,
     /// Its rows are not shown: they fill what the header's `limits` say: `[limits]`.
     pub limits: bool,
+    /// One check, named by its title: one row of each target, of which the answer shows `result`: `[check]`. It is listed as not
+    /// checked where it fails or where its row has a reason in `_not_checked`. Shares the connection of the section before it.
+    pub check: bool,
+    /// Needs no privilege, even if the command does: `[public]`.
+    pub public: bool,
     /// Counts what the others will change, for the card: `[preview]`.
     pub preview: bool,
     /// It inserts, updates or deletes rows.

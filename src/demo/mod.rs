@@ -45,6 +45,7 @@ impl SampleServer {
     async fn start(sample: Sample) -> anyhow::Result<SampleServer> {
         let cluster = Cluster::start(Options::default()).await?;
         let team = sample.install(&cluster).await.context("installing the sample")?;
+        cluster.protect().await.context("making the server safe in a crash")?;
         let traffic = Traffic::start(&cluster, &team);
         Ok(SampleServer { cluster, team, _traffic: traffic })
     }

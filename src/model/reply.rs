@@ -1,6 +1,6 @@
 //! Replies without a platform: what people read, as values. Nothing here knows Block Kit or Adaptive Cards.
 
-use super::{Button, Person};
+use super::{Button, EventKind, Person};
 use serde::{Deserialize, Serialize};
 
 /// A judgement: a colour and a word, never a colour alone.
@@ -16,6 +16,39 @@ pub enum Severity {
     Warning,
     /// Act now; or: it failed.
     Critical,
+}
+
+/// The part of what was asked that has an answer. An answer's verdict, its run's outcome and the exit status follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Coverage {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Some targets or checks have no answer: the answer names them.
+    Partial,
+    /// Nothing of it.
+    None,
+}
+
+impl Coverage {
+    /// Coverage of so many answers to so many questions.
+    pub fn of(answered: usize, asked: usize) -> Coverage {
+        match answered {
+            _ if answered >= asked => Coverage::Whole,
+            0 => Coverage::None,
+            _ => Coverage::Partial,
+        }
+    }
+
+    /// The event that closes the run of such an answer.
+    pub fn outcome(self) -> EventKind {
+        match self {
+            Coverage::Whole => EventKind::Succeeded,
+            Coverage::Partial => EventKind::Partial,
+            Coverage::None => EventKind::Failed,
+        }
+    }
 }
 
 /// One run of text.
@@ -117,6 +150,9 @@ pub struct Reply {
     /// Sent as text alone, without blocks, buttons or a card: for a platform that has refused those.
     #[serde(skip)]
     pub text_only: bool,
+    /// The part of the question that is answered.
+    #[serde(skip)]
+    pub coverage: Coverage,
 }
 
 impl Reply {
@@ -128,6 +164,7 @@ impl Reply {
             indivisible: false,
             view: None,
             text_only: false,
+            coverage: Coverage::Whole,
         }
     }
     pub fn with(mut self, block: Block) -> Self {

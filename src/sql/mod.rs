@@ -10,19 +10,23 @@ use crate::error::{Error, Result};
 use crate::postgres::{Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Unreachable};
 use analysis::AnalysisError;
 use custom::CustomQuery;
+use sections::{NumberedSection, permitted, run_group, section_groups};
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
 pub mod analysis;
+mod checks;
 mod custom;
 mod format;
 mod present;
+mod sections;
 mod wait_graph;
 mod wal_positions;
 
 pub use crate::clock::{duration, minute, moment};
 pub use format::{bytes, fill, grouped, value_text};
 pub use present::{Answer, present, severity_of};
+pub use sections::{SectionResult, TargetRow};
 pub use wait_graph::{WaitGraph, Waiter};
 
 /// More rows than this from one target are not kept: a safety limit, since statements have their own LIMIT.
@@ -71,32 +75,6 @@ impl Target {
     }
 }
 
-/// One row and its target.
-#[derive(Debug, Clone)]
-pub struct TargetRow {
-    pub target: Target,
-    pub values: Vec<Value>,
-}
-
-/// The result of one section, over all its targets.
-#[derive(Debug, Clone, Default)]
-pub struct SectionResult {
-    pub title: Option<String>,
-    pub scope: Scope,
-    /// One row of each target, shown as a column.
-    pub transposed: bool,
-    /// Its rows say what the answer can't tell.
-    pub limits: bool,
-    pub columns: Vec<String>,
-    pub rows: Vec<TargetRow>,
-    /// Targets without an answer, and why, in words for people.
-    pub failures: Vec<(Target, String)>,
-    /// The number of failures with which a server replied: a refusal, or its own time limit.
-    pub refusals: usize,
-    /// The number of targets, those without an answer included.
-    pub target_count: usize,
-}
-
 /// A SQL command with its values, its environment and its requester.
 #[derive(Debug, Clone)]
 pub struct QueryRequest<'a> {
@@ -118,10 +96,9 @@ pub async fn run(environments: &Environments, query: &QueryRequest<'_>) -> Resul
         values.insert(WAL_POSITIONS.to_owned(), wal_positions::read(environments, query).await?);
     }
     let query = &QueryRequest { values: &values, ..query.clone() };
-    let sections = query.command.sections(0).iter().enumerate();
-    let sections = sections.filter(|(_, section)| applies(section, query.values));
-    let all = sections.map(|(index, section)| run_section(environments, query, index, section));
-    futures::future::join_all(all).await.into_iter().collect()
+    let groups = section_groups(query);
+    let all = groups.iter().map(|group| run_group(environments, query, group));
+    Ok(futures::future::try_join_all(all).await?.into_iter().flatten().collect())
 }
 
 /// The argument's value; `None` for "all".
@@ -134,42 +111,6 @@ fn applies(section: &Section, values: &Values) -> bool {
         .when
         .as_ref()
         .is_none_or(|when| value_unless_all(values, &when.argument).is_some() == when.must_be_set)
-}
-
-async fn run_section(
-    environments: &Environments,
-    query: &QueryRequest<'_>,
-    index: usize,
-    section: &Section,
-) -> Result<SectionResult> {
-    let targets = scope_targets(environments, query, section.scope)?;
-    let mut result = SectionResult {
-        title: section.title.clone(),
-        scope: section.scope,
-        transposed: section.transposed,
-        limits: section.limits,
-        target_count: targets.len(),
-        ..SectionResult::default()
-    };
-    let all = targets.iter().map(|target| query_target(environments, query, index, target));
-    let answers = futures::future::join_all(all).await;
-    for (target, answer) in targets.into_iter().zip(answers) {
-        match answer {
-            Ok((columns, rows)) => {
-                if !rows.is_empty() {
-                    result.columns = columns;
-                }
-                let rows = rows.into_iter().map(|values| TargetRow { target: target.clone(), values });
-                result.rows.extend(rows);
-            }
-            Err(failure) => {
-                result.refusals += usize::from(failure.is_reply);
-                result.failures.push((target, failure.reason));
-            }
-        }
-    }
-    sort(&mut result, query.command.header.sort.as_deref());
-    Ok(result)
 }
 
 /// The servers of the environment, or the databases of all services; of one service, its server or its database.
@@ -210,6 +151,7 @@ pub fn scope_targets(
 type Rows = (Vec<String>, Vec<Vec<Value>>);
 
 /// The reason why a target gave no rows.
+#[derive(Clone)]
 struct TargetFailure {
     /// For people: it follows the target's name.
     reason: String,
@@ -243,14 +185,13 @@ impl TargetFailure {
     }
 }
 
-/// Runs one section on one target.
+/// Runs a group of sections on one target, over one connection.
 async fn query_target(
     environments: &Environments,
     query: &QueryRequest<'_>,
-    index: usize,
+    group: &[NumberedSection<'_>],
     target: &Target,
-) -> Result<Rows, TargetFailure> {
-    let failed = |error: QueryError| TargetFailure::of_query(&error, query.command);
+) -> Result<Vec<Result<Rows, TargetFailure>>, TargetFailure> {
     let header = &query.command.header;
     let address =
         Address::new(query.environment, &target.server, header.login).in_database(target.database.clone());
@@ -260,10 +201,7 @@ async fn query_target(
         environments.acquire(&address, query.application_name).await
     };
     let client = client.map_err(|error| TargetFailure::of_connection(&error))?;
-    let section = query.command.sections(client.major()).get(index);
-    let section = section.ok_or_else(|| TargetFailure::refusal("has no such section"))?;
     let source = ValueSource { environments, query, target, client: &client };
-    let bound_values = source.bound_values(section).await.map_err(failed)?;
     // Sent in one go, so that the check of the privilege costs no round trip of its own.
     let allowed = async {
         if header.needs_pg_read_all_stats {
@@ -272,21 +210,18 @@ async fn query_target(
             Ok(true)
         }
     };
-    let (allowed, rows) = if query.command.is_limited {
-        let custom = CustomQuery { environments, query, address: &address };
-        let rows = custom.rows(&client, section, &bound_values).await;
-        (allowed.await, rows.map_err(|error| TargetFailure::of_analysis(&error, query.command)))
+    let sections = group.iter().map(|(index, _)| source.section_rows(&address, *index));
+    let sections = futures::future::join_all(sections);
+    let (allowed, answers) = if query.command.is_limited {
+        // Its sections are transactions, which must not be interrupted.
+        let answers = sections.await;
+        (allowed.await, answers)
     } else {
-        let (allowed, rows) =
-            tokio::join!(allowed, readable_rows(&client, query.command, section, &bound_values));
-        (allowed, rows.map_err(failed))
+        tokio::join!(allowed, sections)
     };
-    if !allowed.map_err(failed)? {
-        let what = if position_of_texts(section).is_some() { "roles' statements" } else { "sessions" };
-        let reason = format!("may not show other {what}: grant pg_monitor to Countersign's reader");
-        return Err(TargetFailure::refusal(&reason));
-    }
-    rows
+    let allowed = allowed.map_err(|error| TargetFailure::of_query(&error, query.command))?;
+    let answers = answers.into_iter().zip(group);
+    Ok(answers.map(|(rows, (_, section))| permitted(allowed, section, rows)).collect())
 }
 
 /// The rows, without the texts of statements where one of them can't be converted.
@@ -325,6 +260,21 @@ struct ValueSource<'a> {
 }
 
 impl ValueSource<'_> {
+    /// Runs the section of that place in the variant for the server's version.
+    async fn section_rows(&self, address: &Address, index: usize) -> Result<Rows, TargetFailure> {
+        let ValueSource { environments, query, client, .. } = self;
+        let failed = |error: QueryError| TargetFailure::of_query(&error, query.command);
+        let section = query.command.sections(client.major()).get(index);
+        let section = section.ok_or_else(|| TargetFailure::refusal("has no such section"))?;
+        let bound_values = self.bound_values(section).await.map_err(failed)?;
+        if query.command.is_limited {
+            let custom = CustomQuery { environments, query, address };
+            let rows = custom.rows(client, section, &bound_values).await;
+            return rows.map_err(|error| TargetFailure::of_analysis(&error, query.command));
+        }
+        readable_rows(client, query.command, section, &bound_values).await.map_err(failed)
+    }
+
     /// The values behind `$1`, `$2` …
     async fn bound_values(&self, section: &Section) -> Result<Vec<Option<String>>, QueryError> {
         let values = section.parameters.iter().map(|name| async {
@@ -464,13 +414,6 @@ fn decode_one(row: &PgRow, at: usize) -> Result<Value, ColumnError> {
         }),
         _ => or_null(row.get(at)?, Value::Text),
     })
-}
-
-/// Merged rows, largest first.
-fn sort(answer: &mut SectionResult, by: Option<&str>) {
-    let Some(at) = by.and_then(|by| answer.columns.iter().position(|column| column == by)) else { return };
-    let key = |row: &TargetRow| row.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
-    answer.rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
 }
 
 /// A refusal of one target in words, as an error: for commands that ask one target only.

@@ -1,12 +1,14 @@
 //! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens here;
 //! the workflow stores their purposes before anything is sent.
 
+use super::checks::{answered, checks_made, checks_table, not_checked};
 use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
-use super::{SectionResult, TargetRow, Value};
+use super::{SectionResult, Target, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
 use crate::model::{
-    Block, Button, ButtonStyle, Cell, Column, ColumnKind, Row, RunId, Severity, Table, Text, TokenPurpose,
+    Block, Button, ButtonStyle, Cell, Column, ColumnKind, Coverage, Row, RunId, Severity, Table, Text,
+    TokenPurpose,
 };
 use std::collections::BTreeMap;
 
@@ -21,6 +23,8 @@ const MAX_HITS: usize = 4;
 pub struct Answer {
     pub blocks: Vec<Block>,
     pub button_purposes: Vec<(String, TokenPurpose)>,
+    /// The part of the question that is answered.
+    pub coverage: Coverage,
     /// A run whose card is posted after the answer.
     pub card: Option<RunId>,
 }
@@ -40,7 +44,7 @@ pub fn present(
 ) -> Answer {
     let command = catalog.adjusted(command, environment);
     let hits = hits(command, sections);
-    let mut answer = Answer::default();
+    let mut answer = Answer { coverage: coverage(sections), ..Answer::default() };
     let failures = failures(sections);
     answer.blocks.extend(verdict_and_limits(command, sections, &hits));
     // The worst hit is the verdict itself, unless somebody gave no answer.
@@ -53,38 +57,37 @@ pub fn present(
         answer.blocks.push(Block::Note(format!("… and {omitted} more to look at.").into()));
     }
     answer.blocks.extend(failures.into_iter().map(Block::Text));
+    let mut offers = Offers { command, catalog, environment, purposes: Vec::new() };
     for section in sections.iter().filter(|section| is_shown(section)) {
-        if section.transposed {
-            answer.blocks.push(Block::Table(transposed_table(command, section)));
-            continue;
-        }
-        let mut table = table(command, section);
-        let buttons_left = MAX_ROW_BUTTONS - answer.button_purposes.len();
-        if let Some(action) = &command.header.row_action {
-            let with_action =
-                section.rows.iter().zip(&mut table.rows).filter(|(row, _)| has_action(command, section, row));
-            for (row, shown_row) in with_action.take(buttons_left) {
-                let made = button(catalog, (action, environment), section, row);
-                if let Some((button, purpose)) = made {
-                    answer.button_purposes.push((button.token.clone(), purpose));
-                    shown_row.buttons.push(button);
-                }
-            }
-        }
-        answer.blocks.push(Block::Table(table));
+        answer.blocks.push(if section.transposed {
+            Block::Table(transposed_table(command, section))
+        } else {
+            let mut table = table(command, section);
+            offers.add_buttons(section, &mut table);
+            Block::Table(table)
+        });
     }
+    answer.button_purposes = offers.purposes;
+    answer.blocks.extend(checks_table(command, sections).map(Block::Table));
     if let Some(next) = next_step(command, sections) {
         answer.blocks.push(Block::Note(next));
     }
     answer
 }
 
-fn cell<'a>(section: &SectionResult, row: &'a TargetRow, column: &str) -> Option<&'a Value> {
+/// The share of the sections' targets that gave an answer.
+fn coverage(sections: &[SectionResult]) -> Coverage {
+    let asked = sections.iter().map(|section| section.target_count).sum();
+    let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
+    Coverage::of(asked - failed, asked)
+}
+
+pub(super) fn cell<'a>(section: &SectionResult, row: &'a TargetRow, column: &str) -> Option<&'a Value> {
     let at = section.columns.iter().position(|known| known == column)?;
     row.values.get(at)
 }
 
-fn look_up<'a>(
+pub(super) fn look_up<'a>(
     section: &'a SectionResult,
     row: &'a TargetRow,
 ) -> impl Fn(Placeholder<'_>) -> Option<String> + 'a {
@@ -105,7 +108,7 @@ fn look_up<'a>(
 
 /// True if a section has something to show: visible columns, or a title above no rows.
 fn is_shown(section: &SectionResult) -> bool {
-    if section.limits {
+    if section.limits || section.check {
         false
     } else if section.rows.is_empty() {
         section.title.is_some() && section.target_count > section.failures.len()
@@ -139,7 +142,7 @@ fn hits(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
     hits
 }
 
-fn value_severity(threshold: &Threshold, value: &Value) -> Severity {
+pub(super) fn value_severity(threshold: &Threshold, value: &Value) -> Severity {
     value.number().map_or(Severity::Neutral, |number| severity_of(threshold, number))
 }
 
@@ -156,18 +159,18 @@ pub fn severity_of(threshold: &Threshold, number: f64) -> Severity {
 }
 
 fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Block {
-    let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
-    let answered = sections.iter().any(|section| section.target_count > section.failures.len());
     let main = sections.iter().find(|section| !section.rows.is_empty() && !section.limits);
-    if failed > 0 {
-        let names = labels(sections).join(", ");
+    let critical = |text: String| Block::Verdict { severity: Severity::Critical, text: text.into() };
+    let silent = labels(sections).join(", ");
+    if coverage(sections) == Coverage::None {
         let replies: usize = sections.iter().map(|section| section.refusals).sum();
-        let text = match (answered, replies) {
-            (true, _) => format!("No whole answer from {names}."),
-            (false, 0) => "No server answered.".to_owned(),
-            (false, _) => format!("No result from {names}."),
-        };
-        return Block::Verdict { severity: Severity::Critical, text: text.into() };
+        return critical(match replies {
+            0 => "No server answered.".to_owned(),
+            _ => format!("No result from {silent}."),
+        });
+    }
+    if !silent.is_empty() {
+        return critical(format!("No whole answer from {silent}."));
     }
     if let Some(worst) = hits.first() {
         return Block::Verdict { severity: worst.severity, text: worst.message.clone() };
@@ -180,7 +183,12 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
         (Some(section), verdict) => {
             let severity = command.header.rows_severity;
             let text = verdict.as_deref().unwrap_or("{rows} rows.");
-            Block::Verdict { severity, text: fill_placeholders(text, &look_up(section, &section.rows[0])) }
+            let checks = checks_made(sections);
+            let words = |placeholder: Placeholder<'_>| match placeholder.column {
+                "checks" => Some(checks.clone()),
+                _ => look_up(section, &section.rows[0])(placeholder),
+            };
+            Block::Verdict { severity, text: fill_placeholders(text, &words) }
         }
     }
 }
@@ -188,7 +196,9 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
 /// The verdict and what the answer can't tell: an all-clear comes behind its first limit.
 fn verdict_and_limits(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Vec<Block> {
     let verdict = verdict(command, sections, hits);
-    let mut limits = by_column(&command.header.limits, sections).into_iter();
+    let mut limits = not_checked(sections);
+    limits.extend(by_column(&command.header.limits, sections));
+    let mut limits = limits.into_iter();
     let mut blocks = match verdict {
         Block::Verdict { severity: Severity::Ok | Severity::Neutral, text } if limits.len() > 0 => {
             let mut rest = Text::from("Apart from that: ");
@@ -202,9 +212,17 @@ fn verdict_and_limits(command: &Command, sections: &[SectionResult], hits: &[Thr
     blocks
 }
 
+/// The failures that are not those of a single check.
+fn target_failures(sections: &[SectionResult]) -> impl Iterator<Item = &(Target, String)> {
+    let is_single = |section: &SectionResult, target: &Target| section.check && answered(sections, target);
+    sections.iter().flat_map(move |section| {
+        section.failures.iter().filter(move |(target, _)| !is_single(section, target))
+    })
+}
+
 fn labels(sections: &[SectionResult]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for (target, _) in sections.iter().flat_map(|section| &section.failures) {
+    for (target, _) in target_failures(sections) {
         if !names.contains(&target.label()) {
             names.push(target.label());
         }
@@ -215,7 +233,7 @@ fn labels(sections: &[SectionResult]) -> Vec<&str> {
 /// "billing-service doesn't answer (waited 3 s)": each reason once, with all its targets.
 fn failures(sections: &[SectionResult]) -> Vec<Text> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (target, why) in sections.iter().flat_map(|section| &section.failures) {
+    for (target, why) in target_failures(sections) {
         let at = reasons.iter().position(|(known, _)| known == why).unwrap_or_else(|| {
             reasons.push((why, Vec::new()));
             reasons.len() - 1
@@ -326,48 +344,73 @@ fn has_action(command: &Command, section: &SectionResult, row: &TargetRow) -> bo
     }
 }
 
-/// The button beside a row: bound to what the row showed, hidden columns included.
-fn button(
-    catalog: &Catalog,
-    (action, environment): (&str, &str),
-    section: &SectionResult,
-    row: &TargetRow,
-) -> Option<(Button, TokenPurpose)> {
-    let typed =
-        |placeholder: Placeholder<'_>| look_up(section, row)(Placeholder { in_code: true, ..placeholder });
-    let line = fill_placeholders(action, &typed).words();
-    let mut words = line.split_whitespace();
-    let command = catalog.find(words.next()?)?;
-    let mut arguments = Values::new();
-    for spec in &command.header.args {
-        let hidden = format!("_{}", spec.name);
-        let value = cell(section, row, &hidden).or_else(|| cell(section, row, &spec.name));
-        let argument_text = |value: &Value| match value {
-            Value::Text(text) => Some(text.clone()),
-            Value::Int(number) => Some(number.to_string()),
-            _ => None,
-        };
-        let value = match spec.name.as_str() {
-            "server" => Some(row.target.server.clone()),
-            "service" => row.target.service.clone(),
-            _ => value.and_then(argument_text),
-        };
-        if let Some(value) = value {
-            arguments.insert(spec.name.clone(), value);
+/// The buttons beside rows of one answer.
+struct Offers<'a> {
+    command: &'a Command,
+    catalog: &'a Catalog,
+    environment: &'a str,
+    purposes: Vec<(String, TokenPurpose)>,
+}
+
+impl Offers<'_> {
+    /// Adds the buttons of the first rows that have an action.
+    fn add_buttons(&mut self, section: &SectionResult, table: &mut Table) {
+        let Some(action) = &self.command.header.row_action else { return };
+        let buttons_left = MAX_ROW_BUTTONS - self.purposes.len();
+        let rows = section.rows.iter().zip(&mut table.rows);
+        let with_action = rows.filter(|(row, _)| has_action(self.command, section, row));
+        for (row, shown_row) in with_action.take(buttons_left) {
+            if let Some((button, purpose)) = self.button(action, section, row) {
+                self.purposes.push((button.token.clone(), purpose));
+                shown_row.buttons.push(button);
+            }
         }
     }
-    let token = crate::model::random_token()?;
-    let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
-    let purpose = TokenPurpose::RunCommand {
-        command: command.name.clone(),
-        environment: Some(environment.to_owned()),
-        arguments,
-    };
-    let style = match command.header.risk {
-        crate::model::Risk::Danger => ButtonStyle::Danger,
-        _ => ButtonStyle::Plain,
-    };
-    Some((Button::new(label, token, style), purpose))
+
+    /// The button beside a row: bound to what the row showed, hidden columns included.
+    fn button(
+        &self,
+        action: &str,
+        section: &SectionResult,
+        row: &TargetRow,
+    ) -> Option<(Button, TokenPurpose)> {
+        let typed = |placeholder: Placeholder<'_>| {
+            look_up(section, row)(Placeholder { in_code: true, ..placeholder })
+        };
+        let line = fill_placeholders(action, &typed).words();
+        let mut words = line.split_whitespace();
+        let command = self.catalog.find(words.next()?)?;
+        let mut arguments = Values::new();
+        for spec in &command.header.args {
+            let hidden = format!("_{}", spec.name);
+            let value = cell(section, row, &hidden).or_else(|| cell(section, row, &spec.name));
+            let argument_text = |value: &Value| match value {
+                Value::Text(text) => Some(text.clone()),
+                Value::Int(number) => Some(number.to_string()),
+                _ => None,
+            };
+            let value = match spec.name.as_str() {
+                "server" => Some(row.target.server.clone()),
+                "service" => row.target.service.clone(),
+                _ => value.and_then(argument_text),
+            };
+            if let Some(value) = value {
+                arguments.insert(spec.name.clone(), value);
+            }
+        }
+        let token = crate::model::random_token()?;
+        let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
+        let purpose = TokenPurpose::RunCommand {
+            command: command.name.clone(),
+            environment: Some(self.environment.to_owned()),
+            arguments,
+        };
+        let style = match command.header.risk {
+            crate::model::Risk::Danger => ButtonStyle::Danger,
+            _ => ButtonStyle::Plain,
+        };
+        Some((Button::new(label, token, style), purpose))
+    }
 }
 
 fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {

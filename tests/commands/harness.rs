@@ -99,6 +99,7 @@ impl World {
         let turn = TURN.lock().await;
         let cluster = Cluster::start(options).await.unwrap();
         let team = Sample::light().install(&cluster).await.unwrap();
+        cluster.protect().await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path()));
         World { app, team, cluster, replica: None, cascaded: None, _directory: directory, _turn: turn }

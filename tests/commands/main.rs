@@ -12,6 +12,7 @@ mod estimates;
 mod functions;
 mod golden;
 mod harness;
+mod health;
 mod healthy;
 mod idle;
 mod incident;

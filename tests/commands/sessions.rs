@@ -93,7 +93,7 @@ async fn health_names_who_and_measures_waits_from_their_start() {
         let waiting = waits(&world, session(&world, "late").await, late).await;
         let health = health_wait(&world.ask("Ana Example", "health").await.unwrap());
         let sections = world.sections("health").await.unwrap();
-        let server = sections.iter().find(|section| section.title.as_deref() == Some("Server")).unwrap();
+        let server = sections.iter().find(|section| section.title.as_deref() == Some("Locks")).unwrap();
         let number = |column: &str| {
             let at = server.columns.iter().position(|known| known == column).unwrap();
             server.rows[0].values[at].number()
@@ -138,7 +138,7 @@ async fn health_sees_waits_of_background_processes_and_for_standbys() {
     subscriber.batch_execute("BEGIN; LOCK TABLE pubt").await.unwrap();
     primary.batch_execute("INSERT INTO pubt VALUES (1)").await.unwrap();
     let health = told(&world, "health", "primary: 1 session is waiting for a lock, the longest for ").await;
-    assert!(health.contains("\nsubscribers | 1\n") && !health.contains("\nreplicas | "), "{health}");
+    assert!(health.contains("\nReplication | 1 subscriber, "), "{health}");
     subscriber.batch_execute("ROLLBACK").await.unwrap();
     // A subscriber can be a synchronous standby, too.
     subscriber.batch_execute("DROP SUBSCRIPTION sb").await.unwrap();

@@ -29,6 +29,7 @@ impl Servers {
         let cluster = Cluster::start(Options { settings, ..Options::default() }).await;
         let cluster = cluster.expect("a PostgreSQL server");
         let team = Sample::light().install(&cluster).await.expect("the sample");
+        cluster.protect().await.expect("a server that is safe in a crash");
         // Many programs share these roles here; in a team's server there are one or two.
         let limits =
             "ALTER ROLE countersign_read CONNECTION LIMIT -1; ALTER ROLE countersign_act CONNECTION LIMIT -1";

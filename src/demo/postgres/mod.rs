@@ -214,6 +214,24 @@ impl Cluster {
         config
     }
 
+    /// Turns on what keeps a server's data safe in a crash, as on a team's server: without it, a throwaway server is made faster.
+    ///
+    /// # Errors
+    /// The server doesn't answer.
+    pub async fn protect(&self) -> anyhow::Result<()> {
+        let superuser = self.connect("postgres").await?;
+        for sql in ["ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET full_page_writes = on"] {
+            superuser.batch_execute(sql).await?;
+        }
+        superuser.query("SELECT pg_reload_conf()", &[]).await?;
+        let is_safe = "SELECT current_setting('full_page_writes') = 'on' AND current_setting('fsync') = 'on'";
+        // New sessions have it as soon as the postmaster has read it.
+        while !self.connect("postgres").await?.query_one(is_safe, &[]).await?.get::<_, bool>(0) {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
     /// Stops every process of the server where it stands: nothing answers any more while the guard lives.
     pub fn freeze(&self) -> anyhow::Result<PausedProcess<'_>> {
         self.postmaster.pause()

@@ -1,0 +1,150 @@
+//! Sections and their results: which of them share a connection, and what their targets gave. A check that was not made is a failure,
+//! never an empty result.
+
+use super::{
+    QueryRequest, Rows, Target, TargetFailure, Value, applies, position_of_texts, query_target, scope_targets,
+};
+use crate::catalog::{Scope, Section};
+use crate::error::Result;
+use crate::postgres::Environments;
+
+/// One row and its target.
+#[derive(Debug, Clone)]
+pub struct TargetRow {
+    pub target: Target,
+    pub values: Vec<Value>,
+}
+
+/// The result of one section, over all its targets.
+#[derive(Debug, Clone, Default)]
+pub struct SectionResult {
+    pub title: Option<String>,
+    pub scope: Scope,
+    /// One row of each target, shown as a column.
+    pub transposed: bool,
+    /// Its rows say what the answer can't tell.
+    pub limits: bool,
+    /// It is one check, named by its title.
+    pub check: bool,
+    pub columns: Vec<String>,
+    pub rows: Vec<TargetRow>,
+    /// Targets without an answer, and why, in words for people.
+    pub failures: Vec<(Target, String)>,
+    /// The number of failures with which a server replied: a refusal, or its own time limit.
+    pub refusals: usize,
+    /// The number of targets, those without an answer included.
+    pub target_count: usize,
+}
+
+/// A section and its place in the command's file.
+pub(super) type NumberedSection<'a> = (usize, &'a Section);
+
+/// The sections in groups of one connection: a check shares that of the section before it, so that many checks need one connection of
+/// a server, which may have none left.
+pub(super) fn section_groups<'a>(query: &QueryRequest<'a>) -> Vec<Vec<NumberedSection<'a>>> {
+    let mut groups: Vec<Vec<NumberedSection<'_>>> = Vec::new();
+    // Custom SQL has a connection of its own for each section.
+    let shares = |group: &[NumberedSection<'_>], section: &Section| {
+        section.check && !query.command.custom && group[0].1.scope == section.scope
+    };
+    let sections = query.command.sections(0).iter().enumerate();
+    for (index, section) in sections.filter(|(_, section)| applies(section, query.values)) {
+        match groups.last_mut() {
+            Some(group) if shares(group, section) => group.push((index, section)),
+            _ => groups.push(vec![(index, section)]),
+        }
+    }
+    groups
+}
+
+/// Runs a group of sections, which have one scope.
+pub(super) async fn run_group(
+    environments: &Environments,
+    query: &QueryRequest<'_>,
+    group: &[NumberedSection<'_>],
+) -> Result<Vec<SectionResult>> {
+    let targets = scope_targets(environments, query, group[0].1.scope)?;
+    let mut results: Vec<SectionResult> =
+        group.iter().map(|(_, section)| SectionResult::of(section, targets.len())).collect();
+    let all = targets.iter().map(|target| query_target(environments, query, group, target));
+    let answers = futures::future::join_all(all).await;
+    for (target, answers) in targets.iter().zip(answers) {
+        match answers {
+            Ok(answers) => {
+                for (result, answer) in results.iter_mut().zip(answers) {
+                    result.add(target, answer);
+                }
+            }
+            Err(failure) => results.iter_mut().for_each(|result| result.add(target, Err(failure.clone()))),
+        }
+    }
+    let by = query.command.header.sort.as_deref();
+    results.iter_mut().for_each(|result| sort(result, by));
+    Ok(results)
+}
+
+impl SectionResult {
+    fn of(section: &Section, target_count: usize) -> SectionResult {
+        SectionResult {
+            title: section.title.clone(),
+            scope: section.scope,
+            transposed: section.transposed,
+            limits: section.limits,
+            check: section.check,
+            target_count,
+            ..SectionResult::default()
+        }
+    }
+
+    /// Adds the answer of one target. A check without a row, or with a reason in its row, has not been made.
+    fn add(&mut self, target: &Target, answer: Result<Rows, TargetFailure>) {
+        let answer = answer.and_then(|rows| if self.check { checked(rows) } else { Ok(rows) });
+        match answer {
+            Ok((columns, rows)) => {
+                if !rows.is_empty() {
+                    self.columns = columns;
+                }
+                let rows = rows.into_iter().map(|values| TargetRow { target: target.clone(), values });
+                self.rows.extend(rows);
+            }
+            Err(failure) => {
+                self.refusals += usize::from(failure.is_reply);
+                self.failures.push((target.clone(), failure.reason));
+            }
+        }
+    }
+}
+
+/// The column with the reason why a check could not be made.
+const NOT_CHECKED: &str = "_not_checked";
+
+fn checked(rows: Rows) -> Result<Rows, TargetFailure> {
+    let at = rows.0.iter().position(|column| column == NOT_CHECKED);
+    let reason = at.and_then(|at| rows.1.first()?.get(at));
+    match reason {
+        Some(Value::Text(reason)) => Err(TargetFailure::refusal(reason)),
+        _ if rows.1.is_empty() => Err(TargetFailure::refusal("gave no row")),
+        _ => Ok(rows),
+    }
+}
+
+/// The rows of a section, if the login may see other roles' sessions or the section shows none.
+pub(super) fn permitted(
+    allowed: bool,
+    section: &Section,
+    rows: Result<Rows, TargetFailure>,
+) -> Result<Rows, TargetFailure> {
+    if allowed || section.public {
+        return rows;
+    }
+    let what = if position_of_texts(section).is_some() { "roles' statements" } else { "sessions" };
+    let reason = format!("may not show other {what}: grant pg_monitor to Countersign's reader");
+    Err(TargetFailure::refusal(&reason))
+}
+
+/// Merged rows, largest first.
+fn sort(answer: &mut SectionResult, by: Option<&str>) {
+    let Some(at) = by.and_then(|by| answer.columns.iter().position(|column| column == by)) else { return };
+    let key = |row: &TargetRow| row.values.get(at).and_then(Value::number).unwrap_or(f64::MIN);
+    answer.rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
+}

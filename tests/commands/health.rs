@@ -1,0 +1,183 @@
+//! What `health` has looked at: each check is named, with its result or with the reason why it was not made; an all-clear needs them all.
+
+use crate::harness::{World, severity, words};
+use countersign::catalog::{Scope, Section, shared_query};
+use countersign::model::{Block, Coverage, Severity};
+use countersign::sql::Answer;
+use regex::Regex;
+use std::collections::BTreeSet;
+use tokio_postgres::Client;
+
+/// The checks of a server, as the command's file has them.
+fn checks(world: &World) -> Vec<Section> {
+    let health = world.app.catalog.find("health").unwrap();
+    health
+        .sections(world.cluster.version_num() / 10_000)
+        .iter()
+        .filter(|section| section.check)
+        .cloned()
+        .collect()
+}
+
+fn title(check: &Section) -> String {
+    check.title.clone().unwrap_or_default()
+}
+
+/// The titles of the checks whose cell says "not checked".
+fn not_checked(answer: &Answer) -> BTreeSet<String> {
+    let tables = answer.blocks.iter().filter_map(|block| match block {
+        Block::Table(table) if table.columns[0].title == "check" => Some(table),
+        _ => None,
+    });
+    let rows = tables.flat_map(|table| &table.rows);
+    let unmade = rows.filter(|row| row.cells.iter().any(|cell| cell.text == "not checked"));
+    unmade.map(|row| row.cells[0].text.clone()).collect()
+}
+
+/// A relation or a function of PostgreSQL's, and how to take everybody's privilege on it away.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Object {
+    name: String,
+    is_function: bool,
+}
+
+impl Object {
+    /// All that a check names, and the queries that it shares with other commands.
+    fn of(check: &Section) -> BTreeSet<Object> {
+        let shared = check.parameters.iter().filter_map(|name| shared_query(name));
+        let sql = shared.fold(check.sql.clone(), |sql, query| format!("{sql}\n{query}"));
+        // In quotes it is only a name.
+        let named = Regex::new(r"[^'a-z_](pg_[a-z_]+|current_setting)(\()?").unwrap();
+        let code: String = sql
+            .lines()
+            .map(|line| line.split("--").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n");
+        let objects = named
+            .captures_iter(&code)
+            .map(|found| Object { name: found[1].to_owned(), is_function: found.get(2).is_some() });
+        objects.collect()
+    }
+
+    async fn statements(&self, superuser: &Client, verb: &str, preposition: &str) -> Vec<String> {
+        if !self.is_function {
+            return vec![format!("{verb} SELECT ON pg_catalog.{} {preposition} PUBLIC", self.name)];
+        }
+        let sql = "SELECT oid::regprocedure::text FROM pg_proc WHERE proname = $1 AND pronamespace = 'pg_catalog'::regnamespace";
+        let overloads = superuser.query(sql, &[&self.name]).await.unwrap();
+        let functions = overloads.iter().map(|row| row.get::<_, String>(0));
+        functions
+            .map(|function| format!("{verb} EXECUTE ON FUNCTION {function} {preposition} PUBLIC"))
+            .collect()
+    }
+}
+
+/// For each relation and function that some check reads: without it, exactly the checks that name it are not made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_without_its_right_is_named_and_there_is_no_all_clear() {
+    let world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    let checks = checks(&world);
+    let all: BTreeSet<String> = checks.iter().map(title).collect();
+    let answer = world.ask("Ana Example", "health").await.unwrap();
+    assert_eq!((severity(&answer), answer.coverage), (Severity::Ok, Coverage::Whole), "{}", words(&answer));
+    let lines = words(&answer);
+    for check in &all {
+        assert!(lines.contains(&format!("\n{check} | ")), "{check} is listed: {lines}");
+        assert!(
+            lines.lines().next().unwrap().to_lowercase().contains(&check.to_lowercase()),
+            "{check}: {lines}"
+        );
+    }
+    let mut tried = BTreeSet::new();
+    for object in checks.iter().flat_map(|check| Object::of(check)).collect::<BTreeSet<_>>() {
+        let revoke = object.statements(&superuser, "REVOKE", "FROM").await;
+        superuser.batch_execute(&revoke.join(";")).await.unwrap();
+        let answer = world.ask("Ana Example", "health").await.unwrap();
+        let told = words(&answer);
+        let grant = object.statements(&superuser, "GRANT", "TO").await;
+        superuser.batch_execute(&grant.join(";")).await.unwrap();
+        let naming = checks.iter().filter(|check| Object::of(check).contains(&object));
+        let expected: BTreeSet<String> = naming.map(title).collect();
+        assert!(severity(&answer) >= Severity::Warning, "without {}: {told}", object.name);
+        assert!(answer.coverage != Coverage::Whole, "without {}: {told}", object.name);
+        let unmade = not_checked(&answer);
+        if unmade.is_empty() && told.starts_with("CRITICAL: No whole answer from primary.") {
+            // Every query of Countersign's needs it.
+            continue;
+        }
+        assert!(unmade.is_superset(&expected), "without {}: {told}", object.name);
+        if unmade.len() < all.len() {
+            assert!(told.contains("Not checked on primary: "), "without {}: {told}", object.name);
+        }
+        tried.extend(unmade);
+    }
+    assert_eq!(tried, all, "every check was taken away once");
+}
+
+/// What is public is still checked; the rest is named, with the right that is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_pg_monitor_what_needs_it_is_named() {
+    let world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser.batch_execute("REVOKE pg_monitor FROM countersign_read").await.unwrap();
+    let answer = world.ask("Ana Example", "health").await.unwrap();
+    let told = words(&answer);
+    assert!(told.starts_with("CRITICAL: No whole answer from "), "{told}");
+    let checks = checks(&world);
+    let needing = checks.iter().filter(|check| !check.public);
+    assert_eq!(not_checked(&answer), needing.map(title).collect(), "{told}");
+    assert!(told.contains("\nSettings | crash safety and autovacuum are on\n"), "{told}");
+}
+
+/// The tightest limit decides, whatever the server still has.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_roles_and_databases_and_dangerous_settings_are_findings() {
+    let world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    let (service, account) = world.team.service("asset-service").unwrap();
+    let _session = world.cluster.connect_as(account.login(&service.database, "asset-api")).await.unwrap();
+    let (role, database) = (&account.user, &service.database);
+    for (set, finding) in [
+        (
+            format!("ALTER ROLE {role} CONNECTION LIMIT 1"),
+            format!(
+                "CRITICAL: primary: the role {role} has 1 of 1 connections in use: no other login is possible. connections shows"
+            ),
+        ),
+        (
+            format!("ALTER ROLE {role} CONNECTION LIMIT 2; ALTER DATABASE {database} CONNECTION LIMIT 1"),
+            format!("primary: the database {database} has "),
+        ),
+        (
+            format!("ALTER ROLE {role} CONNECTION LIMIT -1; ALTER DATABASE {database} CONNECTION LIMIT -1"),
+            "OK: All services answer. No problem found ".to_owned(),
+        ),
+    ] {
+        superuser.batch_execute(&set).await.unwrap();
+        let told = world.told("health").await;
+        assert!(told.contains(&finding), "{set}: {told}");
+    }
+    for (setting, finding) in [
+        (
+            "fsync",
+            "CRITICAL: primary: fsync is off, so a crash of the server can corrupt its data. settings fsync shows",
+        ),
+        ("full_page_writes", "CRITICAL: primary: full_page_writes is off, so "),
+        (
+            "autovacuum",
+            "WARNING: primary: autovacuum is off, so autovacuum doesn't run. settings autovacuum shows",
+        ),
+        ("track_counts", "WARNING: primary: track_counts is off, so autovacuum doesn't run. "),
+    ] {
+        superuser.batch_execute(&format!("ALTER SYSTEM SET {setting} = off")).await.unwrap();
+        superuser.query("SELECT pg_reload_conf()", &[]).await.unwrap();
+        let answer = world.until("health", |answer| words(answer).starts_with(finding)).await;
+        assert!(words(&answer).contains(&format!("\nSettings | {setting} is off\n")), "{}", words(&answer));
+        superuser.batch_execute(&format!("ALTER SYSTEM SET {setting} = on")).await.unwrap();
+        superuser.query("SELECT pg_reload_conf()", &[]).await.unwrap();
+    }
+    let of_services = |section: &&Section| section.scope == Scope::Database;
+    let health = world.app.catalog.find("health").unwrap();
+    assert!(health.sections(15).iter().filter(of_services).all(|section| !section.check));
+}
