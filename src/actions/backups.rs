@@ -6,7 +6,7 @@ use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefi
 use super::support::blocks::{answer, between, count, note, table, verdict};
 use crate::error::Result;
 use crate::model::ColumnKind::{Left, Right};
-use crate::model::{Block, Cell, Severity, Table, Text};
+use crate::model::{Block, Cell, Coverage, Severity, Table, Text};
 use crate::sql::{Answer, bytes, minute, severity_of};
 use crate::storage::StorageResult;
 use jiff::Timestamp;
@@ -45,7 +45,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         Err(error) => {
             tracing::warn!(?error, "listing backups failed");
             let words = "The backup storage can't be read, so the backups are unknown.";
-            answer(vec![verdict(Severity::Critical, words)])
+            Answer { coverage: Coverage::None, ..answer(vec![verdict(Severity::Critical, words)]) }
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use super::Call;
 use super::support::blocks::{answer, environments, table, verdict};
-use super::support::servers::{ServerAnswer, ask_all, failure_blocks};
+use super::support::servers::{ServerAnswer, ask_all, coverage, failure_blocks};
 use crate::config::Tls;
 use crate::error::Result;
 use crate::model::{Block, Cell, ColumnKind, Severity};
@@ -43,7 +43,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         },
         &|_| channel_environment.clone(),
     )));
-    Ok(answer(blocks))
+    Ok(Answer { coverage: coverage(&servers), ..answer(blocks) })
 }
 
 fn row(server: &ServerAnswer<'_>, channel_environment: Option<&str>) -> Vec<Cell> {

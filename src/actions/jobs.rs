@@ -10,7 +10,7 @@ use super::support::{backends, recovery};
 use crate::app::RunProgress;
 use crate::error::Result;
 use crate::model::ColumnKind::{Left, Right};
-use crate::model::{Block, Cell, EventKind, Run, RunState, Severity};
+use crate::model::{Block, Cell, Coverage, EventKind, Run, RunState, Severity};
 use crate::sql::{Answer, duration};
 use crate::store::Filter;
 use jiff::Timestamp;
@@ -22,8 +22,16 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let view = JobsView::load(call, &interrupted).await;
     let left: Vec<Run> = interrupted.into_iter().filter(|run| view.is_open(call, run)).collect();
     let mut blocks = Vec::new();
+    let unavailable = view.unavailable.join(" and ");
+    let unknown = format!(
+        "Sessions of interrupted runs in {unavailable} can't be read now: whether those runs still work is unknown."
+    );
     if running.is_empty() && left.is_empty() {
-        blocks.push(verdict(Severity::Ok, "No runs are in progress."));
+        blocks.push(if view.unavailable.is_empty() {
+            verdict(Severity::Ok, "No runs are in progress.")
+        } else {
+            verdict(Severity::Warning, unknown)
+        });
     } else {
         let severity = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
         blocks.push(verdict(severity, summary(running.len(), &left, &view)));
@@ -39,14 +47,13 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
             left.iter().chain(&running),
         );
         blocks.push(Block::Table(table));
+        if !view.unavailable.is_empty() {
+            blocks.push(Block::Text(unknown.into()));
+        }
         blocks.push(note("`stop <run>` stops one; `show <run>` shows its details."));
     }
-    if !view.unavailable.is_empty() {
-        let text =
-            format!("Sessions of interrupted runs in {} can't be read now.", view.unavailable.join(" and "));
-        blocks.push(Block::Note(text.into()));
-    }
-    Ok(answer(blocks))
+    let coverage = if view.unavailable.is_empty() { Coverage::Whole } else { Coverage::Partial };
+    Ok(Answer { coverage, ..answer(blocks) })
 }
 
 fn summary(running: usize, interrupted: &[Run], view: &JobsView<'_>) -> String {

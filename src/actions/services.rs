@@ -3,7 +3,7 @@
 
 use super::Call;
 use super::support::blocks::{answer, count, environments, note, table, verdict};
-use super::support::servers::{ServerAnswer, ask_all, failure_blocks};
+use super::support::servers::{ServerAnswer, ask_all, coverage, failure_blocks};
 use crate::config::Service;
 use crate::error::Result;
 use crate::model::ColumnKind::{Left, Right};
@@ -52,7 +52,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     }
     blocks.push(Block::Table(table(&columns, rows)));
     blocks.push(note("`sizes <service>` shows a service's tables."));
-    Ok(answer(blocks))
+    Ok(Answer { coverage: coverage(&servers), ..answer(blocks) })
 }
 
 /// The size of a service's database in an environment; a warning if its server has no such database.

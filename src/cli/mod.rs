@@ -33,7 +33,8 @@ enum Cli {
     },
     /// Run one command here, as in chat: for when chat is down. The same rules, the same history.
     ///
-    /// Exit status: 0 answered, 1 refused or not done, 2 something is wrong with Countersign.
+    /// Exit status: 0 answered, 1 refused, failed or no target answered, 2 something is wrong with Countersign, 3 only some targets
+    /// answered or only a part was done.
     Run {
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,

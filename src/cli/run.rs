@@ -7,7 +7,7 @@ use crate::chat;
 use crate::chat::terminal::{ButtonLines, Terminal, incoming_event};
 use crate::command_line::{as_word, is_quote, to_line};
 use crate::config::login_name;
-use crate::model::{Reply, RunState, TokenPurpose};
+use crate::model::{Coverage, Reply, RunState, TokenPurpose};
 use crate::workflow::{Completion, Workflow};
 use anyhow::Context;
 use std::convert::Infallible;
@@ -17,8 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const EXIT_ANSWERED: u8 = 0;
+/// Refused, failed, or no target answered.
 const EXIT_REFUSED: u8 = 1;
 pub const EXIT_INTERNAL: u8 = 2;
+/// Some targets answered, or a part was done.
+const EXIT_PARTIAL: u8 = 3;
 
 /// As long as the store may take to close a run; the next process closes what is left open.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,10 +100,16 @@ async fn status(app: &App, completion: Completion, reply: &Reply) -> u8 {
         Completion::Failed => return EXIT_INTERNAL,
         Completion::Answered => {}
     }
+    match reply.coverage {
+        Coverage::Whole => {}
+        Coverage::Partial => return EXIT_PARTIAL,
+        Coverage::None => return EXIT_REFUSED,
+    }
     let Some(run) = reply.heading.run else { return EXIT_ANSWERED };
     let Ok(Some(run)) = app.audit.store.get(run).await else { return EXIT_ANSWERED };
     match run.state {
-        RunState::Failed | RunState::Partial | RunState::Stopped | RunState::Invalidated => EXIT_REFUSED,
+        RunState::Failed | RunState::Stopped | RunState::Invalidated => EXIT_REFUSED,
+        RunState::Partial => EXIT_PARTIAL,
         RunState::Interrupted => EXIT_INTERNAL,
         _ => EXIT_ANSWERED,
     }

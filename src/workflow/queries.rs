@@ -49,6 +49,7 @@ impl Queries {
         }
         let mut reply = Reply::new(heading);
         reply.blocks = answer.blocks;
+        reply.coverage = answer.coverage;
         if let RecordOutcome::Unrecorded(reason) = recorded {
             let warning = format!(
                 "Not in the audit log: {reason}. Until the audit log works again, commands that change something are refused."
@@ -111,7 +112,7 @@ impl Queries {
     /// Closes the run in the background: the answer doesn't wait for it.
     fn close_in_background(&self, run: &Run, answer: &Result<Answer>) {
         let (kind, verdict) = match answer {
-            Ok(answer) => (EventKind::Succeeded, verdict(answer)),
+            Ok(answer) => (answer.coverage.outcome(), verdict(answer)),
             Err(error) => (EventKind::Failed, crate::redact::text(&error.to_string())),
         };
         let details = EventDetails::default().with_text("verdict", verdict);

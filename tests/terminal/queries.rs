@@ -1,6 +1,6 @@
 //! Questions: answered, refused, recorded, as in chat.
 
-use crate::harness::World;
+use crate::harness::{Servers, World};
 use countersign::config::login_name;
 use countersign::model::{PlatformKind, RunState};
 
@@ -23,6 +23,58 @@ async fn health_is_answered_and_recorded() {
     assert!(history.out.contains("health"), "{}", history.out);
     let said = world.say(&["run", "health", "asset", "--env", "production"]).await;
     assert!(said.out.contains("health asset-service on PRODUCTION"), "{}", said.out);
+}
+
+/// The verdict, the exit status, the JSON and the audit log agree on how much was answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_whole_has_a_status_of_its_own() {
+    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let servers = Servers::shared().await;
+    let production = format!(
+        "[[environments.servers]]\nname = \"main\"\nhost = \"{}\"\nport = {}\n[environments.logins.reader]\nuser = \"countersign_read\"\npassword = {{ env = \"PRODUCTION_READER_PASSWORD\" }}",
+        servers.cluster.host(),
+        servers.cluster.port()
+    );
+    let dead = production.replace(&format!("port = {}", servers.cluster.port()), &format!("port = {closed}"));
+    let lost = ("database = \"payout_service_db\"", "database = \"lost\"");
+    let world = World::with("U0ANA", &[(&production, &dead), lost]).await;
+    for (line, status, coverage, state, words) in [
+        ("health asset --env staging", 0, "whole", RunState::Succeeded, "All services answer."),
+        (
+            "health --env staging",
+            3,
+            "partial",
+            RunState::Partial,
+            "CRITICAL: No whole answer from payout-service.",
+        ),
+        (
+            "sizes payout-service --env staging",
+            1,
+            "none",
+            RunState::Failed,
+            "CRITICAL: No result from payout-service.",
+        ),
+        ("health --env production", 1, "none", RunState::Failed, "CRITICAL: No server answered."),
+        ("sizes asset --env production", 1, "none", RunState::Failed, "CRITICAL: No server answered."),
+        (
+            "environments --env production",
+            1,
+            "none",
+            RunState::Failed,
+            "CRITICAL: No answer from production/main.",
+        ),
+        ("environments", 3, "partial", RunState::Partial, "CRITICAL: No answer from production/main."),
+        ("services", 3, "partial", RunState::Partial, "CRITICAL: No answer from production/main."),
+    ] {
+        let said = world.runs(line).await;
+        assert!(said.status == status && said.flat().contains(words), "{line}: {said:?}");
+        assert_eq!(world.recorded().await[0].state, state, "{line}: {said:?}");
+        let json = world.runs(&format!("{line} --json")).await;
+        assert_eq!((json.status, json.json()["coverage"].as_str()), (status, Some(coverage)), "{line}");
+    }
+    let history = world.runs("history --reads --failed").await;
+    assert!(history.out.contains("!! failed") && history.out.contains("!! partial"), "{}", history.out);
+    assert!(!history.out.contains("succeeded"), "{}", history.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

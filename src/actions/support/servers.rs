@@ -5,7 +5,7 @@ use crate::actions::Call;
 use crate::app::App;
 use crate::config::{Environment, Server};
 use crate::error::Result;
-use crate::model::{Block, LoginKind, Severity, Text};
+use crate::model::{Block, Coverage, LoginKind, Severity, Text};
 use crate::postgres::{Address, PgRow};
 use std::time::Duration;
 use tokio_postgres::types::ToSql;
@@ -52,6 +52,11 @@ pub async fn ask_all<'a>(
         ServerAnswer { environment, server, rows }
     });
     Ok(futures::future::join_all(answers).await)
+}
+
+/// The share of the servers that gave an answer.
+pub fn coverage(answers: &[ServerAnswer<'_>]) -> Coverage {
+    Coverage::of(answers.iter().filter(|answer| answer.rows.is_ok()).count(), answers.len())
 }
 
 /// The verdict over the servers that gave no answer, and each one's reason; empty if all answered.

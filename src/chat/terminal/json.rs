@@ -7,6 +7,7 @@
 //!   "command": "health",
 //!   "environment": { "name": "production", "production": true },
 //!   "run": 128,
+//!   "coverage": "whole",
 //!   "verdict": { "tone": "warning", "text": "5 sessions wait for a lock." },
 //!   "blocks": [
 //!     { "kind": "table", "title": "Server", "columns": [{ "title": "pid", "align": "right" }],
@@ -15,7 +16,8 @@
 //! }
 //! ```
 //!
-//! `requester`, `environment`, `run` and `verdict` may be null. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
+//! `requester`, `environment`, `run` and `verdict` may be null. `coverage` is `whole`, `partial` where some targets or checks have no
+//! answer, or `none`. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
 //! `right` or `query`. `blocks` has everything in the order in which a person reads it, the verdict too; the other kinds are
 //! `verdict` (`severity`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
 //! `progress` (`percent`, `label`) and `buttons` (`commands`: lines to type). Texts are for people: their wording may change.
@@ -37,6 +39,7 @@ pub fn render(reply: &Reply, button_lines: &ButtonLines) -> String {
         "command": reply.heading.command,
         "environment": reply.heading.environment,
         "run": reply.heading.run,
+        "coverage": reply.coverage,
         "verdict": verdict,
         "blocks": reply.blocks.iter().map(|block| self::block(block, button_lines)).collect::<Vec<_>>(),
     });
