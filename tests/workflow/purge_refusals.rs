@@ -244,6 +244,25 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
         found(condition, async || superuser.query_opt(&sql, &[]).await.expect("an answer")).await;
     };
     behind("replay_lsn = pg_current_wal_lsn()").await;
+    // It receives WAL as a replica does, and replays nothing.
+    let received = tempfile::tempdir().unwrap();
+    let cluster = &servers.cluster;
+    let mut receiver = std::process::Command::new(cluster.bin_dir().join("pg_receivewal"))
+        .args([
+            "-w",
+            "-h",
+            cluster.host(),
+            "-p",
+            &cluster.port().to_string(),
+            "-U",
+            cluster.superuser(),
+            "-D",
+        ])
+        .arg(received.path())
+        .env("PGPASSWORD", cluster.superuser_password())
+        .spawn()
+        .unwrap();
+    behind("application_name = 'pg_receivewal'").await;
     let frozen = replica.freeze().unwrap();
     tables(
         &scene,
@@ -256,6 +275,7 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
     let asked = card(&scene, "purged_ahead --column at --older-than 90d --most-lag 1s").await;
     let shown = asked.plain();
     assert!(shown.contains("replicas sample-replica is ") && shown.contains(" behind"), "{shown}");
+    assert!(!shown.contains("pg_receivewal"), "{shown}");
     let told = done(&scene, &asked, "Stopped, since the replica sample-replica is ").await;
     assert!(
         told.contains("0 rows of 100 were deleted") && !told.contains("No disk space is freed"),
@@ -266,6 +286,8 @@ async fn a_replica_that_falls_behind_stops_it_and_it_goes_on_when_that_has_caugh
     assert_eq!(checksum(&superuser, "purged_ahead").await.split(' ').next(), Some("100"));
 
     drop(frozen);
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
     behind("replay_lsn = pg_current_wal_lsn()").await;
     let again = card(&scene, &format!("purged_ahead --continue {}", run.id)).await;
     done(&scene, &again, "100 rows of 100 were deleted, in 1 batch").await;

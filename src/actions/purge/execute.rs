@@ -5,6 +5,7 @@ use super::{max_lag, resource, text};
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::{Execution, Outcome};
 use crate::app::App;
+use crate::catalog::shared_query;
 use crate::model::{EventKind, LoginKind, Run, RunEvent};
 use crate::postgres::{Address, DedicatedSession};
 use crate::sql::{bytes, duration, grouped};
@@ -25,7 +26,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 /// A replica tries to connect every five seconds (its wal_retrieve_retry_interval).
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(8);
-/// 16 segments of WAL. A replica whose replay is paused still answers, and its time doesn't advance: only bytes show its lag.
+/// 16 segments of WAL: a replica that is late for a short time only can still have a lot to replay.
 const MAX_LAG_BYTES: i64 = 256 << 20;
 /// Attempts in a row, each after a longer pause: a lock that is held for longer is somebody's work.
 const MAX_ATTEMPTS: u32 = 5;
@@ -263,21 +264,36 @@ impl BatchLoop<'_> {
 }
 
 /// A replica's lag, as the reader sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct ReplicaLag {
     name: String,
-    seconds: f64,
-    bytes: i64,
+    kind: String,
+    /// Hidden from a login without pg_monitor.
+    state: Option<String>,
+    lag_s: Option<f64>,
+    behind_bytes: Option<i64>,
 }
 
 impl ReplicaLag {
+    fn seconds(&self) -> f64 {
+        self.lag_s.unwrap_or_default()
+    }
+
     fn exceeds(&self, max_lag: Duration) -> bool {
-        self.seconds > max_lag.as_secs_f64() || self.bytes > MAX_LAG_BYTES
+        self.seconds() > max_lag.as_secs_f64() || self.behind_bytes.unwrap_or_default() > MAX_LAG_BYTES
+    }
+
+    /// True of a replica or a subscriber, not of pg_receivewal or a base backup.
+    fn replays(&self) -> bool {
+        let is_connected =
+            self.state.as_deref().is_some_and(|state| ["streaming", "catchup"].contains(&state));
+        is_connected && ["replica", "logical receiver"].contains(&self.kind.as_str())
     }
 
     /// "replica-1 is 42 s and 180 MiB behind"
     pub fn text(&self) -> String {
-        let (seconds, bytes) = (duration(self.seconds), bytes(self.bytes as f64));
+        let (seconds, bytes) =
+            (duration(self.seconds()), bytes(self.behind_bytes.unwrap_or_default() as f64));
         format!("{} is {seconds} and {bytes} behind", shown(&self.name))
     }
 }
@@ -299,18 +315,18 @@ fn missing_replica<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Option<&
     })
 }
 
-/// Lists a server's replicas, the one furthest behind first; an error follows "the server".
+/// Lists a server's replicas and subscribers, the one furthest behind first; an error follows "the server".
 pub(super) async fn read_lags(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
     let address = Address::new(&server.environment, &server.server, LoginKind::Reader);
     let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
-    let rows = client.query(include_str!("lag.sql"), &[]).await.map_err(|error| error.to_string())?;
-    if rows.iter().any(|row| !row.is_true("visible")) {
+    let sql = shared_query("walsenders").unwrap_or_default();
+    let rows = client.query(&sql, &[]).await.map_err(|error| error.to_string())?;
+    let json = rows.first().and_then(|row| row.value::<String>(0)).unwrap_or_default();
+    let mut receivers: Vec<ReplicaLag> = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+    if receivers.iter().any(|receiver| receiver.state.is_none()) {
         return Err("may not show its replicas: grant pg_monitor to Countersign's reader".to_owned());
     }
-    let replicas = rows.iter().map(|row| ReplicaLag {
-        name: row.value("name").unwrap_or_default(),
-        seconds: row.value("lag_s").unwrap_or_default(),
-        bytes: row.value("behind_bytes").unwrap_or_default(),
-    });
-    Ok(replicas.collect())
+    receivers.retain(ReplicaLag::replays);
+    receivers.sort_by(|a, b| b.seconds().total_cmp(&a.seconds()));
+    Ok(receivers)
 }
