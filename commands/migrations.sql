@@ -58,6 +58,7 @@ WITH found AS (
 ), migration AS (
   SELECT ledger, migration_name, max(finished_at) AS finished_at, max(started_at) AS started_at,
          bool_or(finished_at IS NULL AND rolled_back_at IS NULL) AS open,
+         max(started_at) FILTER (WHERE finished_at IS NULL AND rolled_back_at IS NULL) AS open_at,
          bool_or(finished_at IS NULL AND rolled_back_at IS NULL AND logged) AS failed,
          bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied,
          (array_agg(checksum ORDER BY finished_at DESC) FILTER (WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL))[1] AS checksum
@@ -68,9 +69,11 @@ WITH found AS (
   SELECT f.* FROM directory d
   CROSS JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(d.listed) = 'array' THEN d.listed ELSE '[]' END) AS f(name text, checksums text[])
 ), holder AS (
-  SELECT min(pid) AS pid FROM pg_locks
-  WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  -- A session that began later did not start it. started_at has the clock of the machine that deploys.
+  SELECT min(l.pid) AS pid, COALESCE(min(a.backend_start) - interval '1 min', '-infinity') AS since
+  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+  WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = 72707369 AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ), compared AS (
   -- With each migration table, and with none: by Prisma's rule an unapplied migration is pending, even if it was rolled back.
   SELECT l.name AS ledger, c.* FROM (SELECT 1) one LEFT JOIN ledger l ON true
@@ -82,14 +85,15 @@ WITH found AS (
   ) c
 ), summed AS (
   SELECT m.ledger, count(*) FILTER (WHERE m.applied AND NOT m.open) AS applied,
-         count(*) FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open,
+         count(*) FILTER (WHERE m.open AND NOT m.running) AS open,
          count(*) FILTER (WHERE NOT m.open AND NOT m.applied) AS rolled_back,
          string_agg(m.migration_name || CASE WHEN m.failed THEN ' failed' ELSE ' did not finish' END, ', ' ORDER BY m.started_at)
-           FILTER (WHERE m.open AND (m.failed OR h.pid IS NULL)) AS open_names,
-         max(m.migration_name) FILTER (WHERE m.open AND NOT m.failed AND h.pid IS NOT NULL) AS running,
+           FILTER (WHERE m.open AND NOT m.running) AS open_names,
+         max(m.migration_name) FILTER (WHERE m.running) AS running,
          (array_agg(m.migration_name ORDER BY m.finished_at DESC, m.migration_name DESC) FILTER (WHERE m.applied AND NOT m.open))[1] AS latest,
          max(m.finished_at) FILTER (WHERE m.applied AND NOT m.open) AS latest_at
-  FROM migration m CROSS JOIN holder h GROUP BY 1
+  FROM (SELECT m.*, m.open AND NOT m.failed AND h.pid IS NOT NULL AND m.open_at >= h.since AS running FROM migration m CROSS JOIN holder h) m
+  GROUP BY 1
 )
 SELECT CASE WHEN l.name IS NULL THEN 'no migration table' WHEN NOT l.permitted THEN 'no privilege' WHEN l.altered THEN 'altered, not read'
             WHEN s.open > 0 THEN s.open || ' failed' WHEN s.running IS NOT NULL THEN 'running'
@@ -150,7 +154,8 @@ WITH found AS (
   CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
     AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, steps int, logged boolean, code text)
 ), migration AS (
-  SELECT migration_name, count(*) AS attempts, max(started_at) AS started_at, bool_or(open) AS open, bool_or(open AND logged) AS failed,
+  SELECT migration_name, count(*) AS attempts, max(started_at) AS started_at, bool_or(open) AS open, max(started_at) FILTER (WHERE open) AS open_at,
+         bool_or(open AND logged) AS failed,
          bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied,
          bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL AND steps > 0) AS ran,
          (array_agg(code ORDER BY started_at DESC) FILTER (WHERE open))[1] AS code,
@@ -172,15 +177,16 @@ SELECT COALESCE(m.migration_name, m.name, '-') AS migration,
             WHEN m.migration_name IS NULL
             THEN (SELECT CASE WHEN count(*) = 0 THEN 'no migration table' WHEN bool_and(readable) THEN 'none applied yet'
                               WHEN bool_and(permitted) THEN 'altered, not read' ELSE 'no privilege' END FROM ledger)
-            WHEN m.failed THEN 'failed' WHEN m.open AND l.held THEN 'running' WHEN m.open THEN 'started, not finished'
+            WHEN m.failed THEN 'failed' WHEN m.open AND m.open_at >= l.since THEN 'running' WHEN m.open THEN 'started, not finished'
             WHEN m.applied AND m.checksum <> ALL (m.checksums) THEN 'applied, edited since'
             WHEN m.applied AND m.listed AND m.name IS NULL THEN 'applied, not in the directory'
             WHEN m.ran THEN 'applied' WHEN m.applied THEN 'marked as applied'
             WHEN m.name IS NOT NULL THEN 'rolled back, pending' ELSE 'rolled back' END AS state,
        m.started_at, m.took_s, m.attempts, m.code AS "SQLSTATE"
-FROM (SELECT EXISTS (SELECT FROM pg_locks
-                     WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = 72707369 AND objsubid = 1
-                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS held) l
+FROM (SELECT CASE WHEN count(*) > 0 THEN COALESCE(min(a.backend_start) - interval '1 min', '-infinity') END AS since
+      FROM pg_locks k LEFT JOIN pg_stat_activity a ON a.pid = k.pid
+      WHERE k.locktype = 'advisory' AND k.granted AND k.classid = 0 AND k.objid = 72707369 AND k.objsubid = 1
+        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())) l
 LEFT JOIN known m ON true
 ORDER BY COALESCE(m.open, false) DESC, m.started_at DESC, 1 DESC
 LIMIT 20;

@@ -100,6 +100,13 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
     let active = format!("\n{pid} | holds | prisma-migrate-1 | active | ");
     let held = world.until("migrations asset-service", |answer| words(answer).contains(&active)).await;
     assert!(held.button_purposes.is_empty(), "it works: {}", words(&held));
+    // A session that began later than the migration did not start it.
+    let before =
+        "UPDATE _prisma_migrations SET started_at = now() - interval '2 days' WHERE finished_at IS NULL";
+    asset.execute(before, &[]).await.unwrap();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.starts_with("CRITICAL: asset-service: 9_started did not finish."), "{told}");
+    assert!(told.contains("\n9_started | started, not finished | ") && told.contains(&active), "{told}");
     busy.abort();
     waiting.abort();
 }
