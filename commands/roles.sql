@@ -1,36 +1,46 @@
 /*
-summary = "Roles: who can log in, their attributes, memberships and password expiry, and grants to PUBLIC"
+summary = "Roles: who can log in, their attributes, limits and memberships, and grants to PUBLIC"
 group = "databases"
 risk = "read"
 scope = "server"
 args = [{ name = "service", type = "service", positional = true, help = "who can connect to its database, and their privileges there; all roles if omitted" }]
 example = "roles asset-service"
-details = "PostgreSQL's own roles (pg_…) have no row of their own; they appear as memberships. An expired password blocks only password logins. pg_hba.conf decides who must use TLS; that is not shown here."
+details = "PostgreSQL's own roles (pg_…) have no row of their own; they appear as memberships. VALID UNTIL ends password logins only, and PostgreSQL doesn't show whether a role has a password. `connections` shows how near roles and databases are to their connection limits. pg_hba.conf decides who must use TLS; that is not shown here."
 verdict_empty = "No roles found."
-verdict = "{target}: {_logins} can log in{_where}, {_superusers}; no password expires within 14 days."
+verdict = "{target}: {_logins} can log in{_where}, {_superusers}; no VALID UNTIL ends within 14 days."
 row_action_if = "_closable"
 next = "Unless an application needs it, run in that database: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC`"
 
 [thresholds]
-_expires_s = { warning = 1209600, critical = 259200, below = true, message = "The password of {role} expires in {value} ({expires_at}); password logins fail after that. Extend it with `ALTER ROLE … VALID UNTIL`." }
-_expired = { warning = 1, message = "The password of {role} has expired: password logins fail." }
+_expires_s = { warning = 1209600, critical = 259200, below = true, message = "{target}: VALID UNTIL of {role} ends in {value} ({valid_until}); password logins of it fail after that. To extend it: `ALTER ROLE {_role} VALID UNTIL …`" }
+_expired = { warning = 1, message = "{target}: VALID UNTIL of {role} has passed ({valid_until}): password logins of it fail." }
+_server_files = { warning = 1, message = "{target}: {role} is no superuser, but can {_can} on the server's machine as PostgreSQL's own account: it is a member of {_by}." }
 _public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC)." }
 _public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC)." }
 */
 -- ## Roles [server]
 SELECT r.rolname::text AS role,
-       concat_ws(', ', CASE WHEN r.rolcanlogin THEN 'log in' ELSE 'no login' END, CASE WHEN r.rolsuper THEN 'superuser' END,
+       concat_ws(', ', CASE WHEN l.can THEN 'log in' WHEN r.rolcanlogin THEN 'no login (connection limit 0)' ELSE 'no login' END,
+                 CASE WHEN l.can AND NOT r.rolsuper AND r.rolconnlimit > 0 THEN 'at most ' || r.rolconnlimit || ' at once' END, CASE WHEN r.rolsuper THEN 'superuser' END,
                  CASE WHEN r.rolcreaterole THEN 'create roles' END, CASE WHEN r.rolcreatedb THEN 'create databases' END,
                  CASE WHEN r.rolreplication THEN 'replication' END, CASE WHEN r.rolbypassrls THEN 'bypass RLS' END) AS attributes,
-       m.member_of, CASE WHEN e.dated THEN r.rolvaliduntil END AS expires_at,
-       CASE WHEN r.rolcanlogin AND e.dated AND r.rolvaliduntil > now() THEN extract(epoch FROM r.rolvaliduntil - now()) END::float8 AS _expires_s,
-       CASE WHEN r.rolcanlogin AND r.rolvaliduntil <= now() THEN 1 END AS _expired,
-       CASE count(*) FILTER (WHERE r.rolcanlogin) OVER () WHEN 1 THEN '1 role'
-            ELSE count(*) FILTER (WHERE r.rolcanlogin) OVER () || ' roles' END AS _logins,
-       CASE count(*) FILTER (WHERE r.rolsuper AND r.rolcanlogin) OVER () WHEN 1 THEN '1 of them a superuser'
-            ELSE count(*) FILTER (WHERE r.rolsuper AND r.rolcanlogin) OVER () || ' of them superusers' END AS _superusers,
+       m.member_of, CASE WHEN e.dated THEN r.rolvaliduntil END AS valid_until, quote_ident(r.rolname) AS _role,
+       CASE WHEN l.can AND e.dated AND r.rolvaliduntil > now() THEN extract(epoch FROM r.rolvaliduntil - now()) END::float8 AS _expires_s,
+       CASE WHEN l.can AND r.rolvaliduntil <= now() THEN 1 END AS _expired,
+       CASE WHEN l.can AND NOT r.rolsuper AND f.rights IS NOT NULL THEN 1 END AS _server_files, f.rights AS _can, f.roles AS _by,
+       CASE count(*) FILTER (WHERE l.can) OVER () WHEN 1 THEN '1 role'
+            ELSE count(*) FILTER (WHERE l.can) OVER () || ' roles' END AS _logins,
+       CASE count(*) FILTER (WHERE r.rolsuper AND l.can) OVER () WHEN 1 THEN '1 of them a superuser'
+            ELSE count(*) FILTER (WHERE r.rolsuper AND l.can) OVER () || ' of them superusers' END AS _superusers,
        COALESCE(' and connect to ' || NULLIF(:'database', ''), '') AS _where
 FROM pg_roles r
+-- No limit applies to superusers.
+CROSS JOIN LATERAL (SELECT r.rolcanlogin AND (r.rolsuper OR r.rolconnlimit <> 0) AS can) l
+-- Whoever runs programs or writes files as PostgreSQL's account can make themselves a superuser, and reading its files reads every table.
+CROSS JOIN LATERAL (SELECT string_agg(p.action, ', ' ORDER BY p.name) AS rights, string_agg(p.name, ', ' ORDER BY p.name) AS roles
+                    FROM (VALUES ('pg_execute_server_program', 'run programs'), ('pg_read_server_files', 'read files'),
+                                 ('pg_write_server_files', 'write files')) AS p(name, action)
+                    WHERE pg_has_role(r.oid, p.name, 'MEMBER')) f
 -- 'infinity' is no date.
 CROSS JOIN LATERAL (SELECT isfinite(r.rolvaliduntil) AND r.rolvaliduntil < '9999-01-01' AND r.rolvaliduntil > '0001-01-02' AS dated) e
 CROSS JOIN LATERAL (
@@ -81,4 +91,18 @@ FROM (SELECT x.grantee, n.nspname::text AS schema, c.oid,
 LEFT JOIN pg_roles r ON r.oid = g.grantee
 GROUP BY 1, 2, 3
 ORDER BY bool_and(r.rolname IS NOT NULL), 1, 2, 4 DESC, 3
+LIMIT 30;
+
+-- ## Column privileges, except the owner's [database if service]
+SELECT COALESCE(r.rolname, 'PUBLIC')::text AS role, g."table", g.privileges, string_agg(g.attname, ', ' ORDER BY g.attname) AS columns
+FROM (SELECT x.grantee, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
+             a.attname::text, string_agg(DISTINCT x.privilege_type, ', ' ORDER BY x.privilege_type) AS privileges
+      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      CROSS JOIN LATERAL aclexplode(a.attacl) x
+      WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_'
+        AND n.nspname <> 'information_schema' AND x.grantee <> c.relowner
+      GROUP BY 1, 2, 3) g
+LEFT JOIN pg_roles r ON r.oid = g.grantee
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3
 LIMIT 30

@@ -31,14 +31,19 @@ async fn nobody_is_hidden_and_every_date_and_membership_is_told() {
     let soon: String = superuser.query_one(sql, &[]).await.unwrap().get(0);
     superuser.batch_execute(&soon).await.unwrap();
     let told = world.told("roles").await;
-    assert!(told.contains("The password of pgadmin_jane expires in 10 d 0 h (20"), "{told}");
+    assert!(told.contains("VALID UNTIL of pgadmin_jane ends in 10 d 0 h (20"), "{told}");
     superuser.batch_execute("ALTER ROLE pgadmin_jane VALID UNTIL '2020-02-02 00:00+00'").await.unwrap();
     let told = world.told("roles").await;
-    assert!(told.contains("The password of pgadmin_jane has expired: password logins fail."), "{told}");
+    assert!(
+        told.contains(
+            "VALID UNTIL of pgadmin_jane has passed (2020-02-02 00:00:00 UTC): password logins of it fail."
+        ),
+        "{told}"
+    );
     assert!(told.contains(" | 2020-02-02 00:00:00 UTC\n"), "{told}");
     superuser.batch_execute("ALTER ROLE pgadmin_jane NOLOGIN").await.unwrap();
     let told = world.told("roles").await;
-    assert!(!told.contains("has expired"), "who can't log in has nothing to lose: {told}");
+    assert!(!told.contains("has passed"), "who can't log in has nothing to lose: {told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +56,7 @@ async fn what_everybody_may_is_told_where_it_is_so() {
     assert_eq!(severity(&calm), Severity::Neutral, "{told}");
     assert!(
         told.contains(
-            " can log in and connect to asset_service_db, 1 of them a superuser; no password expires"
+            " can log in and connect to asset_service_db, 1 of them a superuser; no VALID UNTIL ends"
         ),
         "{told}"
     );
@@ -84,4 +89,31 @@ async fn what_everybody_may_is_told_where_it_is_so() {
     assert!(told.contains("\nPUBLIC | public | DELETE, SELECT | 1\n"), "{told}");
     assert!(told.contains("\nnone | asset_service_db\n"), "{told}");
     assert!(!told.contains("\npayout_svc | "), "it can't connect any more: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_columns_and_the_servers_files_are_told() {
+    let world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    asset
+        .batch_execute(
+            "CREATE ROLE shut LOGIN CONNECTION LIMIT 0 VALID UNTIL '2020-02-02 00:00+00'; CREATE ROLE narrow LOGIN CONNECTION LIMIT 3;
+             CREATE ROLE nopw LOGIN VALID UNTIL '2020-02-02 00:00+00';
+             CREATE ROLE loaders NOLOGIN; GRANT pg_execute_server_program, pg_read_server_files TO loaders;
+             CREATE ROLE loader LOGIN IN ROLE loaders;
+             GRANT SELECT (email, id) ON \"User\" TO PUBLIC; GRANT UPDATE (email) ON \"User\" TO narrow",
+        )
+        .await
+        .unwrap();
+    let told = world.told("roles asset-service").await;
+    assert!(told.contains("\nshut | no login (connection limit 0) | "), "{told}");
+    assert!(told.contains("\nnarrow | log in, at most 3 at once | "), "{told}");
+    let passed = "VALID UNTIL of nopw has passed (2020-02-02 00:00:00 UTC): password logins of it fail.";
+    assert!(told.contains(passed) && !told.contains("of shut has passed"), "{told}");
+    assert!(!told.contains("The password of"), "nobody can see whether there is one: {told}");
+    let files = "loader is no superuser, but can run programs, read files on the server's machine as PostgreSQL's own account: it is \
+                 a member of pg_execute_server_program, pg_read_server_files.";
+    assert!(told.contains(files) && !told.contains("loaders is no superuser"), "{told}");
+    assert!(told.contains("\nPUBLIC | \"User\" | SELECT | email, id\n"), "{told}");
+    assert!(told.contains("\nnarrow | \"User\" | UPDATE | email\n"), "{told}");
 }
