@@ -2,8 +2,9 @@
 //! `json_to_recordset(:'connection_limits'::json)`.
 
 /// The name and the SQL of each: one SELECT without parameters, which runs on the target beforehand.
-pub const SHARED_QUERIES: [(&str, &str); 4] = [
+pub const SHARED_QUERIES: [(&str, &str); 5] = [
     ("connection_limits", include_str!("connection_limits.sql")),
+    ("counters", include_str!("counters.sql")),
     ("standbys", include_str!("standbys.sql")),
     ("wal_position", include_str!("wal_position.sql")),
     ("walsenders", include_str!("walsenders.sql")),
