@@ -1,8 +1,14 @@
 //! One member's many commands: they don't hold up another member's, and what is refused of them is told together.
 
-use crate::harness::{ANA, BEN, Scene, found};
+use crate::fake_chat::{Room, incident};
+use crate::harness::{ANA, BEN, Scene, Twist, found};
+use countersign::chat::ingress::{Admission, Ingress};
 use countersign::demo::fake_slack::{Fault, Message, Workspace};
 use countersign::demo::harness::INCIDENT;
+use countersign::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind};
+use countersign::store::{Filter, Store};
+use countersign::workflow::Workflow;
+use std::sync::Arc;
 
 /// As many as one member may have there.
 const MANY: usize = 256;
@@ -76,4 +82,44 @@ async fn refusals_of_one_member_in_one_conversation_are_told_together() {
         assert!(all.contains(words), "{words}: {all}");
     }
     assert_eq!(scene.runs_in_all().await, 1, "what is refused isn't recorded");
+}
+
+/// A command, as it comes in from a platform.
+fn typed(who: &str, channel: &str, line: &str) -> ChatEvent {
+    let sender = ChatAccount::new(PlatformKind::Slack, "T0SAMPLE", who.to_owned(), None);
+    let conversation = Conversation { id: channel.to_owned(), ..incident() };
+    let delivery = countersign::model::random_token().expect("randomness");
+    ChatEvent { delivery, sender, conversation, handle: None, event: ChatEventKind::Command(line.into()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_a_platform_does_not_take_hold_no_place_in_work() {
+    let scene = Scene::without_bot(Twist::default()).await;
+    let room = Arc::new(Room::default());
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let ingress = Ingress::new(Workflow::new(app, vec![room.clone()]));
+    room.hang_answers(Some(ANA));
+    for _ in 0..MANY {
+        let line = "sizes asset-service --env production";
+        assert_eq!(ingress.deliver(typed(ANA, INCIDENT, line)), Admission::Accepted);
+    }
+    // All are worked on, and none is answered.
+    let all = Filter { command: Some("sizes".to_owned()), include_reads: true, ..Filter::default() };
+    let record = scene.store();
+    found("all reads", async || (record.list(all.clone()).await.unwrap().total == MANY).then_some(())).await;
+    assert_eq!(ingress.deliver(typed(ANA, ELSEWHERE, "health")), Admission::Overloaded);
+    for channel in [ELSEWHERE, INCIDENT] {
+        let line = "sizes user-service --env production";
+        assert_eq!(ingress.deliver(typed(BEN, channel, line)), Admission::Accepted);
+        let answer = async || room.answers.lock().unwrap().pop();
+        let requester = found("ben's answer", answer).await.heading.requester;
+        assert_eq!(requester.map(|person| person.id).as_deref(), Some("ben"));
+    }
+    room.hang_answers(None);
+    found("ana's answers", async || (room.answers.lock().unwrap().len() >= MANY).then_some(())).await;
+    let accepted = async || {
+        let admission = ingress.deliver(typed(ANA, ELSEWHERE, "sizes --env production"));
+        (admission == Admission::Accepted).then_some(())
+    };
+    found("ana to be heard again", accepted).await;
 }

@@ -31,6 +31,8 @@ pub struct Room {
     pub edits: Mutex<Vec<(String, String)>>,
     /// The message whose edits hang.
     hanging: watch::Sender<Option<String>>,
+    /// The account whose answers hang.
+    hanging_answers: watch::Sender<Option<String>>,
     /// Whether nobody is told now what kind an account is.
     held_up: watch::Sender<bool>,
     /// Whether somebody has waited for it since.
@@ -52,6 +54,11 @@ impl Room {
     /// From now on edits of that message hang; with none they go on.
     pub fn hang(&self, message: Option<&str>) {
         self.hanging.send_replace(message.map(str::to_owned));
+    }
+
+    /// From now on answers to that account hang; with none they go on.
+    pub fn hang_answers(&self, account: Option<&str>) {
+        self.hanging_answers.send_replace(account.map(str::to_owned));
     }
 
     /// Whether somebody waits for that answer.
@@ -83,7 +90,9 @@ impl Platform for Room {
     fn check_size(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
-    async fn answer(&self, _: &ChatEvent, reply: &Reply, _: Route) -> Result<(), SendError> {
+    async fn answer(&self, event: &ChatEvent, reply: &Reply, _: Route) -> Result<(), SendError> {
+        let mut hanging = self.hanging_answers.subscribe();
+        drop(hanging.wait_for(|hanging| hanging.as_ref() != Some(&event.sender.account)).await);
         self.answers.lock().unwrap().push(reply.clone());
         Ok(())
     }
