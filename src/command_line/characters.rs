@@ -1,6 +1,7 @@
 //! The characters that phones, keyboards of other languages and copies from a chat put in place of those that were meant: quotes,
 //! dashes, marks of formatting, characters that can't be seen. Text in quotes keeps all of them.
 
+pub(crate) use crate::redact::quotes::{Quotes, is_double_quote, is_quote};
 use crate::sql_lexer;
 
 /// Marks around code and bold text, which a copy from a chat keeps.
@@ -8,51 +9,6 @@ pub(super) const MARKS: [char; 2] = ['`', '*'];
 
 /// Marks of italic and crossed-out text. A name of PostgreSQL's may begin with one, but none of ours does.
 pub(super) const LIGHT_MARKS: [char; 2] = ['_', '~'];
-
-const DOUBLE_QUOTES: &[char] = &['"', '“', '”', '„', '‟', '❝', '❞', '〝', '〞', '〟'];
-const SINGLE_QUOTES: &[char] = &['\'', '‘', '’', '‚', '‛', '❛', '❜'];
-const GUILLEMETS: &[char] = &['«', '»'];
-const SINGLE_GUILLEMETS: &[char] = &['‹', '›'];
-const CORNERS: &[char] = &['」', '』', '｣'];
-
-/// A pair of quotes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Quotes {
-    closing: &'static [char],
-    /// An apostrophe inside of it looks like its end.
-    pub single: bool,
-    /// Its language writes blanks inside of it.
-    pub spaced: bool,
-}
-
-impl Quotes {
-    /// The quotes that this character, unfolded, opens.
-    pub(super) fn opened_by(open: char) -> Option<Quotes> {
-        let quotes = |closing, single, spaced| Some(Quotes { closing, single, spaced });
-        match fold(open) {
-            '«' | '»' => quotes(GUILLEMETS, false, true),
-            '‹' | '›' => quotes(SINGLE_GUILLEMETS, false, true),
-            '「' | '『' | '｢' => quotes(CORNERS, false, false),
-            open if DOUBLE_QUOTES.contains(&open) => quotes(DOUBLE_QUOTES, false, false),
-            open if SINGLE_QUOTES.contains(&open) => quotes(SINGLE_QUOTES, true, false),
-            _ => None,
-        }
-    }
-
-    pub(super) fn is_closed_by(self, c: char) -> bool {
-        self.closing.contains(&fold(c))
-    }
-}
-
-/// True for a character that a terminal's word must be quoted for.
-pub(crate) fn is_quote(c: char) -> bool {
-    Quotes::opened_by(c).is_some() || CORNERS.contains(&c)
-}
-
-/// True for a double quote of any keyboard: it would end text in double quotes.
-pub(super) fn is_double_quote(c: char) -> bool {
-    DOUBLE_QUOTES.contains(&fold(c))
-}
 
 /// True for a character without a picture that is no control character: of format, a variation selector, or a blank letter.
 pub(super) fn is_invisible(c: char) -> bool {

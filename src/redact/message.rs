@@ -3,7 +3,11 @@
 //! A message is prose: where a value ends is often a guess. Every guess here hides too much rather than too little, up to the
 //! next line that begins with a label such as `HINT:` or `pg_dump:`, or to the end. No SQL is read here.
 
+use super::numbers::{card_length, without_long_numbers};
+use super::quotes::{self, Quotes};
+use super::web::link;
 use super::{patterns, query};
+use crate::sql_lexer::is_invisible;
 
 /// Words after which double quotes hold a name. After any other word they hold a value.
 const NAMED: &str = "\
@@ -49,8 +53,29 @@ struct MessageReader<'a> {
     expect: Expected,
     /// The last hidden value reaches the end of the text, and may continue after it.
     open: bool,
-    /// Addresses of the web keep their paths.
-    links: bool,
+    kind: TextKind,
+}
+
+/// The kind of a text, which tells what may be a value in it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum TextKind {
+    /// A server's or a tool's message: values are in quotes or in parentheses.
+    #[default]
+    Message,
+    /// A person's own words: addresses of the web keep their paths, and quotes of a keyboard with them hold words.
+    Note,
+    /// Names of objects and sentences about them: quotes belong to names, a number in front of a migration's name is its time, and
+    /// addresses of the web keep their paths.
+    Name,
+    /// As [`TextKind::Name`], of a value that has to be told apart exactly: addresses of people, digests and numbers stay.
+    Identity,
+}
+
+impl TextKind {
+    /// True for texts that nobody wrote in sentences: their blanks stay, too.
+    fn is_name(self) -> bool {
+        matches!(self, TextKind::Name | TextKind::Identity)
+    }
 }
 
 /// An error message of PostgreSQL or of a tool such as `pg_dump`, without data, connection strings and secrets.
@@ -58,13 +83,31 @@ struct MessageReader<'a> {
 /// Names in double quotes stay where the message says what they name (`relation "users"`); values in quotes, in `Key
 /// (email)=(…)` and in `Failing row contains (…)` go. A statement within a message is treated by [`query`]. Lines stay lines.
 pub fn text(message: &str) -> String {
-    read(message).out
+    redact(message, TextKind::Message)
+}
+
+/// A text that an application raised, as [`text`], and without numbers of four or more digits: nothing in it tells its values from
+/// its words.
+pub fn raised(message: &str) -> String {
+    without_long_numbers(&text(message))
+}
+
+/// A name that a client or an owner chose, such as an `application_name` or a slot's, or a sentence with such names: without secrets
+/// and what can't be seen. Quotes stay, since they belong to names.
+pub fn name(name: &str) -> String {
+    redact(name, TextKind::Name)
+}
+
+/// A value that identifies an object, such as a role, exact but for secrets: a role may be named like a person's address, and a digest
+/// is a long number.
+pub fn identity(value: &str) -> String {
+    redact(value, TextKind::Identity)
 }
 
 /// Text that a person wrote, such as a reason: as [`text`], but the address of a web page keeps its path, so that others can open
 /// it. Its user, its query and its fragment go, and what looks like a secret in the path.
 pub fn note(written: &str) -> String {
-    read_to_end(MessageReader { links: true, ..MessageReader::of(written) }).out
+    redact(written, TextKind::Note)
 }
 
 /// A message that is too long for memory, read in parts that each end with a line. A value in quotes that one part leaves open is
@@ -79,7 +122,8 @@ impl Stream {
     pub fn text(&mut self, part: &str) -> String {
         let start = if !self.open || begins_with_label(part) { Some(0) } else { labelled_line(part) };
         let Some(start) = start else { return "…".to_owned() };
-        let reader = read(&part[start..]);
+        let visible = visible_lines(&part[start..]);
+        let reader = read(&visible, TextKind::Message);
         self.open = reader.open || reader.expect != Expected::Nothing;
         format!("{}{}", if start > 0 { "…\n" } else { "" }, reader.out)
     }
@@ -90,23 +134,27 @@ impl Stream {
     }
 }
 
-fn read(message: &str) -> MessageReader<'_> {
-    read_to_end(MessageReader::of(message))
+fn redact(text: &str, kind: TextKind) -> String {
+    read(&visible_lines(text), kind).out
 }
 
-fn read_to_end(mut reader: MessageReader<'_>) -> MessageReader<'_> {
+/// The text without characters that can't be seen, which would tear a secret's word apart. Lines stay lines.
+fn visible_lines(text: &str) -> String {
+    text.chars().filter(|c| is_blank(*c) || !is_invisible(*c)).collect()
+}
+
+fn read(src: &str, kind: TextKind) -> MessageReader<'_> {
+    let mut reader = MessageReader { src, rest: src, kind, ..MessageReader::default() };
     while let Some(next) = reader.rest.chars().next() {
         reader.step(next);
     }
-    reader.out.truncate(reader.out.trim_end().len());
+    if !kind.is_name() {
+        reader.out.truncate(reader.out.trim_end().len());
+    }
     reader
 }
 
 impl<'a> MessageReader<'a> {
-    fn of(src: &'a str) -> MessageReader<'a> {
-        MessageReader { src, rest: src, ..MessageReader::default() }
-    }
-
     fn line(&self) -> &'a str {
         before(self.rest, |c| c == '\n')
     }
@@ -129,6 +177,10 @@ impl<'a> MessageReader<'a> {
 
     fn step(&mut self, next: char) {
         match next {
+            _ if is_blank(next) && self.kind.is_name() => {
+                self.out.push(if next.is_whitespace() { next } else { ' ' });
+                self.skip(next.len_utf8());
+            }
             '\n' => {
                 self.out.truncate(self.out.trim_end_matches(' ').len());
                 self.copy("\n");
@@ -140,10 +192,15 @@ impl<'a> MessageReader<'a> {
                 }
                 self.skip(next.len_utf8());
             }
+            _ if self.kind.is_name() && is_delimiter(next) => self.delimiter(next),
             '"' => self.double_quoted(),
             '\'' => self.single_quoted(),
             '(' => self.parenthesis(),
-            _ => self.chunk(),
+            _ => match Quotes::opened_by(next) {
+                Some(_) if self.kind == TextKind::Note => self.delimiter(next),
+                Some(quotes) => self.quoted(next, quotes),
+                None => self.chunk(),
+            },
         }
     }
 
@@ -159,7 +216,12 @@ impl<'a> MessageReader<'a> {
 
     /// Writes the next bytes, which are `word`, or the mask if they have the shape of a secret.
     fn copy_or_mask(&mut self, word: &str, mask: &str) {
-        let shown = if patterns::is_secret(word) { mask } else { &patterns::visible(word) };
+        let is_secret = match self.kind {
+            TextKind::Identity => patterns::is_secret_identity(word),
+            TextKind::Name => patterns::is_secret(patterns::behind_timestamp(word)),
+            TextKind::Message | TextKind::Note => patterns::is_secret(word),
+        };
+        let shown = if is_secret { mask } else { &patterns::visible(word) };
         self.out.push_str(shown);
         self.skip(word.len());
     }
@@ -171,6 +233,15 @@ impl<'a> MessageReader<'a> {
         self.last_word = "";
         self.expect = Expected::Nothing;
         self.open = self.rest.is_empty();
+    }
+
+    /// Writes a quote or a parenthesis that says nothing about what is in it.
+    fn delimiter(&mut self, delimiter: char) {
+        if self.expect == Expected::Value {
+            return self.value();
+        }
+        self.copy(&self.rest[..delimiter.len_utf8()]);
+        self.last_word = "";
     }
 
     fn double_quoted(&mut self) {
@@ -192,9 +263,30 @@ impl<'a> MessageReader<'a> {
         self.replace(len, "\"?\"");
     }
 
+    /// Quotes of a translated message, such as `»…«`. Which of them hold a name is told by words of that language, so all are
+    /// values here: up to the last closing quote of the part.
+    fn quoted(&mut self, open: char, quotes: Quotes) {
+        if quotes.single && self.follows_letter() {
+            return self.copy(&self.rest[..open.len_utf8()]);
+        }
+        let inside = &self.part()[open.len_utf8()..];
+        let last = inside.char_indices().rev().find(|(_, c)| quotes.is_closed_by(*c));
+        match last {
+            Some((at, close)) => {
+                let len = open.len_utf8() + at + close.len_utf8();
+                self.replace(len, &format!("{open}?{close}"));
+            }
+            None => self.replace(self.rest.len(), "…"),
+        }
+    }
+
+    fn follows_letter(&self) -> bool {
+        self.src[..self.src.len() - self.rest.len()].ends_with(char::is_alphanumeric)
+    }
+
     /// An apostrophe stands after a letter; a quote does not.
     fn single_quoted(&mut self) {
-        if self.src[..self.src.len() - self.rest.len()].ends_with(char::is_alphanumeric) {
+        if self.follows_letter() {
             return self.replace(1, "'");
         }
         match closing_single_quote(self.rest) {
@@ -220,7 +312,7 @@ impl<'a> MessageReader<'a> {
 
     /// A piece without whitespace, quotes and opening parentheses.
     fn chunk(&mut self) {
-        let chunk = before(self.rest, |c| is_blank(c) || matches!(c, '"' | '\'' | '('));
+        let chunk = before(self.rest, |c| is_blank(c) || is_delimiter(c));
         if self.expect == Expected::Value {
             self.value();
         } else if chunk.contains("://") {
@@ -240,7 +332,7 @@ impl<'a> MessageReader<'a> {
     /// Keeps the scheme and the host. The path may be the secret, as in an incoming webhook.
     fn url(&mut self) {
         let word = self.word();
-        if let Some(link) = Some(word).filter(|_| self.links).and_then(web_link) {
+        if let Some(link) = Some(word).filter(|_| self.kind != TextKind::Message).and_then(link) {
             return self.replace(word.len(), &link);
         }
         let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
@@ -264,14 +356,14 @@ impl<'a> MessageReader<'a> {
     fn secret(&mut self, chunk: &'a str) -> bool {
         let after_key_word = std::mem::take(&mut self.expect) == Expected::Operator;
         let key_end = match patterns::sensitive_end(chunk) {
-            None if chunk.to_ascii_lowercase().starts_with("authorization") => Some("authorization".len()),
             None if after_key_word && chunk.starts_with(['=', ':']) => Some(0),
+            None => patterns::sensitive_key_end(chunk),
             end => end,
         };
         let operator = key_end.and_then(|end| Some(end + chunk.get(end..)?.find(['=', ':'])?));
         let Some(operator) = operator else {
             self.expect = match key_end {
-                Some(_) if chunk.starts_with("--") => Expected::Value,
+                Some(_) if chunk.trim_start_matches('`').starts_with("--") => Expected::Value,
                 Some(_) => Expected::Operator,
                 None if chunk.eq_ignore_ascii_case("bearer") => Expected::Value,
                 None => Expected::Nothing,
@@ -292,6 +384,9 @@ impl<'a> MessageReader<'a> {
     }
 
     fn plain(&mut self, chunk: &'a str) {
+        if let Some(len) = card_length(self.rest).filter(|_| self.kind != TextKind::Identity) {
+            return self.replace(len, "?");
+        }
         self.copy_or_mask(chunk, "?");
         self.last_word = chunk;
         if STATEMENT_INTROS.iter().any(|intro| self.out.ends_with(intro)) {
@@ -319,54 +414,18 @@ impl<'a> MessageReader<'a> {
     }
 }
 
-/// The address of a web page, without what can hold a secret; `None` if it isn't certainly one.
-fn web_link(word: &str) -> Option<String> {
-    let (scheme, rest) = word.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return None;
-    }
-    let authority = before(rest, |c| matches!(c, '/' | '?' | '#' | '"' | '\''));
-    let address = &rest[authority.len()..];
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (name, port) = host.split_once(':').unwrap_or((host, ""));
-    let name_is_plain = name.chars().all(|c| c.is_alphanumeric() || "-._,;)".contains(c));
-    // A slash in a password ends the authority too early.
-    let is_certain = name_is_plain
-        && !name.is_empty()
-        && port.chars().all(|c| c.is_ascii_digit() || ",.;)".contains(c))
-        && !(authority.contains(':') && address.contains('@'));
-    if !is_certain {
-        return None;
-    }
-    let path = before(address, |c| matches!(c, '?' | '#' | '"' | '\''));
-    let more = if path.len() < address.len() { "?…" } else { "" };
-    Some(format!(
-        "{}://{}{}{more}",
-        patterns::visible(scheme),
-        patterns::visible(host),
-        visible_path(name, path)
-    ))
-}
-
-/// A path up to what looks like a secret. The paths of incoming webhooks are secrets.
-fn visible_path(host: &str, path: &str) -> String {
-    let is_webhook = |text: &str| text.to_ascii_lowercase().contains("hook");
-    if is_webhook(host) || path.split('/').any(is_webhook) {
-        return "/…".to_owned();
-    }
-    let is_open = |segment: &&str| !patterns::is_secret_segment(segment) && !patterns::is_sensitive(segment);
-    let open: Vec<&str> = path.split('/').take_while(is_open).collect();
-    let shown = patterns::visible(&open.join("/"));
-    if open.len() < path.split('/').count() { format!("{shown}/…") } else { shown }
-}
-
 /// The text before the first such character.
-fn before(text: &str, end: impl Fn(char) -> bool) -> &str {
+pub(super) fn before(text: &str, end: impl Fn(char) -> bool) -> &str {
     text.split(end).next().unwrap_or("")
 }
 
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || c.is_control()
+}
+
+/// True for a character that ends a chunk: a quote of any language, or the beginning of a row.
+fn is_delimiter(c: char) -> bool {
+    c == '(' || quotes::is_quote(c)
 }
 
 /// Bytes from an opening quote to behind its closing one, which is neither doubled, nor escaped, nor within a word.
@@ -396,40 +455,4 @@ fn begins_with_label(text: &str) -> bool {
     let Some((label, _)) = before(text, |c| c == '\n').split_once(':') else { return false };
     let tool = label.strip_prefix("pg_").is_some_and(|name| name.bytes().all(|b| b.is_ascii_lowercase()));
     tool || patterns::listed(LABELS, label) || label.ends_with("ommand was")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::note;
-
-    #[test]
-    fn what_a_person_writes_keeps_its_links_and_no_secret() {
-        for (written, shown) in [
-            ("see https://jira.example/browse/OPS-12", "see https://jira.example/browse/OPS-12"),
-            ("(https://jira.example:8443/browse/OPS-12)", "(https://jira.example:8443/browse/OPS-12)"),
-            (
-                "the ticket (https://jira.example/browse/OPS-12).",
-                "the ticket (https://jira.example/browse/OPS-12).",
-            ),
-            ("HTTPS://jira.example", "HTTPS://jira.example"),
-            ("https://jane:hunter2@jira.example/browse/OPS-12", "https://jira.example/browse/OPS-12"),
-            ("https://jira.example/browse/OPS-12?token=hunter2#x", "https://jira.example/browse/OPS-12?…"),
-            ("https://jira.example/browse/OPS-12#hunter2", "https://jira.example/browse/OPS-12?…"),
-            (
-                "https://app.slack.example/archives/C012AB3CD/p1700000000000100",
-                "https://app.slack.example/archives/C012AB3CD/p1700000000000100",
-            ),
-            ("https://hooks.slack.com/services/T0/B0/S3cr3t", "https://hooks.slack.com/…"),
-            ("https://x.example/webhook/S3cr3t", "https://x.example/…"),
-            ("https://x.example/reset/password/S3cr3t", "https://x.example/reset/…"),
-            ("https://x.example/u/ghp_abcdefghijklmnop/y", "https://x.example/u/…"),
-            ("https://x.example/u/AbCdEfGhIjKlMnOpQrStUv", "https://x.example/u/…"),
-            ("https://x.example/u/4111111111111111", "https://x.example/u/…"),
-            ("https://jane:hun/ter2@x.example/y", "https://?@x.example/…"),
-            ("postgres://jane:hunter2@db.example/accounts", "postgres://?@db.example/…"),
-            ("password=hunter2 for jane@example.com", "password=? for ?"),
-        ] {
-            assert_eq!(note(written), shown);
-        }
-    }
 }

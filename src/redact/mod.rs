@@ -4,10 +4,13 @@
 //! a nuisance, showing too much is a leak. Escaping for a chat platform and shortening are the renderer's.
 
 mod message;
+mod numbers;
 mod patterns;
+pub mod quotes;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod web;
 
-pub use message::{Stream, note, text};
+pub use message::{Stream, identity, name, note, raised, text};
 pub use statement::query;

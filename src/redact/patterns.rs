@@ -7,8 +7,12 @@ use std::sync::LazyLock;
 
 /// Parts of a name that announce a secret. A help for unquoted text only: quoted literals go whatever stands around.
 const SENSITIVE: &str = "\
-    password passwd passphrase pwd secret token identified credential api_key apikey access_key accesskey \
-    accountkey private_key sharedaccess";
+    password passwd passphrase passcode pwd secret token identified credential api_key api-key apikey access_key \
+    access-key accesskey account_key account-key accountkey private_key private-key auth_key auth-key authkey \
+    sharedaccess";
+
+/// Keys that announce a secret if they are the whole word before `=` or `:`. As a part of a name they mean something else.
+const SENSITIVE_KEYS: &str = "auth authorization bearer jwt pass passw pin pw sig signature";
 
 /// A shape of text that gives a secret or a person's data away: an entry of `patterns.toml`, which explains its keys.
 #[derive(Deserialize)]
@@ -70,6 +74,31 @@ pub(super) fn sensitive_end(word: &str) -> Option<usize> {
     SENSITIVE.split_ascii_whitespace().filter_map(|part| Some(lower.find(part)? + part.len())).min()
 }
 
+/// The byte behind a whole key before `=` or `:` that announces a secret, as in `pass=…` and `x;sig=…`.
+pub(super) fn sensitive_key_end(word: &str) -> Option<usize> {
+    let key = |end: usize| word[..end].rsplit(|c: char| !c.is_alphanumeric() && c != '_').next();
+    let mut ends = word.match_indices(['=', ':']).map(|(end, _)| end);
+    ends.find(|end| key(*end).is_some_and(|key| listed(SENSITIVE_KEYS, &key.to_ascii_lowercase())))
+}
+
+/// A migration's name behind the time in it, `20241218120000_`: so many digits would be taken for a card's.
+pub(super) fn behind_timestamp(word: &str) -> &str {
+    let is_time = |time: &str| {
+        (time.starts_with("19") || time.starts_with("20"))
+            && [(4, 1, 12), (6, 1, 31), (8, 0, 23), (10, 0, 59), (12, 0, 59)].iter().all(
+                |(at, least, most)| {
+                    time.get(*at..at + 2)
+                        .and_then(|two| two.parse::<u8>().ok())
+                        .is_some_and(|two| (*least..=*most).contains(&two))
+                },
+            )
+    };
+    match word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).split_once('_') {
+        Some((time, rest)) if time.len() == 14 && is_time(time) => rest,
+        _ => word,
+    }
+}
+
 fn matches(text: &str, in_names: bool) -> bool {
     let Some((patterns, compiled)) = &*PATTERNS else { return true };
     let found = compiled.matches(text.as_bytes());
@@ -79,6 +108,11 @@ fn matches(text: &str, in_names: bool) -> bool {
 /// True for a word or a name of a statement that has the shape of a secret.
 pub(super) fn is_secret_word(word: &str) -> bool {
     word.len() >= MIN_ISSUED && matches(word, true)
+}
+
+/// True for a value that has the shape of an issued secret. A digest may be an identity.
+pub(super) fn is_secret_identity(word: &str) -> bool {
+    is_secret_word(word) && !word.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// True for a text that has the shape of a secret, or contains a long mixture of capitals, small letters and digits as generators

@@ -30,7 +30,7 @@ const HARMLESS_VALUES: &str = "\
 const MAX_PARAM_DIGITS: usize = 5;
 
 /// Numbers with more digits may be a card, a telephone or an account.
-const MAX_SHOWN_DIGITS: usize = 3;
+pub(super) const MAX_SHOWN_DIGITS: usize = 3;
 
 /// The longest local part of an e-mail address (RFC 5321, 4.5.3.1.1), which bounds the look ahead.
 const MAX_LOCAL_PART: usize = 64;

@@ -1,7 +1,7 @@
-//! The cases stand in `sql_cases.txt` and `message_cases.txt`: what each form of SQL and of message becomes. Properties over
+//! The cases stand in `sql_cases.txt`, `message_cases.txt` and `name_cases.txt`: what each form of SQL, message and name becomes. Properties over
 //! generated SQL: a secret in any literal never comes out, wherever the text ends.
 
-use super::{query, text};
+use super::{name, query, text};
 use crate::sql_lexer;
 use proptest::prelude::*;
 
@@ -42,6 +42,26 @@ fn sql_cases() {
 #[test]
 fn message_cases() {
     check_cases(text, include_str!("message_cases.txt"));
+}
+
+#[test]
+fn name_cases() {
+    for name in check_cases(name, include_str!("name_cases.txt")) {
+        let shown = super::name(&name);
+        assert_eq!(super::name(&shown), shown, "{name:?}");
+    }
+}
+
+#[test]
+fn what_an_application_raises_shows_no_long_number() {
+    for (raised, shown) in [
+        ("customer Jane has balance 4711", "customer Jane has balance ?"),
+        ("order 12 of 2024-01-01 is locked for 1,234.50", "order 12 of ?-01-01 is locked for ?"),
+        ("Kunde »Jane« hat 471 Punkte.", "Kunde »?« hat 471 Punkte."),
+        ("password=hunter2, 12.5 %", "password=? 12.5 %"),
+    ] {
+        assert_eq!(super::raised(raised), shown);
+    }
 }
 
 /// The lexer moves forward with every token, so that the work is bounded by the length of the text.
