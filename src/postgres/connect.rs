@@ -1,51 +1,21 @@
-//! Opening one connection: TLS verified unless the configuration says otherwise, settings pinned, time limits, and failures told
-//! apart in words that name neither host nor secret.
+//! Opening one connection: TLS verified unless the configuration says otherwise, settings pinned, time limits.
 
 use super::dedicated::Warnings;
 use super::pool::Connection;
+use super::server_message;
 use super::session_settings::{ApplyError, SessionSettings};
+use super::unreachable::{self, Unreachable};
 use crate::config::{Environment, LoginCredentials, Server, Tls};
 use crate::model::LoginKind;
 use anyhow::Context;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
-
-/// The reason that there is no connection. `Display` is for people.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreachable {
-    #[error("doesn't answer (waited {} s)", .0.as_secs_f32())]
-    TimedOut(Duration),
-    #[error("refuses connections: the server is down or the network is in the way")]
-    Refused,
-    #[error("shows no TLS that can be verified ({0})")]
-    Tls(String),
-    #[error("has no connection slot left")]
-    NoSlot,
-    #[error("refuses the login of Countersign ({0})")]
-    Login(String),
-    #[error("has no such database")]
-    NoDatabase,
-    #[error("is starting up or shutting down")]
-    Restarting,
-    #[error("is a pooler (PgBouncer): Countersign needs the server's own address, port 5432 as a rule")]
-    Pooler,
-    #[error(
-        "is a pooler, or ignores start-up options: Countersign needs the server's own address, port 5432 as a rule"
-    )]
-    IgnoresOptions,
-    #[error("is not in the configuration")]
-    Misconfigured,
-    #[error("can't be reached ({0})")]
-    Other(String),
-}
 
 /// `None` where the configuration turns TLS off.
 pub type ClientTls = Option<MakeRustlsConnect>;
@@ -94,7 +64,7 @@ pub async fn open(
     let shows_sessions = database == environment.maintenance_database;
     match tokio::time::timeout(timeout, handshake(tls, &config, &settings, shows_sessions)).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(ApplyError::Failed(error))) => Err(unreachable_reason(&error, timeout)),
+        Ok(Err(ApplyError::Failed(error))) => Err(unreachable::reason(&error, server, timeout).await),
         Ok(Err(ApplyError::Ignored(setting))) => {
             tracing::warn!(server = server.name, setting, "a start-up option has no effect");
             Err(Unreachable::IgnoresOptions)
@@ -133,12 +103,13 @@ async fn handshake(
                     }
                 }
             });
-            settings.apply(&client, major, is_superuser).await?;
+            let lc_messages = settings.apply(&client, major, is_superuser).await?;
             if sends_bytes {
                 client.batch_execute("SET client_encoding = 'SQL_ASCII'").await?;
             }
             let canceller = Canceller { token: client.cancel_token(), tls: tls.clone() };
-            Ok(Connection::new(client, major, warnings, canceller))
+            let speaks_english = server_message::is_english(&lc_messages);
+            Ok(Connection::new(client, (major, speaks_english), warnings, canceller))
         }};
     }
     match tls {
@@ -174,47 +145,4 @@ pub fn client_tls(environment: &Environment) -> anyhow::Result<ClientTls> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Some(MakeRustlsConnect::new(config)))
-}
-
-/// Tells the cases apart: down, hanging, TLS, slots, login, database.
-fn unreachable_reason(error: &tokio_postgres::Error, waited: Duration) -> Unreachable {
-    if let Some(refusal) = error.as_db_error() {
-        return match *refusal.code() {
-            // No server says that: PgBouncer refuses start-up options unless `ignore_startup_parameters` names them.
-            SqlState::PROTOCOL_VIOLATION
-                if refusal.message().starts_with("unsupported startup parameter") =>
-            {
-                Unreachable::Pooler
-            }
-            SqlState::TOO_MANY_CONNECTIONS => Unreachable::NoSlot,
-            SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-                Unreachable::Login("authentication failed".to_owned())
-            }
-            SqlState::INSUFFICIENT_PRIVILEGE => Unreachable::Login("no CONNECT privilege".to_owned()),
-            SqlState::INVALID_CATALOG_NAME => Unreachable::NoDatabase,
-            SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
-                Unreachable::Restarting
-            }
-            ref code => Unreachable::Other(format!("SQLSTATE {}", code.code())),
-        };
-    }
-    for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
-        let io = cause.downcast_ref::<std::io::Error>();
-        let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls.or_else(|| cause.downcast_ref()) {
-            return Unreachable::Tls(tls.to_string());
-        }
-        if let Some(io) = io {
-            return match io.kind() {
-                std::io::ErrorKind::ConnectionRefused => Unreachable::Refused,
-                std::io::ErrorKind::TimedOut => Unreachable::TimedOut(waited),
-                kind => Unreachable::Other(kind.to_string()),
-            };
-        }
-    }
-    let message = error.to_string();
-    if message.contains("does not support TLS") || message.contains("TLS handshake") {
-        return Unreachable::Tls("the server offers none".to_owned());
-    }
-    Unreachable::Other("the connection was closed".to_owned())
 }

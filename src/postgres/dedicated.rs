@@ -2,7 +2,7 @@
 //! CONCURRENTLY. PostgreSQL's warnings are part of the result: it calls a VACUUM done that skipped the table.
 
 use super::pool::{PooledClient, QueryError, QueryResult};
-use crate::redact;
+use super::server_message;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::ops::Deref;
@@ -37,7 +37,7 @@ impl Warnings {
         let mut warnings = self.0.lock();
         // The other severity is in the server's own language (lc_messages).
         if notice.parsed_severity() == Some(Severity::Warning) && warnings.len() < MAX_WARNINGS {
-            warnings.push(redact::text(notice.message()));
+            warnings.push(server_message::warning_text(notice));
         }
     }
 
@@ -182,6 +182,6 @@ mod tests {
             }
         }
         serving.await.unwrap();
-        assert_eq!(warnings.take(), ["keine Berechtigung, um »assets« zu vacuumen"]);
+        assert_eq!(warnings.take(), ["keine Berechtigung, um »?« zu vacuumen"]);
     }
 }

@@ -12,15 +12,17 @@ mod connect;
 mod dedicated;
 mod pool;
 mod row;
+mod server_message;
 mod session_settings;
 mod transaction;
+mod unreachable;
 
-pub use connect::Unreachable;
 pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult};
 pub use row::{ColumnError, PgRow};
 pub use session_settings::dump_options;
 pub use transaction::{AccessMode, READ_ONLY, Transaction};
+pub use unreachable::{LoginRefusal, SlotLimit, Unreachable};
 
 use connect::{ClientTls, TargetRole};
 use pool::{ClientKind, Connection, ConnectionPool, GRACE, Priority};
@@ -211,16 +213,16 @@ impl Environments {
                 let connection = Some(Box::new(connection));
                 ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool) }
             }
-            (Err(Unreachable::NoSlot), Some(warm)) => {
+            (Err(Unreachable::NoSlot(limit)), Some(warm)) => {
                 // All slots are taken: wait for the warm one, which is ours already.
                 let wait = tokio::time::timeout(
                     environment.statement_timeout + GRACE,
                     Arc::clone(warm).lock_owned(),
                 )
                 .await;
-                let connection = wait.map_err(|_| Unreachable::NoSlot)?;
+                let connection = wait.map_err(|_| Unreachable::NoSlot(limit))?;
                 if connection.as_ref().is_none_or(Connection::is_closed) {
-                    return Err(Unreachable::NoSlot);
+                    return Err(Unreachable::NoSlot(limit));
                 }
                 ClientKind::Warm(connection)
             }

@@ -3,11 +3,12 @@
 //! server and login, so that the bot still answers when every slot is taken.
 
 use super::Address;
-use super::connect::{Canceller, Unreachable};
+use super::connect::Canceller;
 use super::dedicated::Warnings;
 use super::row::{ColumnError, PgRow};
+use super::server_message;
+use super::unreachable::Unreachable;
 use crate::config::Environment;
-use crate::redact;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 pub struct Connection {
     client: Client,
     major: u32,
+    /// Its server's messages are in English, as far as `lc_messages` tells.
+    speaks_english: bool,
     prepared: Mutex<HashMap<String, Statement>>,
     application_name: Mutex<String>,
     _permit: Option<OwnedSemaphorePermit>,
@@ -42,11 +45,18 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(client: Client, major: u32, warnings: Warnings, canceller: Canceller) -> Connection {
+    /// `speaks_english`: the messages of its server are in English, as far as `lc_messages` tells.
+    pub fn new(
+        client: Client,
+        (major, speaks_english): (u32, bool),
+        warnings: Warnings,
+        canceller: Canceller,
+    ) -> Connection {
         let (prepared, application_name) = (Mutex::default(), Mutex::default());
         Connection {
             client,
             major,
+            speaks_english,
             prepared,
             application_name,
             _permit: None,
@@ -184,7 +194,7 @@ pub enum QueryError {
     TimedOut(Duration),
     #[error("closed the connection")]
     Lost,
-    /// PostgreSQL's error, its text redacted.
+    /// PostgreSQL's error, in words for people.
     #[error("{message} (SQLSTATE {code})")]
     Refused { code: String, message: String },
     /// The statement was executed, but a value of its result isn't what its reader expects.
@@ -308,19 +318,29 @@ impl PooledClient {
 impl Connection {
     pub(super) async fn query(&self, sql: &str, values: SqlValues<'_>) -> QueryResult {
         let statement = self.prepare(sql).await?;
-        let rows = self.client.query(&statement, values).await?;
+        let rows = self.client.query(&statement, values).await.map_err(|error| self.query_error(&error))?;
         Ok(rows.into_iter().map(PgRow::from).collect())
     }
 
     /// How many rows a statement changed.
     pub(super) async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let statement = self.prepare(sql).await?;
-        Ok(self.client.execute(&statement, values).await?)
+        self.client.execute(&statement, values).await.map_err(|error| self.query_error(&error))
     }
 
     /// Without parameters, and outside of a transaction if it is one statement.
     pub(super) async fn batch_execute(&self, sql: &str) -> Result<(), QueryError> {
-        Ok(self.client.batch_execute(sql).await?)
+        self.client.batch_execute(sql).await.map_err(|error| self.query_error(&error))
+    }
+
+    fn query_error(&self, error: &tokio_postgres::Error) -> QueryError {
+        match error.as_db_error() {
+            Some(error) => QueryError::Refused {
+                code: error.code().code().to_owned(),
+                message: server_message::error_text(error, self.speaks_english),
+            },
+            None => QueryError::Lost,
+        }
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
@@ -328,20 +348,9 @@ impl Connection {
         if let Some(statement) = prepared {
             return Ok(statement);
         }
-        let statement = self.client.prepare(sql).await?;
+        let statement = self.client.prepare(sql).await.map_err(|error| self.query_error(&error))?;
         self.prepared.lock().insert(sql.to_owned(), statement.clone());
         Ok(statement)
-    }
-}
-
-impl From<tokio_postgres::Error> for QueryError {
-    fn from(error: tokio_postgres::Error) -> QueryError {
-        match error.as_db_error() {
-            Some(db) => {
-                QueryError::Refused { code: db.code().code().to_owned(), message: redact::text(db.message()) }
-            }
-            None => QueryError::Lost,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! on the default search_path a function in `public` is called in place of PostgreSQL's own wherever its argument types match
 //! better (CVE-2018-1058).
 
-use super::connect::Unreachable;
+use super::unreachable::Unreachable;
 use crate::config::Environment;
 use crate::model::LoginKind;
 use std::time::Duration;
@@ -86,9 +86,11 @@ impl SessionSettings {
     /// Reads the settings back, and sets what the start-up options can't: a setting that a version doesn't have, or that a role
     /// may not set, would refuse the connection.
     ///
+    /// Returns the setting of `lc_messages`, which decides the language of the server's messages.
+    ///
     /// # Errors
     /// The connection must be closed: another setting applies than the one that was pinned.
-    pub async fn apply(&self, client: &Client, major: u32, superuser: bool) -> Result<(), ApplyError> {
+    pub async fn apply(&self, client: &Client, major: u32, superuser: bool) -> Result<String, ApplyError> {
         let messages = client.simple_query(&self.first_statement(major, superuser)).await?;
         let row = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -99,7 +101,8 @@ impl SessionSettings {
                 return Err(ApplyError::Ignored(name));
             }
         }
-        Ok(())
+        let lc_messages = row.and_then(|row| row.get(row.len().checked_sub(1)?));
+        Ok(lc_messages.unwrap_or_default().to_owned())
     }
 
     /// Every name in it has its schema, and every argument its exact type: it is sent before the search_path is known.
@@ -131,6 +134,7 @@ impl SessionSettings {
             _ => "false".to_owned(),
         };
         columns.push(if_pinned(&may_set, set("lc_messages", "C")));
+        columns.push(shown("lc_messages"));
         format!("SELECT {}", columns.join(", "))
     }
 }

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 
 mod custom_commands;
+mod unreachable;
 
 /// Configuration and connections that the checks use.
 pub struct CheckContext<'a> {
@@ -217,15 +218,7 @@ async fn check_server(
                 let subject = check.subject(login);
                 findings.push(check.unreachable(&subject, &error, credentials));
                 // The same for every login, so that one finding is enough.
-                if matches!(
-                    error,
-                    Unreachable::TimedOut(_)
-                        | Unreachable::Refused
-                        | Unreachable::Tls(_)
-                        | Unreachable::Restarting
-                        | Unreachable::Pooler
-                        | Unreachable::IgnoresOptions
-                ) {
+                if error.is_of_server() {
                     return findings;
                 }
             }
@@ -331,39 +324,7 @@ impl ServerCheck<'_> {
 
     /// The finding for an error, with the fix.
     fn unreachable(&self, subject: &str, error: &Unreachable, credentials: &LoginCredentials) -> Finding {
-        let (server, environment) = (self.server, self.environment);
-        let address = format!("{}:{}", server.host, server.port);
-        let fix = match error {
-            Unreachable::TimedOut(_) => format!(
-                "Allow connections from Countersign to {address}: a firewall drops them, or the server hangs."
-            ),
-            Unreachable::Refused => {
-                format!("Start the server, or correct its `host` and `port`: no server listens at {address}.")
-            }
-            Unreachable::Tls(_) => format!(
-                "Enable TLS on the server, with a certificate for {} from an authority that this system trusts, or set the authority's certificate as `ca_file` of {}.",
-                server.host, environment.name
-            ),
-            Unreachable::NoSlot => {
-                "Free connections, or give the role CONNECTION LIMIT and the server reserved_connections."
-                    .to_owned()
-            }
-            Unreachable::Login(_) => format!(
-                "Compare the password of {} with the secret that the configuration names, and check that pg_hba.conf allows it from here; psql's \\password sets a new one.",
-                credentials.user
-            ),
-            Unreachable::NoDatabase => {
-                "Correct the name in the configuration, or create the database.".to_owned()
-            }
-            Unreachable::Restarting => "Wait until the server has started, then check again.".to_owned(),
-            Unreachable::Pooler | Unreachable::IgnoresOptions => format!(
-                "Set `host` and `port` of {} to PostgreSQL's own: port 5432 as a rule, where a pooler has another.",
-                server.name
-            ),
-            Unreachable::Misconfigured | Unreachable::Other(_) => {
-                "Check the server's log for the reason.".to_owned()
-            }
-        };
+        let fix = unreachable::fix(error, self.environment, self.server, credentials);
         Finding::missing(subject, error.to_string(), fix)
     }
 

@@ -161,9 +161,7 @@ struct TargetFailure {
 
 impl TargetFailure {
     fn of_connection(error: &Unreachable) -> TargetFailure {
-        use Unreachable::{Login, NoDatabase, NoSlot, Pooler, Restarting};
-        let is_reply = matches!(error, Login(_) | NoDatabase | NoSlot | Pooler | Restarting);
-        TargetFailure { reason: error.to_string(), is_reply }
+        TargetFailure { reason: error.to_string(), is_reply: error.is_reply() }
     }
 
     fn of_query(error: &QueryError, command: &Command) -> TargetFailure {

@@ -82,3 +82,76 @@ async fn slow_says_how_to_get_the_extension() {
     let told = world.told("slow auth-service").await;
     assert!(told.contains("auth-service has pg_stat_statements, but the server doesn't load it"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_of_a_connection_says_what_to_do() {
+    let mut world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    let reader = world.team.reader.clone();
+    let (user, password) = (&reader.user, &reader.password);
+    let database = "payout_service_db";
+    for (before, after, words) in [
+        (
+            format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
+            format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
+            "doesn't accept connections (ALLOW_CONNECTIONS is off)",
+        ),
+        (
+            format!("UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{database}'"),
+            format!("UPDATE pg_database SET datconnlimit = -1 WHERE datname = '{database}'"),
+            "is half dropped: DROP DATABASE was interrupted",
+        ),
+        (
+            format!("ALTER DATABASE {database} CONNECTION LIMIT 0"),
+            format!("ALTER DATABASE {database} CONNECTION LIMIT -1"),
+            "lets nobody open more connections to this database: its CONNECTION LIMIT is reached",
+        ),
+        (
+            format!("ALTER ROLE {user} CONNECTION LIMIT 0"),
+            format!("ALTER ROLE {user} CONNECTION LIMIT -1"),
+            "lets Countersign's role open no more connections: its CONNECTION LIMIT is reached",
+        ),
+        (
+            format!("ALTER ROLE {user} NOLOGIN"),
+            format!("ALTER ROLE {user} LOGIN"),
+            "refuses the login of Countersign (its role is NOLOGIN, or there is no such role)",
+        ),
+        (
+            format!("ALTER ROLE {user} PASSWORD 'another'"),
+            format!("ALTER ROLE {user} PASSWORD '{password}'"),
+            "refuses the login of Countersign (the password is wrong, or there is no such role)",
+        ),
+    ] {
+        superuser.batch_execute(&before).await.unwrap();
+        world.read_as(&reader);
+        let told = world.told("sizes payout-service").await;
+        assert!(told.contains(&format!("payout-service {words}")), "{before}: {told}");
+        superuser.batch_execute(&after).await.unwrap();
+        world.read_as(&reader);
+        let told = world.told("sizes payout-service").await;
+        assert!(!told.contains(words), "{after}: {told}");
+    }
+
+    let rules: String = superuser.query_one("SHOW hba_file", &[]).await.unwrap().get(0);
+    let reject = format!(
+        "COPY (SELECT 'host all {user} all reject' UNION ALL SELECT unnest(string_to_array(pg_read_file('{rules}'), chr(10)))) TO '{rules}'"
+    );
+    superuser.batch_execute(&reject).await.unwrap();
+    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // The postmaster reads the file a moment later.
+    let told = loop {
+        world.read_as(&reader);
+        let told = world.told("sizes payout-service").await;
+        if told.contains("refuses the login") {
+            break told;
+        }
+    };
+    assert!(told.contains("(pg_hba.conf lets nobody in from here as this role"), "{told}");
+
+    world.change(|config| {
+        let servers = config.environments.iter_mut().flat_map(|environment| &mut environment.servers);
+        servers.for_each(|server| server.host = "nosuch.invalid".to_owned());
+    });
+    let told = world.told("sizes payout-service").await;
+    assert!(told.contains("payout-service has a host name that can't be resolved"), "{told}");
+}
