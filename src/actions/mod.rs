@@ -6,8 +6,9 @@ use crate::audit::EventDetails;
 use crate::catalog::{Body, Catalog, Command, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
-use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text};
+use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text, WordKind};
 use crate::postgres::{Address, PooledClient, Unreachable};
+use crate::redact;
 use crate::sql::{Answer, QueryRequest, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
@@ -117,7 +118,7 @@ impl Execution<'_> {
 
     /// Reports progress, which every card of the run shows as often as the platform allows.
     pub fn progress(&self, percent: Option<u8>, label: impl Into<String>) {
-        self.app.progress.set(self.run.id, percent, label.into());
+        self.app.progress.set(self.run.id, percent, redact::name(&label.into()));
     }
 
     /// Records a checkpoint: a part of the work is done. `facts` is all that a resumed run needs to continue from there.
@@ -185,12 +186,48 @@ impl Outcome {
         Outcome::new(EventKind::Stopped, nothing_done(reason))
     }
 
-    /// The details of the event that closes the run.
+    /// The details of the event that closes the run, fit for a chat.
     pub fn details(&self) -> EventDetails {
         let details = EventDetails { facts: self.facts.clone(), ..EventDetails::default() };
-        let outcome = serde_json::to_string(&(&self.verdict, &self.blocks)).unwrap_or_default();
-        details.with_text("verdict", self.verdict.words()).with_text("outcome", outcome)
+        let (mut verdict, mut blocks) = (self.verdict.clone(), self.blocks.clone());
+        verdict.map_words(&redacted);
+        redact_blocks(&mut blocks);
+        let outcome = serde_json::to_string(&(&verdict, &blocks)).unwrap_or_default();
+        details.with_text("verdict", verdict.words()).with_text("outcome", outcome)
     }
+}
+
+/// Removes secrets from the words of blocks: names that clients and owners chose are among them.
+pub fn redact_blocks(blocks: &mut [Block]) {
+    blocks.iter_mut().for_each(|block| block.map_words(&redacted));
+}
+
+fn redacted(kind: WordKind, words: &str) -> String {
+    match kind {
+        WordKind::Prose => redact::name(words),
+        WordKind::Identity => redact::identity(words),
+    }
+}
+
+/// Plans a change, in words fit for a chat. A custom command's plan shows what its approver has to see exactly: the values.
+///
+/// # Errors
+/// As [`Action::plan`].
+pub async fn plan(action: &dyn Action, call: &Call<'_>) -> Result<Plan> {
+    let mut plan = action.plan(call).await?;
+    if !call.command.custom {
+        plan.map_words(&redacted);
+    }
+    Ok(plan)
+}
+
+/// The blocks of a plan, whose identity is exact in the record and redacted here.
+pub fn plan_blocks(command: Option<&Command>, plan: &Plan) -> Vec<Block> {
+    let mut blocks = plan.blocks();
+    if !command.is_some_and(|command| command.custom) {
+        redact_blocks(&mut blocks);
+    }
+    blocks
 }
 
 /// Closes the reason's sentence and adds that nothing was done.

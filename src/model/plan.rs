@@ -1,7 +1,7 @@
 //! The plan of a destructive command, fixed before approval: identity, guards and context, and a digest over all three as shown.
 //! Identity and guards are tested again in the statement that acts, never in one before it.
 
-use super::{Block, Table, Text};
+use super::{Block, Table, Text, WordKind, WordMap};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -64,6 +64,18 @@ impl Plan {
     /// Adds a condition that the acting statement tests, as words that follow "Runs only if".
     pub fn add_guard(&mut self, name: &str, condition: impl Into<String>) {
         self.guards.insert(name.to_owned(), condition.into());
+    }
+
+    /// Replaces the words that tell about the target and its surroundings. The identity and the SQL stay exact: the acting statement
+    /// compares the one, and the approver reads the other.
+    pub fn map_words(&mut self, map: &WordMap<'_>) {
+        let context = self.context.iter_mut().map(|(_, value)| value);
+        let texts = [&mut self.effect, &mut self.impact, &mut self.rollback].into_iter();
+        texts
+            .chain(context)
+            .chain(self.guards.values_mut())
+            .for_each(|text| *text = map(WordKind::Prose, text));
+        self.tables.iter_mut().for_each(|table| table.map_words(map));
     }
 
     /// SHA-256 over the plan as it is stored and shown, in hex.

@@ -64,6 +64,21 @@ pub enum Span {
     Ping(Person),
 }
 
+/// The kind of a block's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WordKind {
+    /// Sentences, and names in them.
+    Prose,
+    /// Values that have to be told apart: those in code, and the names of roles.
+    Identity,
+}
+
+/// A replacement of words.
+pub type WordMap<'a> = dyn Fn(WordKind, &str) -> String + 'a;
+
+/// Titles of columns with names of roles.
+const ROLE_COLUMNS: [&str; 3] = ["role", "owner", "member of"];
+
 /// A paragraph. Text of a person or a database goes in as a value; the renderer escapes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Text(pub Vec<Span>);
@@ -91,6 +106,16 @@ impl Text {
     pub fn ping(mut self, person: &Person) -> Self {
         self.0.push(Span::Ping(person.clone()));
         self
+    }
+    /// Replaces the words of every span but people's names.
+    pub fn map_words(&mut self, map: &WordMap<'_>) {
+        for span in &mut self.0 {
+            match span {
+                Span::Plain(words) | Span::Strong(words) => *words = map(WordKind::Prose, words),
+                Span::Code(words) => *words = map(WordKind::Identity, words),
+                Span::Person(_) | Span::Ping(_) => {}
+            }
+        }
     }
     /// The words alone, for logs, notifications and tests.
     pub fn words(&self) -> String {
@@ -218,6 +243,19 @@ pub enum Block {
     Note(Text),
 }
 
+impl Block {
+    /// Replaces the words of a block. SQL and buttons stay as they are: code, and the columns of query text.
+    pub fn map_words(&mut self, map: &WordMap<'_>) {
+        match self {
+            Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => text.map_words(map),
+            Block::Facts(facts) => facts.iter_mut().for_each(|(_, value)| value.map_words(map)),
+            Block::Table(table) => table.map_words(map),
+            Block::Progress { label, .. } => *label = map(WordKind::Prose, label),
+            Block::Code { .. } | Block::Buttons(_) => {}
+        }
+    }
+}
+
 /// A share of the whole as a bar and in words, "▓▓▓░░░░░░░ 34 %": the same on a phone, in a terminal and read aloud.
 pub fn bar(percent: f64) -> String {
     let percent = percent.clamp(0.0, 100.0);
@@ -236,6 +274,22 @@ pub struct Table {
     pub total: usize,
     /// Shown in place of an empty table.
     pub empty: Option<String>,
+}
+
+impl Table {
+    /// Replaces the words of its title and its cells, except for query text.
+    pub fn map_words(&mut self, map: &WordMap<'_>) {
+        self.title.iter_mut().for_each(|title| *title = map(WordKind::Prose, title));
+        for row in &mut self.rows {
+            for (cell, column) in row.cells.iter_mut().zip(&self.columns) {
+                let is_role = ROLE_COLUMNS.contains(&column.title.as_str());
+                let kind = if is_role { WordKind::Identity } else { WordKind::Prose };
+                if column.kind != ColumnKind::Query {
+                    cell.text = map(kind, &cell.text);
+                }
+            }
+        }
+    }
 }
 
 /// A column's title and layout.

@@ -42,7 +42,8 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
             reply.indivisible = true;
             reply.blocks.push(waiting_block(app, run, platform));
             reply.blocks.extend(run.text("reason").map(reason));
-            reply.blocks.extend(plan.iter().flat_map(Plan::blocks));
+            let command = app.catalog.find(&run.request.command);
+            reply.blocks.extend(plan.iter().flat_map(|plan| actions::plan_blocks(command, plan)));
             reply.blocks.extend(plan.iter().map(|plan| confirmation_line(&reply.heading, plan)));
         }
         RunState::Approved | RunState::Running => {

@@ -13,6 +13,7 @@ use crate::model::{
     Block, Card, ChatEvent, ChatEventKind, Decision, Heading, Reply, Risk, Run, RunState, TokenPurpose,
     TypedText,
 };
+use crate::redact;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Workflow {
     }
 
     async fn command(&self, incoming: &ChatEvent, typed: &TypedText) -> HandlerResult {
-        let mut heading = anonymous(&crate::suggest::shown(typed.words().trim()));
+        let mut heading = anonymous(&redact::name(&crate::suggest::shown(typed.words().trim())));
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
             Ok(Some(intent)) => self.dispatch_intent(&intent).await,
             Ok(None) => self.menu(incoming, heading).await,
@@ -161,7 +162,7 @@ impl Workflow {
         intent: &Intent<'_>,
         action: &'static dyn Action,
     ) -> Result<Option<Reply>> {
-        let plan = contain_panic(action.plan(&intent.call(&self.app))).await?;
+        let plan = contain_panic(actions::plan(action, &intent.call(&self.app))).await?;
         if let Some(run) = action.decided_run(&plan) {
             self.requests.require_approver_role(intent, run).await?;
         }

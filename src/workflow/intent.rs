@@ -13,6 +13,7 @@ use crate::model::{
     TokenPurpose, TypedText,
 };
 use crate::platform::Freshness;
+use crate::redact;
 use crate::sql::{duration, moment};
 use crate::store::NewRun;
 
@@ -43,8 +44,18 @@ pub(super) struct Recipients {
 impl Intent<'_> {
     /// The command in canonical form: "kill 4711 --server main".
     pub fn request_text(&self) -> String {
-        let typed = command_line::to_line(&self.command.name, &self.command.header.args, &self.values);
+        let typed =
+            command_line::to_line(&self.command.name, &self.command.header.args, &self.recorded_values());
         if self.break_glass { format!("{} {typed}", command_line::BREAK_GLASS_PREFIX) } else { typed }
+    }
+
+    /// The values as they are shown and recorded: of a read without secrets, which are in what a person looks for. What is done, and
+    /// what somebody approves, are exact.
+    fn recorded_values(&self) -> Values {
+        let redacted = |value: &String| {
+            if self.policy.risk == Risk::Read { redact::name(value) } else { value.clone() }
+        };
+        self.values.iter().map(|(name, value)| (name.clone(), redacted(value))).collect()
     }
 
     pub fn heading(&self, app: &App) -> Heading {
@@ -80,7 +91,7 @@ impl Intent<'_> {
     pub fn new_run(&self, app: &App, plan: Option<Plan>, recipients: Recipients) -> NewRun {
         let mut details = EventDetails::by_person(&self.person).with_text("asked", self.request_text());
         if let Some(reason) = &self.reason {
-            details = details.with_text("reason", crate::redact::note(reason));
+            details = details.with_text("reason", redact::note(reason));
         }
         if let Some(plan) = &plan {
             details = details.with_plan(plan);
@@ -91,7 +102,7 @@ impl Intent<'_> {
         NewRun {
             request: RunRequest {
                 command: self.command.name.clone(),
-                arguments: self.values.clone(),
+                arguments: self.recorded_values(),
                 risk: self.policy.risk,
                 environment: self.environment.clone(),
                 requester: self.person.clone(),
@@ -131,7 +142,7 @@ impl Authenticator {
         let person = self.identify(incoming).await?;
         heading.requester = Some(person.clone());
         let typed = self.with_names(incoming, typed).await;
-        heading.command = crate::suggest::shown(typed.words().trim());
+        heading.command = redact::name(&crate::suggest::shown(typed.words().trim()));
         let Some(parsed) = command_line::parse_command(&self.app.catalog, &typed, &self.known_names())?
         else {
             return Ok(None);

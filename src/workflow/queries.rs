@@ -98,7 +98,7 @@ impl Queries {
 
     async fn query(&self, intent: &Intent<'_>) -> Result<Answer> {
         if let Some(Implementation::Query(query)) = actions::find(intent.command) {
-            return query(&intent.call(&self.app)).await;
+            return query(&intent.call(&self.app)).await.map(redacted);
         }
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;
@@ -106,7 +106,9 @@ impl Queries {
         let Intent { command, values, .. } = intent;
         let request = QueryRequest { command, environment, values, application_name };
         let sections = sql::run(&self.app.environments, &request).await?;
-        Ok(sql::present(intent.command, &self.app.catalog, environment, &sections))
+        let answer = sql::present(intent.command, &self.app.catalog, environment, &sections);
+        // A custom command's values are redacted where they are read, except for those of its plain columns.
+        Ok(if intent.command.custom { answer } else { redacted(answer) })
     }
 
     /// Closes the run in the background: the answer doesn't wait for it.
@@ -119,6 +121,12 @@ impl Queries {
         let (audit, run) = (self.app.audit.clone(), run.clone());
         self.outbox.background.spawn(async move { audit.close(&run, kind, details).await });
     }
+}
+
+/// An answer without secrets in the names that clients and owners chose.
+fn redacted(mut answer: Answer) -> Answer {
+    actions::redact_blocks(&mut answer.blocks);
+    answer
 }
 
 fn verdict(answer: &Answer) -> String {

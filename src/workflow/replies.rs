@@ -2,6 +2,7 @@
 
 use crate::error::{Error, User};
 use crate::model::{ActiveFreeze, Block, Button, ButtonStyle, Heading, Reply, Severity, Text, TokenPurpose};
+use crate::redact;
 use crate::sql::{fill, moment};
 use crate::store::StoreError;
 use std::collections::BTreeMap;
@@ -19,9 +20,11 @@ pub fn refusal(rejection: &Rejection) -> Reply {
     let reply = Reply::new(rejection.heading.clone()).ephemeral();
     match &rejection.error {
         Error::User(User { problem, instead }) => {
-            let mut reply =
-                reply.with(Block::Verdict { severity: Severity::Warning, text: problem.as_str().into() });
-            reply.blocks.extend(instead.as_ref().map(|instead| Block::Text(fill(instead, &|_| None))));
+            // They quote what was typed and what servers and clients name.
+            let text = redact::name(problem).into();
+            let mut reply = reply.with(Block::Verdict { severity: Severity::Warning, text });
+            let instead = instead.as_ref().map(|instead| fill(&redact::name(instead), &|_| None));
+            reply.blocks.extend(instead.map(Block::Text));
             reply
         }
         Error::Internal(cause) => {

@@ -8,7 +8,7 @@ use super::intent::{Intent, Recipients, break_glass_rate_error};
 use super::outbox::Outbox;
 use super::replies::{frozen_error, store_error};
 use super::webhook_notices::{self, BREAK_GLASS_USED};
-use crate::actions::Action;
+use crate::actions::{self, Action};
 use crate::app::App;
 use crate::error::{Error, Result, User, contain_panic};
 use crate::model::{Block, ChatEvent, Plan, Reply, Run, RunId, Severity};
@@ -32,11 +32,11 @@ pub(super) struct Requests {
 impl Requests {
     /// Answers with the plan, and asks nobody.
     pub async fn dry_run(&self, intent: &Intent<'_>, action: &dyn Action) -> Result<Reply> {
-        let plan = contain_panic(action.plan(&intent.call(&self.app))).await?;
+        let plan = contain_panic(actions::plan(action, &intent.call(&self.app))).await?;
         let text = "Dry run: nothing was executed and no approval was requested.".into();
         let verdict = Block::Verdict { severity: Severity::Neutral, text };
         let mut reply = Reply::new(intent.heading(&self.app)).with(verdict);
-        reply.blocks.extend(plan.blocks());
+        reply.blocks.extend(actions::plan_blocks(Some(intent.command), &plan));
         Ok(if intent.private { reply.ephemeral() } else { reply })
     }
 

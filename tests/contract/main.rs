@@ -4,6 +4,7 @@
 #[path = "../bot_process/mod.rs"]
 mod bot_process;
 mod chat_driver;
+mod client_texts;
 mod cross_platform;
 #[path = "../fake_teams/mod.rs"]
 mod fake_teams;
@@ -48,5 +49,6 @@ mod on {
         while_frozen_nothing_is_approved,
         the_history_tells_what_was_done,
         long_work_shows_how_far_it_is_and_is_stopped,
+        no_secret_of_a_clients_text_is_shown,
     );
 }

@@ -1,5 +1,6 @@
 //! The scenes. None of them knows where it is played.
 
+pub use crate::client_texts::no_secret_of_a_clients_text_is_shown;
 use crate::harness::{Platform, asks, is_refused, kill_card, sees};
 use countersign::model::RunState;
 use countersign::store::Store;

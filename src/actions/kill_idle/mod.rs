@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Plan, Severity, Table, from_identity, to_identity};
 use crate::postgres::{ColumnError, PgRow};
+use crate::redact;
 use crate::sql::duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -137,7 +138,8 @@ impl IdleSessions<'_> {
                 role: row.get("role")?,
                 database: row.get("database")?,
             };
-            Ok(to_identity(&IdleTarget { session, app: row.get("app")? }))
+            let app: String = row.get("app")?;
+            Ok(to_identity(&IdleTarget { session, app: redact::name(&app) }))
         };
         let number = count(listed.len(), "session", "sessions");
         let have = if listed.len() == 1 { "has" } else { "have" };
