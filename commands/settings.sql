@@ -17,7 +17,7 @@ _blind = { warning = 1, message = "{target}: Countersign's reader may not see se
 */
 -- Shown only in the verdict.
 WITH asked AS (
-  SELECT '%' || replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '_', '\_'), '*', '%') || '%' AS pattern, COALESCE(:'pattern', '') <> '' AS given
+  SELECT '%' || replace(replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '%', '\%'), '_', '\_'), '*', '%') || '%' AS pattern, COALESCE(:'pattern', '') <> '' AS given
 ), counted AS (
   SELECT count(*) FILTER (WHERE s.source IN ('environment variable', 'configuration file', 'command line', 'global')
                             AND s.setting IS DISTINCT FROM s.boot_val) AS changed,
@@ -36,7 +36,7 @@ FROM counted c CROSS JOIN asked a;
 
 -- ## Settings
 WITH asked AS (
-  SELECT '%' || replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '_', '\_'), '*', '%') || '%' AS pattern, COALESCE(:'pattern', '') <> '' AS given
+  SELECT '%' || replace(replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '%', '\%'), '_', '\_'), '*', '%') || '%' AS pattern, COALESCE(:'pattern', '') <> '' AS given
 ), named AS (
   SELECT s.*, a.given, CASE s.unit WHEN 'B' THEN 1 WHEN 'kB' THEN 1024 WHEN '8kB' THEN 8192 WHEN 'MB' THEN 1048576 END AS factor,
          -- Numbers and choices can't carry a secret. Of texts only these can't.
@@ -66,7 +66,7 @@ ORDER BY pending_restart DESC, changed DESC, name LIMIT 100;
 
 -- ## Role and database settings
 WITH asked AS (
-  SELECT '%' || replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '_', '\_'), '*', '%') || '%' AS pattern
+  SELECT '%' || replace(replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '%', '\%'), '_', '\_'), '*', '%') || '%' AS pattern
 ), entries AS (
   SELECT COALESCE(d.datname, 'all')::text AS database, COALESCE(r.rolname, 'all')::text AS role,
          split_part(e.entry, '=', 1) AS name, substr(e.entry, strpos(e.entry, '=') + 1) AS value

@@ -168,3 +168,14 @@ async fn without_rights_nobody_says_nothing_found() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_asterisk_matches_any_characters() {
+    let world = World::start().await;
+    for (pattern, matches) in
+        [("%", false), ("auto%", false), ("auto\\vacuum", false), ("auto*naptime", true)]
+    {
+        let told = world.told(&format!("settings {pattern} --env production")).await;
+        assert_eq!(!told.contains("no setting has a matching name"), matches, "{pattern}: {told}");
+    }
+}
