@@ -53,7 +53,9 @@ WITH walsenders AS (
 ), receiver AS (
   SELECT status, sender_host, sender_port, latest_end_lsn, latest_end_time, slot_name::text AS slot,
          COALESCE(NULLIF(sender_host, '') || ':' || sender_port, 'its upstream') AS address,
-         substring(conninfo FROM 'application_name=([^ ]+)') AS name
+         -- The server shows it without quotes.
+         COALESCE(substring(' ' || conninfo || ' end=' FROM ' application_name=(.*?) [a-z_]+='),
+                  substring(' ' || conninfo || ' end=' FROM ' fallback_application_name=(.*?) [a-z_]+=')) AS name
   FROM pg_stat_wal_receiver
 )
 SELECT CASE WHEN h.standby THEN 'replica' ELSE 'primary' END AS role,

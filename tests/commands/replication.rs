@@ -80,6 +80,20 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     }
     replica.query("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
     settles(&world, "primary", "behind_bytes", Value::Int(0)).await;
+
+    // Without a slot it is known by its name.
+    let conninfo = "SELECT current_setting('primary_conninfo') || ' application_name=''my standby'''";
+    let conninfo: String = replica.query_one(conninfo, &[]).await.unwrap().get(0);
+    set(&replica, "primary_slot_name", "").await;
+    set(&replica, "primary_conninfo", &conninfo).await;
+    let renamed = "SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'my standby' AND state = 'streaming'";
+    until(&primary, renamed).await;
+    settles(&world, "replica", "late_s", Value::Float(0.0)).await;
+    replica.query("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
+    until(&replica, "SELECT pg_is_wal_replay_paused()").await;
+    write(&primary, 100_000).await;
+    world.until("replication", |answer| words(answer).contains("\nlate | - | ")).await;
+    assert!(matches!(value(&world, "replica", "late_s").await, Value::Float(late) if late > 0.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
