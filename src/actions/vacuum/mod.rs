@@ -221,45 +221,57 @@ impl TableStep<'_> {
             Operation::Vacuum => "VACUUM (ANALYZE, SKIP_LOCKED)",
             Operation::Analyze => "ANALYZE (SKIP_LOCKED)",
         };
-        let (outcome, reason) = match self.session.execute(&format!("{statement} {relation}")).await {
-            Ok(warnings) => {
-                // A table that was skipped has a warning, and its times never move.
-                let within = if warnings.is_empty() { VISIBLE_WITHIN } else { self.published_within() };
-                let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-                let evidence = |rows: QueryResult| match rows.map(|rows| rows.into_iter().next()) {
-                    Ok(Some(row)) if !self.operation.is_done(&row) => None,
-                    Ok(Some(row)) => Some(TableOutcome::Done {
-                        left: row.value("dead").unwrap_or_default(),
-                        warning: warning.clone(),
-                    }),
-                    Ok(None) => Some(TableOutcome::Replaced),
-                    Err(error) => Some(TableOutcome::Unknown(error)),
-                };
-                if let Some(found) = self.poll(&since, within, evidence).await {
-                    return found;
-                }
-                match warning {
-                    Some(warning) => {
-                        let reason = format!("PostgreSQL skipped it: {warning}");
-                        (TableOutcome::Skipped(warning), Some(reason))
-                    }
-                    None => return TableOutcome::NoTrace,
-                }
+        let warnings = match self.session.execute(&format!("{statement} {relation}")).await {
+            Ok(warnings) => warnings,
+            Err(error) if self.session.is_stopped(&error) => {
+                return self.unless_vacuumed(&since, TableOutcome::Stopped, None).await;
             }
-            Err(error) if self.session.is_stopped(&error) => (TableOutcome::Stopped, None),
             Err(error) if error.is_final() => {
                 let reason = format!("PostgreSQL refused: {error}");
-                (TableOutcome::Rejected(error), Some(reason))
+                return self.unless_vacuumed(&since, TableOutcome::Rejected(error), Some(reason)).await;
             }
             Err(error) => return TableOutcome::Unknown(error),
         };
-        // VACUUM commits before the ANALYZE behind it begins.
-        let within = self.published_within();
+        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+        match (self.evident_outcome(&since, warning.as_ref()).await, warning) {
+            (Some(outcome), _) => outcome,
+            (None, Some(warning)) => {
+                let reason = format!("PostgreSQL skipped it: {warning}");
+                self.unless_vacuumed(&since, TableOutcome::Skipped(warning), Some(reason)).await
+            }
+            (None, None) => TableOutcome::NoTrace,
+        }
+    }
+
+    /// The outcome that PostgreSQL's own times show. A table that was skipped has a warning, and its times never move.
+    async fn evident_outcome(&self, since: &str, warning: Option<&String>) -> Option<TableOutcome> {
+        let within = if warning.is_none() { VISIBLE_WITHIN } else { self.published_within() };
+        let outcome = |rows: QueryResult| match rows.map(|rows| rows.into_iter().next()) {
+            Ok(Some(row)) if !self.operation.is_done(&row) => None,
+            Ok(Some(row)) => Some(TableOutcome::Done {
+                left: row.value("dead").unwrap_or_default(),
+                warning: warning.cloned(),
+            }),
+            Ok(None) => Some(TableOutcome::Replaced),
+            Err(error) => Some(TableOutcome::Unknown(error)),
+        };
+        self.poll(since, within, outcome).await
+    }
+
+    /// The outcome of a statement that was not done: VACUUM commits before the ANALYZE behind it begins.
+    async fn unless_vacuumed(
+        &self,
+        since: &str,
+        outcome: TableOutcome,
+        reason: Option<String>,
+    ) -> TableOutcome {
         let vacuumed = |rows: QueryResult| {
             let row = rows.ok()?.into_iter().next()?;
             row.is_true("vacuumed").then_some(())
         };
-        if self.operation == Operation::Vacuum && self.poll(&since, within, vacuumed).await.is_some() {
+        if self.operation == Operation::Vacuum
+            && self.poll(since, self.published_within(), vacuumed).await.is_some()
+        {
             return TableOutcome::OnlyVacuumed(reason);
         }
         outcome
