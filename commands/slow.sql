@@ -17,7 +17,7 @@ verdict = "{target}: {_says}"
 
 [on_error]
 42883 = "has no pg_stat_statements: run enable-stats; if the server doesn't load the library, a DBA first adds it to shared_preload_libraries (on Azure also to azure.extensions) and restarts the server"
-42501 = "has pg_stat_statements in a schema that Countersign's reader may not use: run deploy/roles.sql there again, which grants it USAGE"
+42501 = "has pg_stat_statements, but Countersign's reader may not use it: run deploy/roles.sql there again, which grants it USAGE of its schema and EXECUTE of its function"
 55000 = "has pg_stat_statements, but the server doesn't load it: a DBA has to add it to shared_preload_libraries and restart the server"
 */
 -- Its function is in the schema that a DBA chose for the extension, where others may have created one of its name: the argument has its

@@ -163,12 +163,14 @@ BEGIN
         WHERE relkind = 'S' AND relpersistence <> 't' AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
           AND NOT has_table_privilege('countersign_read', oid, 'SELECT')
         UNION ALL
-        -- to reset one database's statistics. Only the extension's owner, or a role with grant option, may grant it: on Azure that
-        -- isn't always the admin
-        SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', pg_proc.oid::regprocedure, maintains)
+        -- to read pg_stat_statements, where PUBLIC may not, and to reset one database's statistics. Only the extension's owner, or a role
+        -- with grant option, may grant it: on Azure that isn't always the admin
+        SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', pg_proc.oid::regprocedure, login)
         FROM pg_proc
         JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND refclassid = 'pg_extension'::regclass AND deptype = 'e'
-        WHERE proname = 'pg_stat_statements_reset' AND pronargs >= 3 AND NOT has_function_privilege(maintains, pg_proc.oid, 'EXECUTE')
+        JOIN (VALUES ('pg_stat_statements', 1, 'countersign_read'), ('pg_stat_statements_reset', 3, maintains)) AS needed (function, arguments, login)
+          ON proname = function AND pronargs >= arguments
+        WHERE NOT has_function_privilege(login, pg_proc.oid, 'EXECUTE')
         UNION ALL
         -- countersign_act no longer needs the privileges of a finer login
         SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM countersign_act', pg_proc.oid::regprocedure)

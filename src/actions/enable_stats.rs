@@ -2,7 +2,7 @@
 //! library, so that is checked first.
 
 use super::support::database::DatabaseTarget;
-use super::support::pg_stat_statements::{STATE, begin, resource};
+use super::support::pg_stat_statements::{STATE, begin, ensure_readable, resource};
 use super::support::recovery::INTERRUPTED;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
@@ -71,6 +71,9 @@ fn creatable_version(target: &DatabaseTarget, state: &PgRow, readers_state: &PgR
     };
     if let Some(version) = state.get::<Option<String>>("version")? {
         let exists = format!("{database} already has pg_stat_statements {version}.");
+        if loaded {
+            ensure_readable(database, readers_state)?;
+        }
         return Err(match available.filter(|available| *available != version) {
             _ if !loaded => Error::instead(format!("{exists} But the server doesn't load it."), restart),
             Some(newer) => Error::instead(
@@ -115,7 +118,7 @@ async fn created(execution: &Execution<'_>, target: &DatabaseTarget) -> Outcome 
     let Some(observer) = target.connect_reader_for_execution(execution).await else {
         return Outcome::unknown(unchecked);
     };
-    let extension = "SELECT e.extversion, format('%I.pg_stat_statements', n.nspname)
+    let extension = "SELECT e.extversion, format('%I.pg_stat_statements(false)', n.nspname)
                      FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'";
     let Ok(rows) = observer.query(extension, &[]).await else { return Outcome::unknown(unchecked) };
     let columns = |row: &PgRow| row.value::<String>(0).zip(row.value::<String>(1));

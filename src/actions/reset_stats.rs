@@ -1,7 +1,7 @@
 //! `reset-stats`: resets pg_stat_statements for one database. The plain reset would discard every database's counters.
 
 use super::support::database::DatabaseTarget;
-use super::support::pg_stat_statements::{STATE, begin, resource};
+use super::support::pg_stat_statements::{STATE, begin, ensure_readable, resource};
 use super::support::recovery::INTERRUPTED;
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
@@ -44,12 +44,7 @@ impl ResetFunction {
     async fn find(client: &PooledClient, target: &DatabaseTarget) -> Result<ResetFunction> {
         let rows = client.query(include_str!("reset_stats.sql"), &[]).await;
         let rows = rows.map_err(|err| target.query_error(&err))?;
-        let Some(row) = rows.first() else {
-            let problem =
-                format!("{} has no pg_stat_statements that can reset one database.", target.database);
-            let create = "`enable-stats` creates it; `extensions` shows whether the version is too old.";
-            return Err(Error::instead(problem, create));
-        };
+        let Some(row) = rows.first() else { return Err(ResetFunction::missing(client, target).await) };
         let (role, schema): (String, String) = (row.get("role")?, row.get("schema")?);
         let mut grants = Vec::new();
         if !row.get::<bool>("may_use")? {
@@ -65,6 +60,25 @@ impl ResetFunction {
             return Err(Error::instead(problem, grant));
         }
         Ok(ResetFunction { call: row.get("call")?, schema, dbid: row.get("dbid")? })
+    }
+
+    /// The extension is missing, or older than the function for one database.
+    async fn missing(client: &PooledClient, target: &DatabaseTarget) -> Error {
+        let database = &target.database;
+        let installed = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
+        let rows = client.query(installed, &[]).await.unwrap_or_default();
+        match rows.first().and_then(|row| row.value::<String>(0)) {
+            Some(version) => Error::instead(
+                format!(
+                    "{database} has pg_stat_statements {version}, which can't reset one database alone: that takes 1.7."
+                ),
+                "Its owner updates it there: `ALTER EXTENSION pg_stat_statements UPDATE`.",
+            ),
+            None => Error::instead(
+                format!("{database} has no pg_stat_statements, so there is nothing to reset."),
+                "`enable-stats` creates it.",
+            ),
+        }
     }
 
     async fn counters(&self, client: &PooledClient, own_roles: &[String]) -> Result<Counters, QueryError> {
@@ -86,7 +100,10 @@ impl Action for ResetStats {
         let reset = ResetFunction::find(&target.connect_executor(call).await?, &target).await?;
         let environment = call.app.environments.environment(&target.address.environment)?;
         let own_roles = call.app.environments.own_roles(environment);
-        let counters = reset.counters(&target.connect_reader(call).await?, &own_roles).await;
+        let reader = target.connect_reader(call).await?;
+        let state = reader.query(STATE, &[]).await.map_err(|err| target.query_error(&err))?;
+        state.first().map_or(Ok(()), |state| ensure_readable(&target.database, state))?;
+        let counters = reset.counters(&reader, &own_roles).await;
         let counters = counters.map_err(|err| target.query_error(&err))?;
         let (database, name) = (&target.database, &environment.name);
         let mut plan = Plan::of(format!("Resets pg_stat_statements for {database} in {name}."));

@@ -2,9 +2,13 @@
 SELECT quote_ident(current_database()) AS database,
        quote_ident(current_user) AS role,
        EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') AS statements,
-       (SELECT quote_ident(n.nspname)
+       (SELECT NULLIF(concat_ws('; ', CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user) END,
+                                      CASE WHEN NOT has_function_privilege(p.oid, 'EXECUTE')
+                                           THEN format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, current_user) END), '')
         FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-        WHERE e.extname = 'pg_stat_statements' AND NOT has_schema_privilege(n.oid, 'USAGE')) AS hidden_statements,
+        LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = 'pg_stat_statements' AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                      AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e')
+        WHERE e.extname = 'pg_stat_statements') AS statements_grants,
        -- PostgreSQL shows the widths of a table's columns to roles with SELECT on them, where row security does not stand in the way.
        EXISTS (SELECT FROM pg_class c
                WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'

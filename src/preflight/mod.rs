@@ -6,17 +6,15 @@ use crate::actions::support::blocks::{count, verdict};
 use crate::catalog::Catalog;
 use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
 use crate::model::{Block, Cell, Column, ColumnKind, LoginKind, Row, Severity, Table, Text};
-use crate::postgres::{
-    Address, ColumnError, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable,
-};
+use crate::postgres::{Address, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable};
 use crate::storage::{Key, Storage};
 use crate::store;
 use anyhow::Context;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 
 mod custom_commands;
+mod databases;
 mod unreachable;
 
 /// Configuration and connections that the checks use.
@@ -227,7 +225,7 @@ async fn check_server(
                 let database = &environment.maintenance_database;
                 if !check.databases_of_services().contains(database.as_str()) {
                     let subject = format!("{}/{database}", server.name);
-                    findings.extend(or_failed(subject.clone(), schemas(&subject, &client).await));
+                    findings.extend(or_failed(subject.clone(), databases::schemas(&subject, &client).await));
                 }
                 findings.push(check.client_program(&client, installations));
             }
@@ -327,115 +325,6 @@ impl ServerCheck<'_> {
         let fix = unreachable::fix(error, self.environment, self.server, credentials);
         Finding::missing(subject, error.to_string(), fix)
     }
-
-    fn databases_of_services(&self) -> BTreeSet<&str> {
-        let on_server = self.environments.services().iter().filter(|service| {
-            let server = self.environments.server_of(self.environment, service);
-            server.is_some_and(|other| other.name == self.server.name)
-        });
-        on_server.map(|service| service.database.as_str()).collect()
-    }
-
-    /// Checks the services' databases as the reader. Complete databases are reported in one finding.
-    async fn databases(&self) -> Vec<Finding> {
-        let names = self.databases_of_services();
-        let all = futures::future::join_all(names.iter().map(|name| self.database(name))).await;
-        let complete = all.iter().filter(|(findings, _)| findings.is_empty()).count();
-        let unseen = all.iter().filter(|(_, unseen_widths)| *unseen_widths).count();
-        let mut findings: Vec<Finding> = all.into_iter().flat_map(|(findings, _)| findings).collect();
-        if complete > 0 {
-            let details = format!("{complete} of {} databases: reachable and complete", names.len());
-            findings.insert(0, Finding::works(&self.server.name, details));
-        }
-        if unseen > 0 {
-            let details = format!(
-                "`bloat` can't estimate all tables of {unseen} of {} databases: the reader has no SELECT on them, or row security hides them",
-                names.len()
-            );
-            let fix = "To allow it, see the optional part at the end of deploy/roles.sql: SELECT lets the reader read the rows, too.";
-            let finding = Finding::missing(&self.server.name, details, fix);
-            findings.push(Finding { status: CheckStatus::Optional, ..finding });
-        }
-        findings
-    }
-
-    /// Findings about one database, none if it is complete; and `true` if the reader can't see the widths of all its columns.
-    async fn database(&self, name: &str) -> (Vec<Finding>, bool) {
-        let subject = format!("{}/{name}", self.server.name);
-        let Some(reader) = self.environment.logins.get(&LoginKind::Reader) else {
-            return (Vec::new(), false);
-        };
-        let client = match self.connect(LoginKind::Reader, Some(name)).await {
-            Ok(client) => client,
-            Err(Unreachable::Login(_)) => {
-                let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
-                return (vec![Finding::missing(subject, "doesn't let the reader in", fix)], false);
-            }
-            Err(error) => return (vec![self.unreachable(&subject, &error, reader)], false),
-        };
-        // The login for signals connects to the maintenance database only.
-        let others = self.environment.logins.iter().filter(|(login, _)| **login != LoginKind::Signal);
-        let others: Vec<&str> =
-            others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
-        match query_row(&client, include_str!("database.sql"), &[&others]).await {
-            Ok(row) => {
-                let checked = async {
-                    let mut findings = database_findings(&subject, &row)?;
-                    findings.extend(schemas(&subject, &client).await?);
-                    Ok(findings)
-                };
-                (or_failed(subject.clone(), checked.await), row.is_true("unseen_widths"))
-            }
-            Err(error) => (vec![query_failed(subject, &error)], false),
-        }
-    }
-}
-
-fn database_findings(subject: &str, row: &PgRow) -> Result<Vec<Finding>, ColumnError> {
-    let text = |column: &str| row.value::<String>(column);
-    let (database, reader) = (row.get::<String>("database")?, row.get::<String>("role")?);
-    let mut findings = Vec::new();
-    if !row.get::<bool>("statements")? {
-        let details = "pg_stat_statements isn't installed, so `slow` doesn't work";
-        findings.push(Finding::missing(subject, details, "CREATE EXTENSION pg_stat_statements;"));
-    }
-    for role in row.value::<Vec<String>>("roles_without_connect").unwrap_or_default() {
-        let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
-        findings.push(Finding::missing(subject, format!("doesn't let {role} in"), fix));
-    }
-    if let Some(table) = text("writable_table") {
-        let details = format!("the reader must be read-only, but can change {table}");
-        let fix = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
-        findings.push(Finding::missing(subject, details, fix));
-    }
-    if let Some(schema) = text("hidden_statements") {
-        let details = format!(
-            "the reader may not use the schema {schema}, where pg_stat_statements is, so `slow` doesn't work"
-        );
-        let fix = format!("GRANT USAGE ON SCHEMA {schema} TO {reader};");
-        findings.push(Finding::missing(subject, details, fix));
-    }
-    if let Some(table) = text("unreadable_migration_table") {
-        let details = format!("the reader can't read {table}, so `migrations` doesn't work");
-        let finding = Finding::missing(subject, details, format!("GRANT SELECT ON {table} TO {reader};"));
-        findings.push(Finding { status: CheckStatus::Optional, ..finding });
-    }
-    Ok(findings)
-}
-
-/// Findings about the schemas of one database in which others can create objects, and may not.
-async fn schemas(subject: &str, client: &PooledClient) -> QueryResult<Vec<Finding>> {
-    let rows = client.query(include_str!("schemas.sql"), &[]).await?;
-    let finding = |row: &PgRow| {
-        let (schema, grantees): (String, String) = (row.get("schema")?, row.get("grantees")?);
-        let details = if row.get("searched")? {
-            format!("{grantees} can create functions in {schema}, and Countersign's SQL would call them")
-        } else {
-            format!("the reader must be read-only, but can create tables in {schema}")
-        };
-        Ok(Finding::missing(subject, details, format!("REVOKE CREATE ON SCHEMA {schema} FROM {grantees};")))
-    };
-    rows.iter().map(finding).collect()
 }
 
 fn query_failed(subject: String, error: &QueryError) -> Finding {

@@ -290,3 +290,59 @@ async fn scopes_that_the_app_does_not_have() {
         }
     }
 }
+
+/// Runs the statements that the check shows, as a superuser would paste them.
+async fn run_fixes(servers: &Servers, database: &str, said: &Said) {
+    let fixes = said.flat();
+    let fixes = fixes
+        .split('`')
+        .filter(|part| part.ends_with(';') && part.contains("SCHEMA") | part.contains("FUNCTION"));
+    for fix in fixes {
+        servers.does(database, fix).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_that_others_may_create_in_and_where_the_reader_may_not_look() {
+    let servers = Servers::start().await;
+    let database = "asset_service_db";
+    let world = World::on(&servers, "U0ANA", &[]).await;
+    for (sql, complaint, fix) in [
+        (
+            "GRANT CREATE ON SCHEMA pg_catalog TO asset_svc, PUBLIC",
+            "asset_svc, PUBLIC can create functions in pg_catalog, and Countersign's SQL would call them",
+            "REVOKE CREATE ON SCHEMA pg_catalog FROM asset_svc, PUBLIC;",
+        ),
+        (
+            "GRANT CREATE ON SCHEMA public TO PUBLIC",
+            "the reader must be read-only, but can create tables in public",
+            "REVOKE CREATE ON SCHEMA public FROM countersign_read, PUBLIC;",
+        ),
+        (
+            "CREATE SCHEMA \"Ext 1\"; ALTER EXTENSION pg_stat_statements SET SCHEMA \"Ext 1\"",
+            "the reader may not use pg_stat_statements, so `slow` doesn't work",
+            "GRANT USAGE ON SCHEMA \"Ext 1\" TO countersign_read;",
+        ),
+        (
+            "REVOKE EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) FROM PUBLIC",
+            "the reader may not use pg_stat_statements, so `slow` doesn't work",
+            "GRANT EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) TO countersign_read;",
+        ),
+    ] {
+        servers.does(database, sql).await;
+        let said = checks(&world).await;
+        assert_eq!(said.status, 1, "{sql}: {}", said.out);
+        let flat = said.flat();
+        let fix = format!("main/{database}: `{fix}`");
+        assert!(flat.contains(complaint), "{sql}: {complaint}: {}", said.out);
+        assert_eq!(flat.matches(&fix).count(), 2, "{sql}: {fix}: {}", said.out);
+        run_fixes(&servers, database, &said).await;
+        let said = checks(&world).await;
+        assert!(said.status == 0 && said.flat().contains("10 of 10 databases"), "{sql}: {}", said.out);
+    }
+    // The maintenance database is no service's, and its sessions run our SQL, too.
+    servers.does("postgres", "GRANT CREATE ON SCHEMA pg_catalog TO asset_svc").await;
+    let said = checks(&world).await;
+    let fix = "main/postgres: `REVOKE CREATE ON SCHEMA pg_catalog FROM asset_svc;`";
+    assert!(said.status == 1 && said.flat().contains(fix), "{}", said.out);
+}

@@ -3,7 +3,7 @@
 use crate::harness::{ANA, Scene, Servers, Twist};
 use crate::maintenance_harness::{self, asks, one};
 use countersign::demo::postgres::{Cluster, Options};
-use countersign::demo::sample::Sample;
+use countersign::demo::sample::{ROLES_SQL, Sample};
 use countersign::model::RunState;
 use tokio_postgres::Client;
 
@@ -121,7 +121,11 @@ async fn the_extension_is_made_once_and_by_who_may() {
     assert!(told.contains("countersign_act may not create pg_stat_statements in asset_service_db"), "{told}");
     assert!(told.contains("CREATE EXTENSION pg_stat_statements") && !there(&superuser).await, "{told}");
     let told = asks(&plain, "reset-stats asset-service").await.plain();
-    assert!(told.contains("has no pg_stat_statements") && told.contains("enable-stats creates it"), "{told}");
+    assert!(
+        told.contains("has no pg_stat_statements, so there is nothing to reset")
+            && told.contains("enable-stats creates it"),
+        "{told}"
+    );
 
     let scene =
         Scene::with(Twist { servers: Some(servers), instead: vec![owner()], ..Twist::default() }).await;
@@ -138,4 +142,90 @@ async fn the_extension_is_made_once_and_by_who_may() {
     assert!(told.contains("already has pg_stat_statements 1.9. The server has version "), "{told}");
     assert!(told.contains("ALTER EXTENSION pg_stat_statements UPDATE"), "{told}");
     assert_eq!(scene.runs_of("enable-stats").await.len(), 1);
+}
+
+/// As the admin runs it in the asset service's database.
+async fn run_roles_sql(servers: &Servers) {
+    let admin = servers.team.admin.login("asset_service_db", "roles.sql");
+    servers.cluster.connect_as(admin).await.unwrap().batch_execute(ROLES_SQL).await.unwrap();
+}
+
+const ASKED: [&str; 3] =
+    ["slow asset-service", "enable-stats asset-service", "reset-stats asset-service --dry-run"];
+
+/// Each of the three says what it must, and none that the extension is missing or the server needs a restart.
+async fn say(scene: &Scene, words: [&[&str]; 3]) {
+    for (line, words) in ASKED.into_iter().zip(words) {
+        let told = scene.asks(ANA, &format!("{line} --env production")).await.plain();
+        for words in words {
+            assert!(told.contains(words), "{line}: {words} is missing: {told}");
+        }
+        for lie in ["has no pg_stat_statements", "restarts the server", "SQLSTATE"] {
+            assert!(!told.contains(lie), "{line} says {lie}: {told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_extension_is_found_in_any_schema_and_its_rights_are_named() {
+    let servers = Servers::alone(60).await;
+    let superuser = servers.cluster.connect("asset_service_db").await.unwrap();
+    let elsewhere = "CREATE SCHEMA \"Ext 1\" AUTHORIZATION dbadmin; DROP EXTENSION pg_stat_statements;
+        SET ROLE azuresu; CREATE EXTENSION pg_stat_statements SCHEMA \"Ext 1\";
+        ALTER FUNCTION \"Ext 1\".pg_stat_statements(boolean) OWNER TO dbadmin;
+        ALTER FUNCTION \"Ext 1\".pg_stat_statements_reset OWNER TO dbadmin;
+        CREATE FUNCTION \"Ext 1\".pg_stat_statements(text) RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    superuser.batch_execute(elsewhere).await.unwrap();
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let hidden =
+        "has pg_stat_statements, but Countersign's reader may not use it: run deploy/roles.sql there again";
+    let read = "GRANT USAGE ON SCHEMA \"Ext 1\" TO countersign_read";
+    let act = "GRANT EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements_reset(";
+    say(
+        &scene,
+        [&[hidden], &["but countersign_read may not read it", read], &["countersign_act may not reset", act]],
+    )
+    .await;
+    run_roles_sql(servers).await;
+    let (works, created) =
+        (["of the total execution time"], ["already has pg_stat_statements ", "`slow` reads it"]);
+    let created = created.map(|words| words.replace('`', ""));
+    let created: Vec<&str> = created.iter().map(String::as_str).collect();
+    superuser.query("SELECT count(*) FROM pg_class", &[]).await.unwrap();
+    say(&scene, [&works, &created, &["Resets pg_stat_statements for asset_service_db"]]).await;
+
+    superuser
+        .batch_execute("REVOKE EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) FROM PUBLIC")
+        .await
+        .unwrap();
+    let grant = "GRANT EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) TO countersign_read";
+    let unread = ["but countersign_read may not read it", grant];
+    say(&scene, [&[hidden], &unread, &unread]).await;
+    run_roles_sql(servers).await;
+    say(&scene, [&works, &created, &["Resets pg_stat_statements for asset_service_db"]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_a_server_brought_from_before_is_named() {
+    let servers = Servers::alone(60).await;
+    let superuser = servers.cluster.connect("asset_service_db").await.unwrap();
+    let older = "DROP EXTENSION pg_stat_statements; CREATE EXTENSION pg_stat_statements VERSION '1.6'";
+    superuser.batch_execute(older).await.unwrap();
+    superuser.query("SELECT count(*) FROM pg_class", &[]).await.unwrap();
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let update = "ALTER EXTENSION pg_stat_statements UPDATE";
+    let old = "has pg_stat_statements 1.6, which can't reset one database alone";
+    say(
+        &scene,
+        [&["of the total execution time"], &["already has pg_stat_statements 1.6", update], &[old, update]],
+    )
+    .await;
+    superuser.batch_execute(update).await.unwrap();
+    run_roles_sql(servers).await;
+    superuser
+        .batch_execute("GRANT EXECUTE ON FUNCTION pg_stat_statements_reset TO countersign_act")
+        .await
+        .unwrap();
+    let reset = scene.asks(ANA, "reset-stats asset-service --dry-run --env production").await.plain();
+    assert!(reset.contains("Resets pg_stat_statements for asset_service_db"), "{reset}");
 }

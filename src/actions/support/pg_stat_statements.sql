@@ -1,5 +1,9 @@
 -- State of pg_stat_statements in this database, and whether this login may create it.
-SELECT e.extversion AS version, x.default_version AS available, quote_ident(n.nspname) AS schema,
+SELECT e.extversion AS version, x.default_version AS available, quote_ident(n.nspname) AS schema, quote_ident(current_user) AS role,
+       -- Statements that let this login read it; NULL where it may, and where there is none.
+       NULLIF(concat_ws('; ', CASE WHEN NOT has_schema_privilege(n.oid, 'USAGE') THEN format('GRANT USAGE ON SCHEMA %I TO %I', n.nspname, current_user) END,
+                              CASE WHEN NOT has_function_privilege(p.oid, 'EXECUTE')
+                                   THEN format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, current_user) END), '') AS grants,
        -- A setting of the extension exists only while the server has loaded its library.
        EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max') AS loaded,
        -- NULL where the login may not see it.
@@ -13,5 +17,7 @@ SELECT e.extversion AS version, x.default_version AS available, quote_ident(n.ns
 FROM (SELECT 'pg_stat_statements'::name AS name) s
 LEFT JOIN pg_extension e ON e.extname = s.name
 LEFT JOIN pg_namespace n ON n.oid = e.extnamespace
+LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = s.name AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                      AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e')
 LEFT JOIN pg_available_extensions x ON x.name = s.name
 LEFT JOIN pg_available_extension_versions v ON v.name = s.name AND v.version = x.default_version
