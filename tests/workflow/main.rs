@@ -1,5 +1,6 @@
 //! The tests that speak chat: a real router, a real PostgreSQL, a fake workspace as strict as Slack.
 
+mod all_commands;
 mod approval;
 mod authorization;
 mod backup;

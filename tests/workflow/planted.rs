@@ -1,24 +1,22 @@
 //! Our own SQL is resolved by PostgreSQL's own names alone. Databases are full of better and of equal matches, which other roles
 //! created; each writes a line into the server's log when a login of ours calls it, and no command, check or dump does.
 
-use crate::harness::{ANA, Scene, Servers, Twist};
+use crate::all_commands::{ask_every_question, carry_out_every_change, finer_logins, scene, server};
+use crate::harness::{Scene, Servers};
 use crate::installed::servers;
-use crate::maintenance_harness::{approves, ended};
 use countersign::catalog::Catalog;
-use countersign::demo::postgres::{Cluster, Options};
-use countersign::demo::sample::{Sample, Team};
-use countersign::model::{Risk, RunState};
 use countersign::postgres::Environments;
 use countersign::preflight::{CheckContext, check};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use tokio_postgres::{Client, NoTls};
+use std::path::Path;
+use tokio_postgres::Client;
 
 const DATABASES: [&str; 2] = ["asset_service_db", "postgres"];
 
 /// Each has a schema of its own name, which the usual search_path has first.
 const LOGINS: [&str; 4] =
     ["countersign_read", "countersign_act", "countersign_maintain", "countersign_owner"];
+const FINER_LOGINS: [&str; 2] = ["countersign_signal", "countersign_dump"];
 
 /// Names in the schemas that have a login's name.
 const FEW: &str = "= || count current_setting format lower now pg_class pg_has_role pg_roles pg_stat_activity quote_ident set_config";
@@ -48,10 +46,10 @@ fn words(directory: &Path, found: &mut BTreeSet<String>) {
 }
 
 async fn plant(client: &Client, schema: &str, words: &str) -> i32 {
-    client.execute("SELECT set_config('planted.schema', $1, false)", &[&schema]).await.unwrap();
-    client.execute("SELECT set_config('planted.words', $1, false)", &[&words]).await.unwrap();
+    client.execute("SELECT pg_catalog.set_config('planted.schema', $1, false)", &[&schema]).await.unwrap();
+    client.execute("SELECT pg_catalog.set_config('planted.words', $1, false)", &[&words]).await.unwrap();
     client.batch_execute(include_str!("planted.sql")).await.unwrap();
-    let made = "SELECT current_setting('planted.made')::int";
+    let made = "SELECT pg_catalog.current_setting('planted.made')::int";
     client.query_one(made, &[]).await.unwrap().get(0)
 }
 
@@ -82,28 +80,32 @@ async fn plant_everywhere(servers: &Servers) {
     let all = DATABASES.map(async |database| {
         let superuser = servers.cluster.connect(database).await.unwrap();
         superuser.batch_execute("GRANT CREATE ON SCHEMA public TO dbadmin").await.unwrap();
-        for login in LOGINS {
-            let schema = format!(
-                "CREATE SCHEMA {login} AUTHORIZATION dbadmin; GRANT USAGE ON SCHEMA {login} TO PUBLIC"
-            );
-            superuser.batch_execute(&schema).await.unwrap();
-        }
         let client = servers.cluster.connect_as(owner.login(database, "plants")).await.unwrap();
         assert!(plant(&client, "public", &words).await > 5_000);
         client.batch_execute(BESIDE_THE_EXTENSION).await.unwrap();
         let may_reset = "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO countersign_maintain";
         superuser.batch_execute(may_reset).await.unwrap();
-        for login in LOGINS {
-            assert!(plant(&client, login, FEW).await > 100);
-        }
         let first = format!("ALTER DATABASE {database} SET search_path = \"$user\", public, pg_catalog");
         superuser.batch_execute(&first).await.unwrap();
     });
     futures::future::join_all(all).await;
-    let superuser = servers.cluster.connect("postgres").await.unwrap();
-    for login in LOGINS {
-        let first = format!("ALTER ROLE {login} SET search_path = \"$user\", public, pg_catalog");
-        superuser.batch_execute(&first).await.unwrap();
+    plant_for(servers, &LOGINS).await;
+}
+
+/// In a schema of each login's own.
+async fn plant_for(servers: &Servers, logins: &[&str]) {
+    for database in DATABASES {
+        let superuser = servers.cluster.connect(database).await.unwrap();
+        let admin = servers.team.admin.login(database, "plants");
+        let client = servers.cluster.connect_as(admin).await.unwrap();
+        for login in logins {
+            let schema = format!(
+                "SET search_path = pg_catalog; CREATE SCHEMA {login} AUTHORIZATION dbadmin; GRANT USAGE ON SCHEMA {login} TO PUBLIC;
+                 ALTER ROLE {login} SET search_path = \"$user\", public, pg_catalog"
+            );
+            superuser.batch_execute(&schema).await.unwrap();
+            assert!(plant(&client, login, FEW).await > 100);
+        }
     }
 }
 
@@ -117,124 +119,6 @@ fn calls(servers: &Servers, offset: usize) -> BTreeSet<String> {
 
 fn log_size(servers: &Servers) -> usize {
     usize::try_from(std::fs::metadata(servers.cluster.log_path()).unwrap().len()).unwrap()
-}
-
-/// One service, and every login that the sample knows.
-async fn server(bin_dir: PathBuf) -> &'static Servers {
-    let settings = vec![("max_connections".to_owned(), "100".to_owned())];
-    let cluster =
-        Cluster::start(Options { bin_dir: Some(bin_dir), settings, ..Options::default() }).await.unwrap();
-    let mut sample = Sample { maintainer: true, owner: true, ..Sample::light() };
-    sample.services.retain(|service| service.name == "asset-service");
-    let team: Team = sample.install(&cluster).await.unwrap();
-    Box::leak(Box::new(Servers { cluster, team }))
-}
-
-const READ: &str = "/* summary = \"Counts assets\"\ngroup = \"databases\"\nrisk = \"read\"\nscope = \"database\"\n\
-    args = [{ name = \"service\", type = \"service\", positional = true, required = true, help = \"one\" }]\n\
-    example = \"count-assets asset-service\" */\nSELECT count(*) AS assets, lower('A') AS low FROM pg_class";
-
-const FILE: &str =
-    "/* summary = \"Tidies\" */\nUPDATE public.assets SET description = lower(description) WHERE id = 'x'";
-
-async fn scene(servers: &'static Servers) -> Scene {
-    let more = "\n[sql]\ndirectory = \"sql\"\n\
-        [migrate]\ndeploy = [\"/bin/true\"]\nresolve = [\"/bin/true\", \"{as}\", \"{migration}\"]\ndirectory = \"/\"\n";
-    let clients =
-        format!("[backups]\ntools = [\"{ROOT}/.tools/clients/17/bin\", \"{ROOT}/.tools/clients/18/bin\"]");
-    let twist = Twist {
-        servers: Some(servers),
-        more,
-        instead: vec![("[backups]", &clients)],
-        commands: vec![("count-assets.sql", READ)],
-        ..Twist::default()
-    };
-    let mut scene = Scene::without_bot(twist).await;
-    std::fs::create_dir(scene.directory.path().join("sql")).unwrap();
-    std::fs::write(scene.directory.path().join("sql/tidy.sql"), FILE).unwrap();
-    scene.bot = Some(scene.stage.bot().await.expect("a bot"));
-    scene
-}
-
-/// Commands that change something about a server, each with a line and the end of its run: `None` where it may be refused.
-fn changes(victim: i32, busy: i32) -> Vec<(&'static str, String, Option<RunState>)> {
-    let succeeds = Some(RunState::Succeeded);
-    vec![
-        // The first, since others would wait for that session's transaction.
-        ("cancel", format!("cancel {busy}"), succeeds),
-        ("kill", format!("kill {victim}"), succeeds),
-        ("vacuum", "vacuum asset-service assets".into(), succeeds),
-        ("analyze", "analyze asset-service assets".into(), succeeds),
-        ("reindex", "reindex asset-service assets".into(), succeeds),
-        ("vacuum-full", "vacuum-full asset-service assets".into(), succeeds),
-        ("purge", "purge asset-service audit_logs --column created_at --older-than 1d".into(), succeeds),
-        ("backup", "backup asset-service".into(), succeeds),
-        ("run-sql", "run-sql tidy asset-service".into(), succeeds),
-        ("kill-idle", "kill-idle asset-service --older-than 1s".into(), None),
-        ("migrate", "migrate asset-service".into(), None),
-        (
-            "migrate-resolve",
-            "migrate-resolve asset-service 20250915140000_email_unique --as rolled-back".into(),
-            None,
-        ),
-        ("reset-stats", "reset-stats asset-service".into(), succeeds),
-        ("enable-stats", "enable-stats asset-service".into(), None),
-    ]
-}
-
-/// They are about requests, and ask no server.
-const ABOUT_REQUESTS: [&str; 7] = ["deny", "freeze", "review", "stop", "unfreeze", "use", "withdraw"];
-
-async fn ask_every_question(scene: &Scene, catalog: &Catalog) {
-    let read = catalog.iter().filter(|command| command.header.risk == Risk::Read);
-    for line in
-        read.map(|command| command.header.example.clone()).chain(["count-assets asset-service".to_owned()])
-    {
-        let line = line.replace("--env staging", "--env production");
-        let line = if line.contains("--env") { line } else { format!("{line} --env production") };
-        let answer = scene.asks(ANA, &line).await.plain();
-        for failure in ["No server answered", "SQLSTATE", "No whole answer"] {
-            assert!(!answer.contains(failure), "{line}: {answer}");
-        }
-    }
-}
-
-/// A session of the service's, and its pid.
-async fn session(scene: &Scene) -> (Client, i32) {
-    let (service, account) = scene.servers.team.service("asset-service").unwrap();
-    let mut config = scene.servers.cluster.config(account.login(&service.database, "asset-worker"));
-    let (client, connection) = config.options("-c search_path=pg_catalog").connect(NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let pid = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    (client, pid)
-}
-
-async fn carry_out_every_change(scene: &Scene, catalog: &Catalog) {
-    let (_victim, victim) = session(scene).await;
-    let (sleeper, busy) = session(scene).await;
-    let sleep = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_catalog.pg_sleep(600)").await });
-    let changes = changes(victim, busy);
-    for command in catalog.iter().filter(|command| command.header.risk != Risk::Read) {
-        let is_here = changes.iter().any(|(name, ..)| *name == command.name);
-        assert!(
-            is_here || ABOUT_REQUESTS.contains(&command.name.as_str()),
-            "{} is missing here",
-            command.name
-        );
-    }
-    for (name, line, end) in changes {
-        scene.asks(ANA, &format!("{line} --dry-run --env production")).await;
-        let message = scene.asks(ANA, &format!("{line} --env production")).await;
-        let message = match message.button("Approve") {
-            Some(_) => approves(scene, message).await,
-            None => ended(scene, message).await,
-        };
-        if let Some(end) = end {
-            let run = scene.runs_of(name).await.into_iter().max_by_key(|run| run.id);
-            assert_eq!(run.map(|run| run.state), Some(end), "{line}: {}", message.plain());
-        }
-    }
-    sleep.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,17 +143,25 @@ async fn no_planted_name_is_called() {
         }
         assert!(calls(servers, offset).len() > 1, "PostgreSQL {major}: nothing is heard");
 
-        let offset = log_size(servers);
-        let scene = scene(servers).await;
-        let catalog = Catalog::built_in().unwrap();
-        ask_every_question(&scene, &catalog).await;
-        assert_eq!(calls(servers, offset), BTreeSet::new(), "PostgreSQL {major}, commands that read");
-        carry_out_every_change(&scene, &catalog).await;
-        assert_eq!(calls(servers, offset), BTreeSet::new(), "PostgreSQL {major}, commands that change");
-        let config = scene.stage.checked().unwrap();
-        let environments = Environments::new(&config).unwrap();
-        let context = CheckContext { config: &config, catalog: &catalog, environments: &environments };
-        check(&context, &["production", "staging"]).await;
-        assert_eq!(calls(servers, offset), BTreeSet::new(), "PostgreSQL {major}, the check");
+        no_login_calls_them(&scene(servers, "").await, &format!("PostgreSQL {major}")).await;
+        // One login ends sessions and dumps there. With a login for each purpose:
+        let finer = finer_logins(servers, &DATABASES).await;
+        plant_for(servers, &FINER_LOGINS).await;
+        let which = format!("PostgreSQL {major}, finer logins");
+        no_login_calls_them(&scene(servers, &finer).await, &which).await;
     }
+}
+
+async fn no_login_calls_them(scene: &Scene, which: &str) {
+    let (servers, offset) = (scene.servers, log_size(scene.servers));
+    let catalog = Catalog::built_in().unwrap();
+    ask_every_question(scene, &catalog).await;
+    assert_eq!(calls(servers, offset), BTreeSet::new(), "{which}, commands that read");
+    carry_out_every_change(scene, &catalog).await;
+    assert_eq!(calls(servers, offset), BTreeSet::new(), "{which}, commands that change");
+    let config = scene.stage.checked().unwrap();
+    let environments = Environments::new(&config).unwrap();
+    let context = CheckContext { config: &config, catalog: &catalog, environments: &environments };
+    check(&context, &["production", "staging"]).await;
+    assert_eq!(calls(servers, offset), BTreeSet::new(), "{which}, the check");
 }
