@@ -20,7 +20,7 @@ mod unreachable;
 pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult};
 pub use row::{ColumnError, PgRow};
-pub use session_settings::dump_options;
+pub use session_settings::{dump_options, migration_options};
 pub use transaction::{AccessMode, READ_ONLY, Transaction};
 pub use unreachable::{LoginRefusal, SlotLimit, Unreachable};
 

@@ -13,11 +13,13 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 pub const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
 /// Settings of every session that has SQL of ours, and of pg_dump.
-const NAMES_AND_SNAPSHOTS: [(&str, &str); 3] = [
+const NAMES_AND_SNAPSHOTS: [(&str, &str); 4] = [
     ("search_path", SEARCH_PATH),
     // A hot standby refuses serializable transactions.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
+    // The login's own privileges are those that roles.sql grants.
+    ("role", "none"),
 ];
 
 /// Settings of our own sessions, with their values as PostgreSQL shows them. All are in every version that is supported, and
@@ -159,6 +161,18 @@ pub fn dump_options() -> String {
     options(NAMES_AND_SNAPSHOTS)
 }
 
+/// The options for a program that migrates: its own time limit ends it, and no default of a role or a database. It needs its own
+/// search_path and role, which are where it creates its tables and whose they are. The role's `lock_timeout` stays: whoever set one wants no migration to wait.
+pub fn migration_options(major: u32) -> String {
+    let no_limit = [("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")];
+    let snapshots =
+        NAMES_AND_SNAPSHOTS.into_iter().filter(|(name, _)| !["search_path", "role"].contains(name));
+    // The server refuses a start-up option that it doesn't know.
+    let newer = NEWER_TIMEOUTS.into_iter().zip([14, 17]).filter(|(_, since)| major >= *since);
+    let newer = newer.map(|(name, _)| (name, "0"));
+    options(snapshots.chain(no_limit).chain(newer))
+}
+
 /// `-c name=value`, as the start-up packet and libpq's PGOPTIONS take it: a space within a value is escaped.
 fn options<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let option = |(name, value): (&str, &str)| {
@@ -191,7 +205,7 @@ mod tests {
     #[test]
     fn a_space_in_a_value_is_escaped() {
         let expected = "-c search_path=pg_catalog,\\ pg_temp -c default_transaction_isolation=read\\ committed \
-                        -c default_transaction_deferrable=off";
+                        -c default_transaction_deferrable=off -c role=none";
         assert_eq!(dump_options(), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! The real `prisma migrate deploy`: what is known of its ledger, lock and output is so.
 
+use crate::harness::found;
 use crate::migrate_harness::Shop;
 use countersign::model::RunState;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,40 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
     shop.writes(SECOND, "CREATE TABLE orders (id int); SELECT pg_advisory_xact_lock(4711);");
     let (gate, _) = shop.application().await;
     gate.batch_execute("SELECT pg_advisory_lock(4711)").await.unwrap();
+    // Defaults of a role and of a database that would end a migration, or have it fail.
+    let (owner, database) = (&shop.owner, &shop.database);
+    let defaults = format!(
+        "ALTER ROLE \"{owner}\" SET statement_timeout = '1s'; ALTER DATABASE {database} SET default_transaction_isolation = serializable;
+         ALTER ROLE \"{owner}\" IN DATABASE {database} SET idle_in_transaction_session_timeout = '1s'"
+    );
+    shop.client.batch_execute(&defaults).await.unwrap();
+    // What Prisma would call in place of PostgreSQL's own is named before it starts.
+    let planted = "CREATE FUNCTION pg_advisory_lock(int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'PLANTED'; END $$;
+        CREATE FUNCTION same(varchar, varchar) RETURNS bool LANGUAGE sql AS 'SELECT true';
+        CREATE OPERATOR = (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = same)";
+    shop.client.batch_execute(planted).await.unwrap();
+    for (drop, what) in [
+        ("DROP FUNCTION pg_advisory_lock(integer)", "FUNCTION pg_advisory_lock(integer)"),
+        (
+            "DROP OPERATOR =(character varying, character varying)",
+            "OPERATOR =(character varying,character varying)",
+        ),
+    ] {
+        let named = format!(
+            "Prisma would call {} as {owner}, in place of PostgreSQL's own.",
+            what.replacen(' ', " public.", 1)
+        );
+        shop.refuses("migrate shop", &[&named]).await;
+        shop.client.batch_execute(drop).await.unwrap();
+    }
     let card = shop.runs("migrate shop").await;
     shop.scene.until(&card, "1 of 2 applied").await;
+    let long = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'countersign #% migration' AND wait_event = 'advisory'
+                AND clock_timestamp() - query_start > interval '1.5 s'";
+    found("a statement longer than its role's limit", async || {
+        shop.client.query_opt(long, &[]).await.unwrap()
+    })
+    .await;
     shop.refuses(
         "migrate shop",
         &["Prisma's lock on shop_", "is held by pid ", "(countersign #1 migration)"],

@@ -31,6 +31,7 @@ class Session:
             "PGDATABASE": urllib.parse.unquote(parts.path[1:]),
             "PGSSLMODE": options["sslmode"],
             "PGAPPNAME": options["application_name"],
+            "PGOPTIONS": options["options"],
         }
         program = [os.environ["PSQL"], "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]
         pipe = subprocess.PIPE

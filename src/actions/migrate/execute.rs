@@ -5,7 +5,7 @@
 
 use super::migration_history::{HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
-use super::target::{MigrateIdentity, MigrateTarget, lock_holder};
+use super::target::{MigrateIdentity, MigrateTarget, ensure_no_shadowing, lock_holder};
 use super::{changed_outcome, invalidated_outcome, text};
 use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
 use crate::actions::{Execution, Outcome};
@@ -138,6 +138,7 @@ impl<'a> MigrationProcess<'a> {
             return Err(changed_outcome("The configured command"));
         }
         target.check(&argv).map_err(invalidated_outcome)?;
+        ensure_no_shadowing(target, &session).await.map_err(invalidated_outcome)?;
         let history_before = target.history(&session).await.map_err(|error| failed(&error))?;
         let planned_identity: MigrateIdentity = plan.target().unwrap_or_default();
         if planned_identity.history_digest != history_before.digest() {
@@ -163,7 +164,7 @@ impl<'a> MigrationProcess<'a> {
         let started_at = started_at.ok_or_else(|| self.target.connections.failed(QueryError::Lost))?;
         // One name for all of its sessions, and for no others.
         let application_name = application_name(self.execution.run);
-        let url = self.target.url(&application_name);
+        let url = self.target.url(&application_name, self.session.major());
         let migration_names = self.history_before.all_names().into_iter().map(str::to_owned).collect();
         let output = self.target.captured_output(&url, migration_names);
         let command = self.target.command(&self.argv, &url);

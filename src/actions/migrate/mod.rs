@@ -20,7 +20,7 @@ pub(super) mod text;
 
 use execute::{MigrationProcess, MigrationSessions, SessionFilter, application_name, progress};
 use migration_history::{HistoryError, MigrationHistory};
-use target::{LockHolder, MigrateIdentity, MigrateTarget, lock_holder};
+use target::{LockHolder, MigrateIdentity, MigrateTarget, ensure_no_shadowing, lock_holder};
 
 /// Port of Azure's PgBouncer. It shares sessions between clients, and Prisma's lock belongs to a session.
 const POOLER_PORT: u16 = 6432;
@@ -136,6 +136,7 @@ pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Resu
     if let Some(holder) = lock_holder(&reader).await.map_err(history_error)? {
         return Err(text::lock_held_error(target, &holder));
     }
+    ensure_no_shadowing(target, &client).await?;
     let rows = client.query("SELECT current_setting('port')", &[]).await;
     let rows = rows.map_err(|error| history_error(error.into()))?;
     let server_port = rows.first().and_then(|row| row.value::<String>(0)).unwrap_or_default();

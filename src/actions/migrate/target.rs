@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service, Tls};
 use crate::error::{Error, Result};
 use crate::model::LoginKind;
-use crate::postgres::{Address, ColumnError, PooledClient, QueryError};
+use crate::postgres::{Address, ColumnError, PooledClient, QueryError, migration_options};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ impl<'a> MigrateTarget<'a> {
 
     /// The database's URL in Prisma's form, directly to the server: a pooler would give Prisma's advisory lock to another client.
     /// <https://www.prisma.io/docs/orm/overview/databases/postgresql#connection-details>
-    pub fn url(&self, application: &str) -> SecretString {
+    pub fn url(&self, application: &str, server_major: u32) -> SecretString {
         let Server { host, port, .. } = self.server;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let mut url = format!("postgresql://{}", encoded(&self.role.user));
@@ -173,6 +173,7 @@ impl<'a> MigrateTarget<'a> {
             }
         }
         url += &format!("&application_name={}", encoded(application));
+        url += &format!("&options={}", encoded(&migration_options(server_major)));
         if self.migrate.schema != "public" {
             url += &format!("&schema={}", encoded(&self.migrate.schema));
         }
@@ -198,6 +199,23 @@ impl<'a> MigrateTarget<'a> {
         let line = words.collect::<Vec<_>>().join(" ");
         ("The command, without a shell".to_owned(), format!("cd {}\n{line}", self.directory().display()))
     }
+}
+
+/// Refuses a database in which Prisma's own SQL would call what somebody created in place of PostgreSQL's functions and operators,
+/// with the rights of the role that migrates. Prisma needs the schema of its tables on its search_path.
+///
+/// # Errors
+/// [`Error::User`], and a failed query.
+pub async fn ensure_no_shadowing(target: &MigrateTarget<'_>, client: &PooledClient) -> Result<()> {
+    let sql = include_str!("shadowing.sql");
+    let rows = client.query(sql, &[&target.migrate.schema]).await;
+    let rows = rows.map_err(|error| target.connections.query_error(&error))?;
+    let Some(first) = rows.first().and_then(|row| row.value::<String>(0)) else { return Ok(()) };
+    let (database, role) = (target.database(), &target.role.user);
+    Err(Error::instead(
+        format!("In {database}, Prisma would call {first} as {role}, in place of PostgreSQL's own."),
+        format!("Its owner drops it, or moves it to another schema: `DROP {first}`."),
+    ))
 }
 
 /// Finds the session that holds Prisma's lock on the database.
@@ -258,7 +276,7 @@ mod tests {
         let address = Address::new("e", "s", LoginKind::Operator);
         let connections = DatabaseTarget { address, database: String::new(), role: String::new() };
         let target = MigrateTarget { environment, server, service, migrate, role, connections };
-        target.url("countersign #7 ana").expose_secret().to_owned()
+        target.url("countersign #7 ana", 13).expose_secret().to_owned()
     }
 
     #[test]
@@ -266,7 +284,9 @@ mod tests {
         assert_eq!(
             url("", "db.example.com", "public"),
             "postgresql://o%27hara%40x:p%3Aa%2Fs%23s%20%25w@db.example.com:5432/a%20db%3F\
-             ?sslmode=require&sslaccept=strict&application_name=countersign%20%237%20ana"
+             ?sslmode=require&sslaccept=strict&application_name=countersign%20%237%20ana\
+             &options=-c%20default_transaction_isolation%3Dread%5C%20committed%20-c%20default_transaction_deferrable%3Doff\
+             %20-c%20statement_timeout%3D0%20-c%20idle_in_transaction_session_timeout%3D0"
         );
         let local = url("tls = \"off\"", "::1", "Own");
         assert!(local.contains("@[::1]:5432/") && local.contains("?sslmode=disable&"), "{local}");
