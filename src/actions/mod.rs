@@ -112,6 +112,11 @@ impl Execution<'_> {
         self.app.environments.acquire_for_run(address, &self.asker).await
     }
 
+    /// As [`Execution::connect`], for work that changes data or needs a session of its own.
+    pub async fn connect_single_use(&self, address: &Address) -> Result<PooledClient, Unreachable> {
+        self.app.environments.acquire_single_use_for_run(address, &self.asker).await
+    }
+
     pub fn environment(&self) -> Option<&str> {
         self.run.request.environment.as_deref()
     }

@@ -129,7 +129,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
         analysis = analyze(execution.app, &address, &execution.asker, command) => analysis.map_err(|error| fail(&error))?,
         () = execution.stop.cancelled() => return Err(stopped()),
     }
-    let client = execution.connect(&address).await;
+    let client = execution.connect_single_use(&address).await;
     let client = client.map_err(|error| fail(&error.to_string()))?;
     let variant = variant(command, &client).ok();
     let matches_card =

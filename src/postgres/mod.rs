@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::{EnvironmentTag, LoginKind};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::Mutex;
 
 mod connect;
@@ -25,7 +26,7 @@ pub use transaction::{AccessMode, READ_ONLY, Transaction};
 pub use unreachable::{LoginRefusal, SlotLimit, Unreachable};
 
 use connect::{ClientTls, TargetRole};
-use pool::{ClientKind, Connection, ConnectionPool, GRACE, Priority};
+use pool::{ClientKind, Connection, ConnectionPool, ConnectionUse, GRACE, Lifetime, Priority};
 
 /// One database of one server, through one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -171,7 +172,8 @@ impl Environments {
         address: &Address,
         application_name: &str,
     ) -> Result<PooledClient, Unreachable> {
-        self.acquire_for(Priority::Read, address, application_name).await
+        let usage = ConnectionUse { priority: Priority::Read, lifetime: Lifetime::Shared };
+        self.acquire_for(usage, address, application_name).await
     }
 
     /// As [`Environments::acquire`], for the work of a run: some connections are kept for those, and they wait longer for one.
@@ -180,12 +182,13 @@ impl Environments {
         address: &Address,
         application_name: &str,
     ) -> Result<PooledClient, Unreachable> {
-        self.acquire_for(Priority::Run, address, application_name).await
+        let usage = ConnectionUse { priority: Priority::Run, lifetime: Lifetime::Shared };
+        self.acquire_for(usage, address, application_name).await
     }
 
     async fn acquire_for(
         &self,
-        priority: Priority,
+        usage: ConnectionUse,
         address: &Address,
         application_name: &str,
     ) -> Result<PooledClient, Unreachable> {
@@ -199,6 +202,7 @@ impl Environments {
         let role = TargetRole { login, credentials: &role };
         let connect = connect::open(&pools.tls, environment, server, role, database);
         let warm = pools.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
+        let warm = warm.filter(|_| usage.lifetime == Lifetime::Shared);
         if let Some(warm) = warm
             && let Ok(mut connection) = Arc::clone(warm).try_lock_owned()
         {
@@ -208,7 +212,7 @@ impl Environments {
             return Ok(PooledClient::new(ClientKind::Warm(connection), environment, application_name));
         }
         let key = Address { database: Some(database.clone()), login, ..address.clone() };
-        let kind = match (pools.pool.take(&key, priority, connect, environment.connect_timeout).await, warm) {
+        let kind = match (pools.pool.take(&key, usage, connect, environment.connect_timeout).await, warm) {
             (Ok(connection), _) => {
                 let connection = Some(Box::new(connection));
                 ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool) }
@@ -228,19 +232,30 @@ impl Environments {
             }
             (Err(error), _) => return Err(error),
         };
-        Ok(PooledClient::new(kind, environment, application_name))
+        let client = PooledClient::new(kind, environment, application_name);
+        client.single_use.store(usage.lifetime == Lifetime::SingleUse, Ordering::SeqCst);
+        Ok(client)
     }
 
-    /// As [`Environments::acquire`], for a client that begins a transaction: its connection is closed afterwards, and the warm one
-    /// has to last.
+    /// As [`Environments::acquire`], for a client that begins a transaction, or that has to know whether it may write: a new
+    /// connection, since an older one still has the defaults of its time.
     pub async fn acquire_single_use(
         &self,
         address: &Address,
         application_name: &str,
     ) -> Result<PooledClient, Unreachable> {
-        let environment = self.environment(&address.environment).map_err(|_| Unreachable::Misconfigured)?;
-        let database = address.database.as_ref().unwrap_or(&environment.maintenance_database);
-        self.acquire(&address.clone().in_database(database.clone()), application_name).await
+        let usage = ConnectionUse { priority: Priority::Read, lifetime: Lifetime::SingleUse };
+        self.acquire_for(usage, address, application_name).await
+    }
+
+    /// As [`Environments::acquire_single_use`], for the work of a run.
+    pub async fn acquire_single_use_for_run(
+        &self,
+        address: &Address,
+        application_name: &str,
+    ) -> Result<PooledClient, Unreachable> {
+        let usage = ConnectionUse { priority: Priority::Run, lifetime: Lifetime::SingleUse };
+        self.acquire_for(usage, address, application_name).await
     }
 
     /// Opens the warm connections that are not open. Called at start and every half minute.

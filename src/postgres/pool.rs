@@ -79,6 +79,22 @@ pub(super) enum Priority {
     Run,
 }
 
+/// The way in which a client gets its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// From the pool, and back to it.
+    Shared,
+    /// A new one, which has the defaults that the database and the role have now. It is closed after its client.
+    SingleUse,
+}
+
+/// The use that a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ConnectionUse {
+    pub priority: Priority,
+    pub lifetime: Lifetime,
+}
+
 /// An environment's connections: so many may be open, idle ones included. Some of them are a reserve for runs.
 pub struct ConnectionPool {
     permits: Arc<Semaphore>,
@@ -102,11 +118,14 @@ impl ConnectionPool {
     pub async fn take(
         &self,
         key: &Address,
-        priority: Priority,
+        usage: ConnectionUse,
         connect: impl Future<Output = Result<Connection, Unreachable>>,
         timeout: Duration,
     ) -> Result<Connection, Unreachable> {
-        if let Some(idle) = self.idle_for(key) {
+        let ConnectionUse { priority, lifetime } = usage;
+        if lifetime == Lifetime::Shared
+            && let Some(idle) = self.idle_for(key)
+        {
             return Ok(idle);
         }
         let (permit, is_reserved) = match self.try_permit(priority) {

@@ -38,8 +38,7 @@ const SETTINGS: &str =
 const READ_ONLY_COLUMN: &str = "default_transaction_read_only";
 
 /// Follows the server's name.
-pub const READ_ONLY: &str =
-    "is read-only (default_transaction_read_only), as Azure makes it before its storage is full";
+pub const READ_ONLY: &str = "is read-only for this login (default_transaction_read_only), as Azure makes it before its storage is full";
 
 /// Settings of one statement.
 const STATEMENT_SETTINGS: &str =

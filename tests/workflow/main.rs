@@ -58,6 +58,7 @@ mod request_lifecycle;
 mod revocation;
 mod run_sql;
 mod schedule;
+mod session_defaults;
 mod session_state;
 mod slack_ingress;
 mod slack_outage;

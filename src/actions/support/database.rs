@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub fn read_only_error() -> Error {
     Error::instead(
         format!("The server {READ_ONLY}."),
-        "Grow the storage first: changed and deleted rows take more disk, and give none back.",
+        "If Azure did it, grow the storage first: changed and deleted rows take more disk. Otherwise `settings default_transaction_read_only` shows the database or role that has it.",
     )
 }
 
@@ -75,9 +75,10 @@ impl DatabaseTarget {
         Address { login: LoginKind::Reader, ..self.address.clone() }
     }
 
-    /// Connects for planning, through the executing login.
+    /// Connects for planning, through the executing login: what it may do is what a run will find.
     pub async fn connect_executor(&self, call: &Call<'_>) -> Result<PooledClient> {
-        self.connect(call, &self.address).await
+        let client = call.app.environments.acquire_single_use(&self.address, &call.asker).await;
+        client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
     /// Refuses maintenance on a replica, which takes none.
@@ -99,11 +100,7 @@ impl DatabaseTarget {
 
     /// Connects for planning, through the reader login.
     pub async fn connect_reader(&self, call: &Call<'_>) -> Result<PooledClient> {
-        self.connect(call, &self.reader_address()).await
-    }
-
-    async fn connect(&self, call: &Call<'_>, address: &Address) -> Result<PooledClient> {
-        let client = call.app.environments.acquire(address, &call.asker).await;
+        let client = call.app.environments.acquire(&self.reader_address(), &call.asker).await;
         client.map_err(|err| Error::user(format!("{} {err}.", self.database)))
     }
 
@@ -115,7 +112,7 @@ impl DatabaseTarget {
 
     /// Opens a dedicated session through the executing login.
     pub async fn dedicated_session(&self, execution: &Execution<'_>) -> Result<DedicatedSession, String> {
-        let client = execution.connect(&self.address).await;
+        let client = execution.connect_single_use(&self.address).await;
         client.map_err(|err| err.to_string())?.dedicated().await.map_err(|err| err.to_string())
     }
 
