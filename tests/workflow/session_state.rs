@@ -1,6 +1,9 @@
 //! A session that ran somebody else's SQL is nobody's afterwards: what it set, locked, created or prepared reaches no other command.
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
+use crate::maintenance_harness::approves;
+use countersign::model::RunState;
+use std::collections::BTreeSet;
 use tokio_postgres::Client;
 
 const DATABASE: &str = "asset_service_db";
@@ -90,4 +93,111 @@ async fn a_custom_command_that_reads_ends_its_session() {
     let sessions =
         format!("SELECT FROM pg_stat_activity WHERE usename = 'countersign_read' AND datname = '{DATABASE}'");
     none(&superuser, "the end of the session", &sessions).await;
+}
+
+/// Kinds of state that outlive a transaction: what leaves it in a session, and what tells that this session has it.
+const KINDS: [(&str, &str, &str); 8] = [
+    ("setting", "EXECUTE 'SET SESSION work_mem = ''77MB'''", "current_setting('work_mem') = '77MB'"),
+    (
+        "setting by a function",
+        "PERFORM set_config('app.left', 'x', false)",
+        "current_setting('app.left', true) = 'x'",
+    ),
+    ("role", "EXECUTE 'SET SESSION ROLE asset_svc'", "current_user <> session_user"),
+    (
+        "advisory lock",
+        "PERFORM pg_advisory_lock(31337)",
+        "EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND objid = 31337)",
+    ),
+    ("temporary table", "EXECUTE 'CREATE TEMP TABLE pg_class ()'", "pg_my_temp_schema() <> 0"),
+    ("LISTEN", "EXECUTE 'LISTEN loot'", "EXISTS (SELECT FROM pg_listening_channels())"),
+    (
+        "prepared statement",
+        "EXECUTE 'PREPARE left_over AS SELECT 1'",
+        "EXISTS (SELECT FROM pg_prepared_statements WHERE name = 'left_over')",
+    ),
+    (
+        "cursor",
+        "EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'",
+        "EXISTS (SELECT FROM pg_cursors WHERE is_holdable)",
+    ),
+];
+
+/// Functions of the application's: one leaves all kinds, one writes down which of them it finds. A trigger calls them, too.
+fn functions() -> String {
+    let leave: String = KINDS.iter().map(|(_, leave, _)| format!("{leave};\n")).collect();
+    let look = |(kind, _, has): &(&str, &str, &str)| {
+        format!("INSERT INTO public.seen SELECT '{kind}' WHERE {has};\n")
+    };
+    let look: String = KINDS.iter().map(look).collect();
+    format!(
+        "CREATE TABLE seen (kind text); CREATE TABLE looked (at timestamptz);
+         CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN {leave} END $$;
+         CREATE FUNCTION look() RETURNS void LANGUAGE plpgsql AS
+         $$ BEGIN {look} INSERT INTO public.looked VALUES (now()); END $$;
+         CREATE FUNCTION calls() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF old.id = 1 THEN PERFORM public.leave(); ELSE PERFORM public.look(); END IF;
+             RETURN old;
+         END $$;
+         CREATE TABLE kept (id int PRIMARY KEY, at timestamptz);
+         CREATE TRIGGER calls BEFORE DELETE ON kept FOR EACH ROW EXECUTE FUNCTION calls();
+         GRANT asset_svc TO countersign_act; GRANT ALL ON kept, seen, looked TO countersign_act, asset_svc"
+    )
+}
+
+/// The commands that call code of the application's: in a reviewed file, and by a trigger.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    File,
+    Trigger,
+}
+
+impl Way {
+    /// Has that function called, by a command that a second person approves.
+    async fn calls(self, scene: &Scene, superuser: &Client, function: &str) {
+        let id = if function == "leave" { 1 } else { 2 };
+        let row = format!("INSERT INTO kept VALUES ({id}, now() - interval '365 days')");
+        let (command, arguments) = match self {
+            Way::File => ("run-sql", format!("{function} asset-service")),
+            Way::Trigger => ("purge", "asset-service kept --column at --older-than 90d".to_owned()),
+        };
+        if self == Way::Trigger {
+            superuser.batch_execute(&row).await.unwrap();
+        }
+        let card = scene.card(ANA, &format!("{command} {arguments} --env production")).await;
+        let told = approves(scene, card).await.plain();
+        let run = scene.runs_of(command).await.into_iter().max_by_key(|run| run.id);
+        assert_eq!(run.map(|run| run.state), Some(RunState::Succeeded), "{self:?} of {function}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_command_finds_nothing_of_any_kind() {
+    let (scene, superuser) = scene().await;
+    superuser.batch_execute(&functions()).await.unwrap();
+    for name in ["leave", "look"] {
+        let text = format!("/* summary = \"Calls the application\" */\nSELECT public.{name}()");
+        std::fs::write(scene.directory.path().join(format!("sql/{name}.sql")), text).unwrap();
+    }
+    let seen = async || {
+        let rows = superuser.query("DELETE FROM seen RETURNING kind", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<BTreeSet<String>>()
+    };
+    // Where a session is kept, all of them are found.
+    let login = scene.servers.team.operator.login(DATABASE, "keeps its session");
+    let kept = scene.servers.cluster.connect_as(login).await.unwrap();
+    for function in ["leave", "look"] {
+        kept.batch_execute(&format!("SELECT public.{function}()")).await.unwrap();
+    }
+    drop(kept);
+    assert_eq!(seen().await, KINDS.iter().map(|(kind, ..)| (*kind).to_owned()).collect());
+    superuser.batch_execute("DELETE FROM looked").await.unwrap();
+    for leaves in [Way::File, Way::Trigger] {
+        for looks in [Way::File, Way::Trigger] {
+            leaves.calls(&scene, &superuser, "leave").await;
+            looks.calls(&scene, &superuser, "look").await;
+            assert_eq!(seen().await, BTreeSet::new(), "{leaves:?}, then {looks:?}");
+            assert_eq!(superuser.execute("DELETE FROM looked", &[]).await.unwrap(), 1);
+        }
+    }
 }
