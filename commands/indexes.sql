@@ -136,10 +136,10 @@ WITH counting AS (
 ), found AS (
   SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
-         ix.bytes, counting.since,
-         -- Its row in pg_class is as old as the index, or younger: without the time of its transaction its age is unknown.
-         counting.since < now() - interval '7 days' AND NOT pg_is_in_recovery()
-           AND COALESCE(CASE WHEN current_setting('track_commit_timestamp')::boolean THEN pg_xact_commit_timestamp(c.xmin) END <= counting.since, false) AS old_enough,
+         ix.bytes, counting.since, greatest(counting.since, created.at) AS unused_since,
+         created.at > now() - interval '7 days' AS young,
+         COALESCE(created.at IS NOT NULL AND greatest(counting.since, created.at) < now() - interval '7 days', false)
+           AND NOT pg_is_in_recovery() AS old_enough,
          CASE WHEN EXISTS (SELECT 1 FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = i.indrelid AND i.indkey[0] = ANY (f.conkey))
               THEN 'serves a foreign key'
               ELSE 'same columns as ' || (SELECT min(quote_ident(o.relname)) FROM pg_index k JOIN pg_class o ON o.oid = k.indexrelid
@@ -148,15 +148,17 @@ WITH counting AS (
                                     AND k.indpred IS NULL AND i.indpred IS NULL) END AS note
   FROM ix JOIN pg_index i ON i.indexrelid = ix.root JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace CROSS JOIN counting
+  -- Its row in pg_class is as old as the index, or younger: without the time of its transaction its age is unknown.
+  CROSS JOIN LATERAL (SELECT CASE WHEN current_setting('track_commit_timestamp')::boolean THEN pg_xact_commit_timestamp(c.xmin) END AS at) created
   WHERE ix.scans = 0 AND i.indisvalid AND NOT (i.indisunique OR i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
 )
 SELECT index, "table", bytes AS "size (est.)_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS "counters age_s",
-       COALESCE(note, CASE WHEN NOT old_enough THEN 'age unknown' END) AS note,
+       COALESCE(note, CASE WHEN old_enough THEN NULL WHEN young THEN 'younger than 7 d' ELSE 'age unknown' END) AS note,
        CASE WHEN row_number() OVER (ORDER BY bytes DESC, index) = 1
             THEN NULLIF(count(*) FILTER (WHERE old_enough AND note IS NULL) OVER (), 0) END AS _unused,
        CASE count(*) FILTER (WHERE old_enough AND note IS NULL) OVER () WHEN 1 THEN '1 index has'
             ELSE count(*) FILTER (WHERE old_enough AND note IS NULL) OVER () || ' indexes have' END AS _indexes,
-       since AS _since_at, sum(bytes) FILTER (WHERE old_enough AND note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank, count(*) OVER () AS _total
+       max(unused_since) FILTER (WHERE old_enough AND note IS NULL) OVER () AS _since_at, sum(bytes) FILTER (WHERE old_enough AND note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank, count(*) OVER () AS _total
 FROM found ORDER BY bytes DESC, index LIMIT 30;
 
 -- ## Large tables with frequent sequential scans

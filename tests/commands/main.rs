@@ -16,6 +16,7 @@ mod health;
 mod healthy;
 mod idle;
 mod incident;
+mod index_age;
 #[path = "../servers/installed.rs"]
 mod installed;
 mod lock_tree;
