@@ -1,6 +1,6 @@
 //! Who waits for whom, drawn exactly: every true edge and no other, each session once.
 
-use crate::harness::{World, words};
+use crate::harness::{SOON, World, words};
 use crate::installed::servers;
 use countersign::demo::postgres::Options;
 use std::collections::BTreeSet;
@@ -149,7 +149,88 @@ async fn who_is_not_to_blame_is_not_named() {
         a_deadlock_is_told(&world).await;
         waits_that_are_no_locks_are_told(&world).await;
         a_root_blocker_that_nobody_can_end_is_told(&world).await;
+        a_wait_for_a_standby_is_told(&world).await;
+        an_autovacuum_that_does_not_yield_is_told(&world).await;
     }
+}
+
+/// A setting of the server, once its sessions have it.
+async fn set(client: &Client, name: &str, value: &str) {
+    client.batch_execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await.unwrap();
+    client.query("SELECT pg_reload_conf()", &[]).await.unwrap();
+    while client.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get::<_, &str>(0) != value {}
+}
+
+async fn a_wait_for_a_standby_is_told(world: &World) {
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    set(&superuser, "synchronous_standby_names", "nope").await;
+    let (writer, pid) = session(world, "writer").await;
+    let commit = "SET LOCAL synchronous_commit = on; UPDATE assets SET description = description; COMMIT";
+    let writing = tokio::spawn(async move { writer.batch_execute(commit).await });
+    let blocked = told(world, "blocked", "1 session is blocked by a synchronous standby, ").await;
+    assert!(
+        blocked.contains(&format!("\n└ {pid} | ")) && blocked.contains("waiting for a synchronous standby"),
+        "{blocked}"
+    );
+    assert!(
+        blocked.ends_with("`replication` shows the standbys.\n")
+            || blocked.ends_with("replication shows the standbys.\n"),
+        "{blocked}"
+    );
+    let locks = world.told(&format!("locks {pid}")).await;
+    assert!(locks.contains("a synchronous standby"), "{locks}");
+    set(&superuser, "synchronous_standby_names", "").await;
+    writing.await.unwrap().unwrap();
+    told(world, "blocked", "OK: ").await;
+}
+
+/// One that prevents wraparound: a lock of somebody else's doesn't cancel it. It lasts, since it rests after each page.
+const OLD_TABLE: &str = "
+    CREATE TABLE old WITH (autovacuum_freeze_max_age = 100000, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, fillfactor = 10)
+        AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 1000) g;
+    ALTER TABLE old OWNER TO asset_svc;
+    CREATE TEMP TABLE n (n int);
+    DO $$ BEGIN FOR n IN 1..101000 LOOP
+        BEGIN INSERT INTO n VALUES (1); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$";
+
+async fn an_autovacuum_that_does_not_yield_is_told(world: &World) {
+    let superuser = world.cluster.connect("asset_service_db").await.unwrap();
+    // With a second for a dozen databases its launcher would never come to some of them.
+    set(&superuser, "autovacuum_naptime", "3s").await;
+    superuser.batch_execute(OLD_TABLE).await.unwrap();
+    let working = "SELECT a.pid FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND l.relation = 'old'::regclass AND l.granted
+                   WHERE a.backend_type = 'autovacuum worker' AND a.query LIKE '%to prevent wraparound%'";
+    let looking = async {
+        loop {
+            if let Some(row) = superuser.query_opt(working, &[]).await.unwrap() {
+                return row.get(0);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let looked = tokio::time::timeout(SOON, looking).await;
+    let others = "SELECT concat_ws(' ', datname, query, state, wait_event, (SELECT age(relfrozenxid) FROM pg_class WHERE relname = 'old'))
+                  FROM pg_stat_activity WHERE backend_type ~ 'autovacuum'";
+    let others: Vec<String> =
+        superuser.query(others, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let worker: i32 = looked.unwrap_or_else(|_| panic!("no autovacuum worker came: {others:?}"));
+    let alter = waiter(world, "migration", "LOCK TABLE old").await;
+    let reader = waiter(world, "asset-api", "SELECT FROM old").await;
+    let verdict = format!("2 sessions are blocked by pid {worker} (autovacuum worker) of asset_service_db, ");
+    let blocked = told(world, "blocked", &verdict).await;
+    assert!(blocked.contains("to prevent wraparound"), "{blocked}");
+    assert!(
+        blocked.contains(&format!("\n└ {alter} | {worker} | "))
+            && blocked.contains(&format!("└ {reader} | {alter} | ")),
+        "{blocked}"
+    );
+    let next = format!(
+        "The root blocker can't be ended from here (it is PostgreSQL's autovacuum worker). To let the others pass, cancel the first \
+         that waits for it: cancel {alter}\n"
+    );
+    assert!(blocked.ends_with(&next), "{blocked}");
+    let refused = world.plan(&format!("kill {worker}")).await.expect_err("no client's session").to_string();
+    assert!(refused.contains("autovacuum worker"), "{refused}");
 }
 
 async fn a_deadlock_is_told(world: &World) {
