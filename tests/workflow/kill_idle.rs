@@ -3,6 +3,7 @@
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::sample::LoginAccount;
 use countersign::model::{EventKind, Plan, RunState};
+use futures::StreamExt;
 use tokio_postgres::Client;
 
 /// A server of its own: who is idle there is nobody else's business.
@@ -247,4 +248,55 @@ async fn what_became_active_or_a_superusers_is_left_alone_with_the_reason_and_st
     scene.until(&card.at(), &words).await;
     assert!(scene.is_there(platforms).await);
     drop(last);
+}
+
+/// Every connection of a server is taken, the emergency that the command is for.
+const MAX_CONNECTIONS: u32 = 1_500;
+
+/// How often our logins have run statements with that text, and of how many rows.
+async fn statements(superuser: &Client, text: &str) -> (i64, i64) {
+    let sql = "SELECT COALESCE(sum(calls), 0)::int8, COALESCE(sum(s.rows), 0)::int8 FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid
+               WHERE r.rolname LIKE 'countersign%' AND strpos(s.query, $1) > 0";
+    let row = superuser.query_one(sql, &[&text]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_is_emptied_by_a_few_statements() {
+    let servers = Servers::alone(MAX_CONNECTIONS).await;
+    let superuser = servers.cluster.connect("asset_service_db").await.unwrap();
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    // A reader and an operator for each of the two environments, which are one server here.
+    let warm = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'countersign%'";
+    found("the warm connections", async || {
+        (superuser.query_one(warm, &[]).await.unwrap().get::<_, i64>(0) == 4).then_some(())
+    })
+    .await;
+    let (service, account) = servers.team.service("asset-service").unwrap();
+    let opens = |at: u32| {
+        let login = account.login(&service.database, if at % 2 == 0 { "web" } else { "worker" });
+        servers.cluster.connect_as(login)
+    };
+    let opened: Vec<_> =
+        futures::stream::iter(0..MAX_CONNECTIONS).map(opens).buffer_unordered(16).collect().await;
+    let sessions: Vec<Client> = opened.into_iter().filter_map(Result::ok).collect();
+    assert!(sessions.len() > 1_400 && sessions.len() < MAX_CONNECTIONS as usize, "{} are in", sessions.len());
+    opens(0).await.expect_err("no slot is left");
+    a_second_passes(&scene).await;
+
+    let (asked, signalled) = ("AS idle_s", "pg_terminate_backend(t.pid)");
+    let card = scene.card(ANA, ASK).await;
+    let told = card.plain();
+    let number = sessions.len();
+    assert!(told.contains(&format!("Ends {number} sessions on asset_service_db of production")), "{told}");
+    assert!(told.contains("are in use"), "{told}");
+    assert!(told.lines().count() < 40, "two applications are two lines: {told}");
+    assert_eq!(statements(&superuser, asked).await.0, 1, "one statement for the card");
+    scene.click_button(BEN, &card.at(), "Approve").await;
+    scene.until(&card.at(), &format!("{number} sessions ended.")).await;
+    let batches = number.div_ceil(1_000);
+    assert_eq!(statements(&superuser, signalled).await, (batches as i64, number as i64));
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+    assert_eq!(superuser.query_one(left, &[&account.user]).await.unwrap().get::<_, i64>(0), 0);
+    opens(0).await.expect("a slot");
 }
