@@ -193,3 +193,61 @@ async fn indexes_that_serve_a_key_or_are_young_are_not_complained_of() {
     );
     assert!(told.ends_with("In a migration: DROP INDEX CONCURRENTLY once, then find out whether its columns hold duplicates, and create it again\n"), "{told}");
 }
+
+/// Questions and plans over all tables of a database, each answered by as many statements whatever the number of tables.
+const OVER_ALL_TABLES: [&str; 9] = [
+    "sizes asset-service",
+    "indexes asset-service",
+    "bloat asset-service",
+    "autovacuum asset-service",
+    "sequences asset-service",
+    "migrations asset-service",
+    "vacuum asset-service",
+    "analyze asset-service",
+    "reindex asset-service assets",
+];
+
+/// The number of statements that our logins have run in the database.
+async fn statements(superuser: &Client) -> i64 {
+    let sql = "SELECT COALESCE(sum(calls), 0)::int8 FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid
+               JOIN pg_database d ON d.oid = s.dbid WHERE r.rolname LIKE 'countersign%' AND d.datname = current_database()";
+    superuser.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn statements_of_each(world: &World, superuser: &Client) -> Vec<(&'static str, i64)> {
+    let mut counts = Vec::new();
+    for line in OVER_ALL_TABLES {
+        let carry_out = async || match line.split(' ').next().unwrap() {
+            "vacuum" | "analyze" | "reindex" => drop(world.plan(line).await.unwrap()),
+            _ => drop(world.told(line).await),
+        };
+        // The first time, a connection is opened.
+        carry_out().await;
+        let before = statements(superuser).await;
+        carry_out().await;
+        counts.push((line, statements(superuser).await - before));
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_statements_does_not_grow_with_the_number_of_tables() {
+    let world = World::start().await;
+    let superuser = superuser(&world).await;
+    superuser.batch_execute("GRANT asset_svc TO countersign_act").await.unwrap();
+    let few = statements_of_each(&world, &superuser).await;
+    superuser
+        .batch_execute("SET client_min_messages = error; SET pg_stat_statements.track = none")
+        .await
+        .unwrap();
+    // One transaction would need more locks than the server has.
+    for hundred in 0..20 {
+        let sql = format!(
+            "DO $$ BEGIN FOR n IN 1..100 LOOP EXECUTE format('CREATE TABLE many_{hundred}_%1$s (id serial PRIMARY KEY, t text); \
+             CREATE INDEX ON many_{hundred}_%1$s (t); ALTER TABLE many_{hundred}_%1$s OWNER TO asset_svc', n); END LOOP; END $$"
+        );
+        superuser.batch_execute(&sql).await.unwrap();
+    }
+    assert!(few.iter().all(|(_, count)| (1..20).contains(count)), "{few:?}");
+    assert_eq!(statements_of_each(&world, &superuser).await, few);
+}
