@@ -6,8 +6,9 @@ use super::outbox::Outbox;
 use crate::actions::{self, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
+use crate::catalog::Scope;
 use crate::error::{Error, Result, contain_panic};
-use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Text};
+use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Span, Text};
 use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ impl Queries {
             heading.run = Some(run.id);
         }
         let mut answer = answer?;
+        self.complete_lines(intent, &mut answer.blocks).await;
         if !self.outbox.store_offers(intent.incoming, std::mem::take(&mut answer.button_purposes)).await {
             drop_buttons(&mut answer.blocks);
         }
@@ -64,6 +66,37 @@ impl Queries {
                 Ok(None)
             }
             None => Ok(Some(reply)),
+        }
+    }
+
+    /// Adds the environment to the command lines in an answer's sentences, unless the conversation has it set: typed as they are, they
+    /// reach the servers that the answer is about.
+    async fn complete_lines(&self, intent: &Intent<'_>, blocks: &mut [Block]) {
+        let Some(environment) =
+            intent.environment.as_deref().filter(|_| intent.command.header.scope != Scope::None)
+        else {
+            return;
+        };
+        let conversation = intent.incoming.conversation.clone();
+        let bound = self.app.audit.store.conversation_environment(conversation);
+        let bound = tokio::time::timeout(RECORD_TIMEOUT, bound).await;
+        if matches!(bound, Ok(Ok(Some(bound))) if bound == environment) {
+            return;
+        }
+        let needs_environment = |line: &str| {
+            let command = line.split_whitespace().next().and_then(|name| self.app.catalog.find(name));
+            command.is_some_and(|command| command.header.scope != Scope::None) && !line.contains("--env")
+        };
+        let texts = blocks.iter_mut().filter_map(|block| match block {
+            Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
+            _ => None,
+        });
+        for span in texts.flat_map(|text| &mut text.0) {
+            if let Span::Code(line) = span
+                && needs_environment(line)
+            {
+                line.push_str(&format!(" --env {environment}"));
+            }
         }
     }
 
