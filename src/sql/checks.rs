@@ -90,7 +90,7 @@ pub(super) fn checks_table(command: &Command, sections: &[SectionResult]) -> Opt
     rows.sort_by_key(|row| std::cmp::Reverse(row.cells.iter().map(|cell| cell.severity).max()));
     let titles = std::iter::once("check").chain(targets.iter().map(|target| target.label()));
     let columns = titles.map(|title| Column { title: title.to_owned(), kind: ColumnKind::Left }).collect();
-    (!targets.is_empty()).then(|| Table { title: None, columns, total: rows.len(), rows, empty: None })
+    (!targets.is_empty()).then_some(Table { title: None, columns, total: rows.len(), rows, empty: None })
 }
 
 /// The worst severity of a row's values, a warning at least where the header's `limits` name one of them.
