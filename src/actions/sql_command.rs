@@ -12,8 +12,11 @@ use crate::clock::duration_seconds;
 use crate::command_line::{ArgType, Values};
 use crate::error::{Error, Result};
 use crate::model::{Block, Cell, ColumnKind, EventKind, Plan, Table, as_text};
-use crate::postgres::{AccessMode, Address, PooledClient, QueryError, Transaction};
-use crate::sql::{Target, Value, analysis, decode, explain, parameters, user_error, value_text};
+use crate::postgres::{
+    AccessMode, Address, BoundSql, PooledClient, QueryError, QueryResult, SqlValues, Transaction,
+};
+use crate::sql::analysis::{self, Analysis};
+use crate::sql::{Target, Value, decode, explain, parameters, user_error, value_text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -70,7 +73,8 @@ impl Action for SqlCommand {
         let mut plan = describe(call, label)?;
         plan.set_target(&identity);
         let address = identity.address(call.environment_name(), command);
-        analyze(call.app, &address, &call.asker, command).await.map_err(|error| user_error(label, &error))?;
+        let analyses = analyze(call.app, &address, &call.asker, command).await;
+        let analyses = analyses.map_err(|error| user_error(label, &error))?;
         let client = call.app.environments.acquire_single_use(&address, &call.asker).await;
         let client = client.map_err(|error| user_error(label, &error.to_string()))?;
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
@@ -88,7 +92,8 @@ impl Action for SqlCommand {
                 return Ok(None);
             }
             let transaction = client.begin(AccessMode::Read, time_limit(command, &client)).await?;
-            let preview = preview(&transaction, command, variant, &source).await;
+            let statements = Statements { variant, analyses };
+            let preview = preview(&transaction, command, &statements, &source).await;
             transaction.roll_back().await;
             preview
         };
@@ -125,10 +130,10 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     }
     let fail = |error: &str| failed_outcome(&identity.server, error);
     let address = identity.address(environment, command);
-    tokio::select! {
-        analysis = analyze(execution.app, &address, &execution.asker, command) => analysis.map_err(|error| fail(&error))?,
+    let analyses = tokio::select! {
+        analyses = analyze(execution.app, &address, &execution.asker, command) => analyses.map_err(|error| fail(&error))?,
         () = execution.stop.cancelled() => return Err(stopped()),
-    }
+    };
     let client = execution.connect_single_use(&address).await;
     let client = client.map_err(|error| fail(&error.to_string()))?;
     let variant = variant(command, &client).ok();
@@ -144,7 +149,7 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let values = &execution.run.request.arguments;
     let requested_at = requested_at(execution.plan);
     let source = ParameterSource { identity: &identity, requested_at, values };
-    let change = Change { execution, variant, source, card_rows };
+    let change = Change { execution, statements: Statements { variant, analyses }, source, card_rows };
     let result = client.run_until_stopped(execution.stop, change.run(&transaction)).await;
     if execution.stop.is_cancelled() {
         transaction.roll_back().await;
@@ -163,21 +168,52 @@ fn stopped() -> Outcome {
     Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed.")
 }
 
-/// Refuses a custom command that would execute what is not on the allowlist; the error is in words that follow the target's name.
+/// The statements of a command, each with what it reaches unless the command may do anything.
+struct Statements<'a> {
+    variant: &'a Variant,
+    /// By the section's index.
+    analyses: Vec<Analysis>,
+}
+
+impl Statements<'_> {
+    async fn query(&self, transaction: &Transaction<'_>, index: usize, values: SqlValues<'_>) -> QueryResult {
+        let sql = &self.variant.sections[index].sql;
+        match self.analyses.get(index) {
+            Some(analysis) => analysis.query(transaction, BoundSql { sql, values }).await,
+            None => transaction.query(sql, values).await,
+        }
+    }
+
+    /// Returns the number of rows that the statement changed or gave.
+    async fn execute(
+        &self,
+        transaction: &Transaction<'_>,
+        index: usize,
+        values: SqlValues<'_>,
+    ) -> QueryResult<u64> {
+        let sql = &self.variant.sections[index].sql;
+        match self.analyses.get(index) {
+            Some(analysis) => analysis.execute(transaction, BoundSql { sql, values }).await,
+            None => transaction.execute(sql, values).await,
+        }
+    }
+}
+
+/// Analyses a custom command's sections; refuses one that would execute what is not on the allowlist; the error is in words that follow the target's name.
 async fn analyze(
     app: &App,
     address: &Address,
     application_name: &str,
     command: &Command,
-) -> Result<(), String> {
+) -> Result<Vec<Analysis>, String> {
     if !command.is_limited {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let found = analysis::check(&app.environments, address, application_name, |major| {
         command.sections(major).iter().collect()
     })
     .await;
-    found.map(drop).map_err(|error| analysis::explain(&error, command))
+    found.map_err(|error| analysis::explain(&error, command))
 }
 
 fn failed_outcome(server: &str, error: &str) -> Outcome {
@@ -274,11 +310,12 @@ fn header_timeout(command: &Command) -> Option<Duration> {
 async fn preview(
     transaction: &Transaction<'_>,
     command: &Command,
-    variant: &Variant,
+    statements: &Statements<'_>,
     source: &ParameterSource<'_>,
 ) -> Result<Option<Preview>, QueryError> {
-    let Some(section) = variant.sections.iter().find(|section| section.preview) else { return Ok(None) };
-    let rows = transaction.query(&section.sql, &parameters(&source.values_for(section))).await?;
+    let mut sections = statements.variant.sections.iter().enumerate();
+    let Some((index, section)) = sections.find(|(_, section)| section.preview) else { return Ok(None) };
+    let rows = statements.query(transaction, index, &parameters(&source.values_for(section))).await?;
     let Some(first) = rows.first() else { return Ok(Some(Preview { rows: 0, sample_rows: Vec::new() })) };
     let index_of = |name: &str| first.columns().iter().position(|column| column.name() == name);
     let count_value = index_of(COUNT_COLUMN).and_then(|index| decode(first).ok()?.into_iter().nth(index));
@@ -318,7 +355,7 @@ fn show_preview(plan: &mut Plan, preview: Preview, command: &Command) {
 
 struct Change<'a> {
     execution: &'a Execution<'a>,
-    variant: &'a Variant,
+    statements: Statements<'a>,
     source: ParameterSource<'a>,
     /// Number of rows on the card; `None` for a command without a preview.
     card_rows: Option<i64>,
@@ -342,16 +379,17 @@ impl Change<'_> {
         let command = self.execution.command;
         let fail = |error| failed_outcome(&self.source.identity.server, &explain(&error, command));
         // Cheaper than changing too many rows and rolling back.
-        let preview = preview(transaction, command, self.variant, &self.source).await;
+        let preview = preview(transaction, command, &self.statements, &self.source).await;
         if let Some(preview) = preview.map_err(fail)? {
             self.check_limit(preview.rows)?;
         }
-        let statements = self.variant.sections.iter().filter(|section| !section.preview);
-        let statements: Vec<&Section> = statements.collect();
+        let sections = self.statements.variant.sections.iter().enumerate();
+        let sections: Vec<(usize, &Section)> = sections.filter(|(_, section)| !section.preview).collect();
         let mut changed_rows = 0_i64;
-        for (index, section) in statements.iter().enumerate() {
-            self.execution.progress(None, format!("statement {} of {}", index + 1, statements.len()));
-            let rows = transaction.execute(&section.sql, &parameters(&self.source.values_for(section))).await;
+        for (number, (index, section)) in (1..).zip(&sections) {
+            self.execution.progress(None, format!("statement {number} of {}", sections.len()));
+            let values = self.source.values_for(section);
+            let rows = self.statements.execute(transaction, *index, &parameters(&values)).await;
             let rows = rows.map_err(fail)?;
             if section.changes_data {
                 changed_rows = changed_rows.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));

@@ -19,10 +19,10 @@ mod transaction;
 mod unreachable;
 
 pub use dedicated::DedicatedSession;
-pub use pool::{PooledClient, QueryError, QueryResult};
+pub use pool::{PooledClient, QueryError, QueryResult, SqlValues};
 pub use row::{ColumnError, PgRow};
 pub use session_settings::{dump_options, migration_options};
-pub use transaction::{AccessMode, READ_ONLY, Transaction};
+pub use transaction::{AccessMode, BoundSql, READ_ONLY, Transaction};
 pub use unreachable::{LoginRefusal, SlotLimit, Unreachable};
 
 use connect::{ClientTls, TargetRole};

@@ -239,7 +239,7 @@ impl QueryError {
 }
 
 /// The parameters of a statement.
-pub(super) type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub type SqlValues<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// The result of a statement, most often rows.
 pub type QueryResult<T = Vec<PgRow>> = Result<T, QueryError>;
@@ -362,7 +362,7 @@ impl Connection {
         }
     }
 
-    async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
+    pub(super) async fn prepare(&self, sql: &str) -> Result<Statement, QueryError> {
         let prepared = self.prepared.lock().get(sql).cloned();
         if let Some(statement) = prepared {
             return Ok(statement);

@@ -3,6 +3,7 @@
 //! times mean one thing; and the whole has a time limit. Its session is closed afterwards: settings, advisory locks, temporary
 //! tables, prepared statements and cursors outlive a transaction.
 
+use super::PgRow;
 use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, SqlValues};
 use super::session_settings::SEARCH_PATH;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,13 @@ pub enum AccessMode {
     Write,
     /// Writes and is never committed: for temporary objects that are rolled back, by logins that are read-only by default, too.
     Scratch,
+}
+
+/// A statement with its parameters.
+#[derive(Clone, Copy)]
+pub struct BoundSql<'a> {
+    pub sql: &'a str,
+    pub values: SqlValues<'a>,
 }
 
 /// An open transaction. Its connection is closed with its client: without [`Transaction::commit`] the server rolls back then.
@@ -99,6 +107,47 @@ impl Transaction<'_> {
     pub async fn execute(&self, sql: &str, values: SqlValues<'_>) -> Result<u64, QueryError> {
         let connection = self.client.connection()?;
         self.timed(connection, SEARCH_PATH, connection.execute(sql, values)).await
+    }
+
+    /// Runs a query right behind a guard, in one go: `None`, and nothing was run, if the guard failed with a division by zero.
+    pub async fn query_behind(
+        &self,
+        guard: BoundSql<'_>,
+        query: BoundSql<'_>,
+    ) -> Result<Option<Vec<PgRow>>, QueryError> {
+        let connection = self.client.connection()?;
+        self.behind(connection, guard, query.sql, connection.query(query.sql, query.values)).await
+    }
+
+    /// As [`Transaction::query_behind`]; the number of rows that the statement changed or gave.
+    pub async fn execute_behind(
+        &self,
+        guard: BoundSql<'_>,
+        statement: BoundSql<'_>,
+    ) -> Result<Option<u64>, QueryError> {
+        let connection = self.client.connection()?;
+        self.behind(connection, guard, statement.sql, connection.execute(statement.sql, statement.values))
+            .await
+    }
+
+    async fn behind<T>(
+        &self,
+        connection: &Connection,
+        guard: BoundSql<'_>,
+        sql: &str,
+        work: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<Option<T>, QueryError> {
+        let pipelined = async {
+            // Before, so that no round trip parts the two.
+            connection.prepare(guard.sql).await?;
+            connection.prepare(sql).await?;
+            // tokio-postgres pipelines in the order of the first polls.
+            match tokio::join!(connection.query(guard.sql, guard.values), work) {
+                (Err(QueryError::Refused { code, .. }), _) if code == "22012" => Ok(None),
+                (guarded, worked) => guarded.and(worked.map(Some)),
+            }
+        };
+        self.timed(connection, SEARCH_PATH, pipelined).await
     }
 
     /// Gives up the right to write, for the rest of the transaction.

@@ -3,7 +3,7 @@
 use super::analysis::{self, Analysis, AnalysisError};
 use super::{MAX_ROWS, QueryRequest, Rows, Value, decode, parameters, time_limit};
 use crate::catalog::{Command, Section};
-use crate::postgres::{AccessMode, Address, Environments, PgRow, PooledClient, QueryError};
+use crate::postgres::{AccessMode, Address, BoundSql, Environments, PgRow, PooledClient, QueryError};
 use crate::redact;
 use tokio_postgres::Column;
 
@@ -61,7 +61,8 @@ impl CustomQuery<'_> {
         let rows = match analysis.sessions_refusal(query.command) {
             Some(reason) => Err(AnalysisError::Refused(reason)),
             None => {
-                transaction.query(&section.sql, &parameters(bound_values)).await.map_err(AnalysisError::from)
+                let statement = BoundSql { sql: &section.sql, values: &parameters(bound_values) };
+                analysis.query(&transaction, statement).await.map_err(AnalysisError::from)
             }
         };
         transaction.roll_back().await;

@@ -7,11 +7,12 @@ use crate::catalog::allowlist::FUNCTIONS;
 use crate::catalog::{Command, Section};
 use crate::model::LoginKind;
 use crate::postgres::{
-    AccessMode, Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Transaction,
+    AccessMode, Address, BoundSql, ColumnError, Environments, PgRow, PooledClient, QueryError, QueryResult,
+    SqlValues, Transaction,
 };
 use crate::sql_lexer::SqlError;
-use node_tree::{References, UnknownPart};
-use std::collections::{HashMap, HashSet};
+use node_tree::{Events, References, UnknownPart};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 mod node_tree;
@@ -22,6 +23,24 @@ const MAX_OBJECTS: usize = 10_000;
 
 /// `nextval(regclass)`, which a column's default may call.
 const NEXTVAL: u32 = 1_574;
+
+/// The statement about objects, with a digest of all that it tells.
+const OBJECTS: &str = concat!(
+    "WITH object AS (",
+    include_str!("objects.sql"),
+    ") SELECT object.*, (SELECT md5(string_agg(o::text, '' ORDER BY o.kind, o.oid)) FROM object AS o) AS digest FROM object"
+);
+
+/// Divides by zero if the digest of the same objects isn't $7.
+const GUARD: &str = concat!(
+    "WITH object AS (",
+    include_str!("objects.sql"),
+    ") SELECT 1 / CASE WHEN COALESCE((SELECT md5(string_agg(o::text, '' ORDER BY o.kind, o.oid)) FROM object AS o), '') = $7::text \
+     THEN 1 ELSE 0 END"
+);
+
+/// Objects are looked at again so often if others have come meanwhile.
+const MAX_PASSES: usize = 3;
 
 /// Functions that may leave out the quotes around a literal in a statement's text, or give another part of it than its beginning.
 const CUT_TEXT: [&str; 24] = [
@@ -96,11 +115,54 @@ pub struct Analysis {
     cuts_text: bool,
     /// Columns with text of statements: the relation's OID and the column's number.
     queries: HashSet<(u32, i16)>,
+    /// All that it reaches.
+    objects: Objects,
     /// Relations whose columns are stored, not computed by a query of the application's.
     stored: HashSet<u32>,
 }
 
+/// The objects that a statement reaches, and the digest of what was judged of them.
+#[derive(Debug, Default)]
+struct Objects {
+    relations: Vec<u32>,
+    events: Vec<Events>,
+    types: Vec<u32>,
+    functions: Vec<u32>,
+    operators: Vec<u32>,
+    digest: String,
+}
+
+impl Objects {
+    fn of(references: &References) -> Objects {
+        let list = |oids: &BTreeSet<u32>| oids.iter().copied().collect();
+        Objects {
+            relations: references.relations.keys().copied().collect(),
+            events: references.relations.values().copied().collect(),
+            types: list(&references.types),
+            functions: list(&references.functions),
+            operators: list(&references.operators),
+            digest: String::new(),
+        }
+    }
+}
+
 impl Analysis {
+    /// Runs a query right behind a check that every object is as it was judged: others can change one at any time.
+    pub async fn query(&self, transaction: &Transaction<'_>, query: BoundSql<'_>) -> QueryResult {
+        let (objects, names) = (&self.objects, function_names());
+        let Objects { relations, events, types, functions, operators, digest } = objects;
+        let values: SqlValues<'_> = &[relations, events, types, functions, operators, &names, digest];
+        transaction.query_behind(BoundSql { sql: GUARD, values }, query).await?.ok_or_else(changed)
+    }
+
+    /// As [`Analysis::query`]; the number of rows that the statement changed or gave.
+    pub async fn execute(&self, transaction: &Transaction<'_>, statement: BoundSql<'_>) -> QueryResult<u64> {
+        let (objects, names) = (&self.objects, function_names());
+        let Objects { relations, events, types, functions, operators, digest } = objects;
+        let values: SqlValues<'_> = &[relations, events, types, functions, operators, &names, digest];
+        transaction.execute_behind(BoundSql { sql: GUARD, values }, statement).await?.ok_or_else(changed)
+    }
+
     /// The reason that a command which reads is not run, in words that follow the target's name: the statement shows other roles'
     /// sessions, and the header doesn't say that the command does.
     pub fn sessions_refusal(&self, command: &Command) -> Option<String> {
@@ -142,18 +204,17 @@ pub async fn analyze(transaction: &Transaction<'_>, sql: &str) -> Result<Analysi
         "CREATE RULE countersign_analysis AS ON DELETE TO pg_temp.countersign_analysis DO INSTEAD WITH statement AS ({probe}\n) SELECT"
     );
     transaction.execute(&rule, &[]).await?;
-    let tree =
-        "SELECT ev_action::text FROM pg_rewrite WHERE ev_class = 'pg_temp.countersign_analysis'::regclass";
+    let tree = "SELECT ev_action::text, ev_class FROM pg_rewrite WHERE ev_class = 'pg_temp.countersign_analysis'::regclass";
     let rows = transaction.query(tree, &[]).await?;
     let mut references = References::default();
     for row in &rows {
         references.add(&row.get::<String>(0)?)?;
+        // The rule's own table is not the statement's.
+        references.relations.remove(&row.get(1)?);
     }
     let mut closure = Closure::default();
     closure.add(references, "");
-    while !closure.pending.is_empty() {
-        closure.examine(transaction).await?;
-    }
+    closure.complete(transaction).await?;
     transaction.execute("ROLLBACK TO SAVEPOINT countersign_analysis", &[]).await?;
     Ok(closure.analysis)
 }
@@ -247,6 +308,16 @@ pub fn explain(error: &AnalysisError, command: &Command) -> String {
     }
 }
 
+fn function_names() -> Vec<&'static str> {
+    FUNCTIONS.iter().copied().collect()
+}
+
+/// The error of a statement that isn't run.
+fn changed() -> QueryError {
+    let message = "isn't asked: an object that it would use was changed meanwhile; ask again".to_owned();
+    QueryError::Refused { code: "40001".to_owned(), message }
+}
+
 /// The objects that a statement reaches.
 #[derive(Default)]
 struct Closure {
@@ -305,30 +376,44 @@ impl Closure {
         }
     }
 
-    /// Examines the pending objects, and adds what they refer to.
-    async fn examine(&mut self, transaction: &Transaction<'_>) -> Result<(), AnalysisError> {
+    /// Examines what is pending until there is nothing new, and then all objects at once, since the first may be others by now.
+    async fn complete(&mut self, transaction: &Transaction<'_>) -> Result<(), AnalysisError> {
+        for _ in 0..MAX_PASSES {
+            while !self.pending.is_empty() {
+                let pending = std::mem::take(&mut self.pending);
+                self.examine(transaction, &pending).await?;
+            }
+            let known = self.known.clone();
+            self.analysis.objects = self.examine(transaction, &known).await?;
+            if self.pending.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(changed().into())
+    }
+
+    /// Examines objects, and adds what they refer to.
+    async fn examine(
+        &mut self,
+        transaction: &Transaction<'_>,
+        references: &References,
+    ) -> Result<Objects, AnalysisError> {
         if self.known.len() > MAX_OBJECTS {
             let reason = format!("isn't asked: what it would execute are more than {MAX_OBJECTS} objects");
             return Err(AnalysisError::Refused(reason));
         }
-        let pending = std::mem::take(&mut self.pending);
-        let relations: Vec<u32> = pending.relations.keys().copied().collect();
-        let events: Vec<i32> = pending.relations.values().copied().collect();
-        let [types, functions, operators] = [&pending.types, &pending.functions, &pending.operators]
-            .map(|oids| Vec::from_iter(oids.iter().copied()));
-        let names: Vec<&str> = FUNCTIONS.iter().copied().collect();
-        let rows = transaction
-            .query(
-                include_str!("objects.sql"),
-                &[&relations, &events, &types, &functions, &operators, &names],
-            )
-            .await?;
-        if rows.len() != pending.len() {
-            let reason =
-                "isn't asked: an object that it would use was dropped meanwhile; ask again".to_owned();
-            return Err(AnalysisError::Refused(reason));
+        let (mut objects, names) = (Objects::of(references), function_names());
+        let Objects { relations, events, types, functions, operators, .. } = &objects;
+        let rows =
+            transaction.query(OBJECTS, &[relations, events, types, functions, operators, &names]).await?;
+        if rows.len() != references.len() {
+            return Err(changed().into());
         }
-        rows.iter().try_for_each(|row| self.object(row))
+        rows.iter().try_for_each(|row| self.object(row))?;
+        if let Some(row) = rows.first() {
+            objects.digest = row.get("digest")?;
+        }
+        Ok(objects)
     }
 
     /// Judges one object, and adds what it refers to.

@@ -61,7 +61,7 @@ tree (relation, tree) AS (
     WHERE t.tree IS NOT NULL
 ),
 -- Casts of keys to the type at the other end of a foreign key.
-converted (relation, castfunc) AS (
+converted (relation, castfunc) AS MATERIALIZED (
     SELECT f.relation, k.castfunc
     FROM (SELECT r.oid AS relation, conrelid, conkey FROM changed r JOIN pg_constraint ON conrelid = r.oid AND contype = 'f'
           WHERE r.all_events & 28 <> 0
@@ -95,22 +95,25 @@ SELECT 'relation' AS kind, r.oid,
        CASE WHEN r.relkind = 'f' THEN 'would read' END AS refusal,
        r.statements OR r.own AND r.relkind = 'v'
            AND EXISTS (SELECT FROM pg_rewrite w, shows_sessions WHERE w.ev_class = r.oid AND w.ev_action::text ~ pattern) AS sessions,
-       (SELECT array_agg(attnum) FROM pg_attribute
+       (SELECT array_agg(attnum ORDER BY attnum) FROM pg_attribute
         WHERE attrelid = r.oid AND attname IN ('query', 'statement') AND (r.own OR r.statements)) AS queries,
        r.own OR r.relkind <> 'v' AS stores,
-       (SELECT array_agg(tree) FROM tree WHERE relation = r.oid) AS trees,
-       (SELECT array_agg(d.adbin::text)
+       t.trees,
+       (SELECT array_agg(d.adbin::text ORDER BY d.adnum)
         FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
         WHERE d.adrelid = r.oid AND a.attgenerated = '' AND r.events & 1048576 <> 0) AS defaults,
-       (SELECT array_agg(oid ORDER BY oid, events) FROM follows WHERE relation = r.oid) AS relations,
-       (SELECT array_agg(events ORDER BY oid, events) FROM follows WHERE relation = r.oid) AS events,
-       (SELECT array_agg(atttypid) FROM pg_attribute
+       w.relations, w.events,
+       (SELECT array_agg(atttypid ORDER BY attnum) FROM pg_attribute
         WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped AND r.events & 20 <> 0 AND NOT r.own) AS types,
-       (SELECT array_agg(function)
+       (SELECT array_agg(function ORDER BY function)
         FROM (SELECT tgfoid::oid AS function FROM pg_trigger
               WHERE tgrelid = r.oid AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & r.all_events & 28 <> 0
               UNION ALL SELECT castfunc FROM converted WHERE relation = r.oid) AS called) AS functions
-FROM changed r JOIN pg_namespace n ON n.oid = r.relnamespace
+FROM changed r
+JOIN pg_namespace n ON n.oid = r.relnamespace
+LEFT JOIN (SELECT relation, array_agg(tree ORDER BY tree) AS trees FROM tree GROUP BY 1) t ON t.relation = r.oid
+LEFT JOIN (SELECT relation, array_agg(oid ORDER BY oid, events) AS relations, array_agg(events ORDER BY oid, events) AS events
+           FROM follows GROUP BY 1) w ON w.relation = r.oid
 UNION ALL
 SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type ' END || format_type(t.oid, NULL),
        CASE
@@ -123,16 +126,16 @@ SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type 
            ELSE 'would use'
        END,
        false, NULL, true,
-       (SELECT array_agg(tree)
+       (SELECT array_agg(tree ORDER BY tree)
         FROM (SELECT conbin::text AS tree FROM pg_constraint WHERE contypid = t.oid AND conbin IS NOT NULL) AS checks),
        CASE WHEN t.typdefaultbin IS NOT NULL THEN ARRAY[t.typdefaultbin::text] END, NULL, NULL,
-       (SELECT array_agg(part)
+       (SELECT array_agg(part ORDER BY part)
         FROM (SELECT unnest(ARRAY[t.typelem, t.typbasetype]) AS part
               UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
               UNION ALL SELECT rngsubtype FROM pg_range WHERE rngtypid = t.oid
               UNION ALL SELECT rngtypid FROM pg_range g WHERE (to_jsonb(g) ->> 'rngmultitypid')::oid = t.oid) AS parts
         WHERE part >= 16384),
-       (SELECT array_agg(function)
+       (SELECT array_agg(function ORDER BY function)
         FROM (SELECT part::oid AS function FROM pg_range, unnest(ARRAY[rngcanonical, rngsubdiff]) AS part
               WHERE rngtypid = t.oid AND part <> 0
               -- What writes JSON converts a value by its type's cast to json. A superuser's, in C, is part of the type.

@@ -12,9 +12,10 @@ use countersign::catalog::bind::bind_names;
 use countersign::catalog::{Catalog, Section};
 use countersign::demo::postgres::Cluster;
 use countersign::model::LoginKind;
-use countersign::postgres::Address;
+use countersign::postgres::{Address, BoundSql, QueryError};
 use countersign::sql::analysis;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_postgres::Client;
 
 const PLANTED: &str = include_str!("planted.sql");
@@ -140,5 +141,57 @@ async fn on_all_majors_what_computes_and_looks_is_asked() {
             }
         }
         assert!(wrong.is_empty(), "PostgreSQL {}:\n{}", major(&world.cluster), wrong.join("\n"));
+    }
+}
+
+/// A change between the judgement and the statement, each after a statement that is asked.
+const MEANWHILE: [(&str, &str); 4] = [
+    (
+        "SELECT a FROM public.outer_shifting",
+        "CREATE OR REPLACE VIEW public.shifting AS SELECT public.evil('v') AS a",
+    ),
+    (
+        "SELECT note FROM public.indexed_later",
+        "CREATE INDEX ON public.indexed_later ((public.evil('x') || note)); SELECT setval('public.alarm', 1, false)",
+    ),
+    (
+        "SELECT mail::text AS a FROM public.checked_later",
+        "ALTER DOMAIN public.email ADD CHECK (public.evil(VALUE) IS NOT NULL) NOT VALID",
+    ),
+    (
+        "SELECT to_json(mood)::text AS a FROM public.cast_later",
+        "CREATE FUNCTION public.evil_mood(public.mood) RETURNS json LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM nextval('public.alarm'); RETURN '1'; END $$; \
+         CREATE CAST (public.mood AS json) WITH FUNCTION public.evil_mood(public.mood)",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_all_majors_an_object_that_was_changed_meanwhile_is_not_used() {
+    for bin_dir in servers() {
+        let (world, superuser) = planted(bin_dir).await;
+        let views = "CREATE VIEW public.shifting AS SELECT note AS a FROM public.notes; \
+                     CREATE VIEW public.outer_shifting AS SELECT a FROM public.shifting; \
+                     CREATE TABLE public.indexed_later AS SELECT note FROM public.notes; \
+                     CREATE TABLE public.checked_later AS SELECT mail FROM public.notes; \
+                     CREATE TABLE public.cast_later AS SELECT mood FROM public.notes; \
+                     GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_read";
+        superuser.batch_execute(views).await.unwrap();
+        let address = Address::new("production", "primary", LoginKind::Reader);
+        for (sql, change) in [("SELECT 1 AS a", "SELECT 1")].into_iter().chain(MEANWHILE) {
+            let client = world.app.environments.acquire_single_use(&address, "test").await.unwrap();
+            let transaction = analysis::begin(&client, Duration::MAX).await.unwrap();
+            let analysis = analysis::analyze(&transaction, sql).await.unwrap();
+            let statement = BoundSql { sql, values: &[] };
+            superuser.batch_execute(change).await.unwrap();
+            match analysis.query(&transaction, statement).await {
+                Ok(_) if change == "SELECT 1" => {}
+                Err(QueryError::Refused { code, message }) if code == "40001" => {
+                    assert!(message.contains("was changed meanwhile; ask again"), "{message}");
+                }
+                found => panic!("PostgreSQL {}: {sql}: {found:?}", major(&world.cluster)),
+            }
+        }
+        assert_eq!(traces(&superuser).await, Vec::<String>::new());
     }
 }
