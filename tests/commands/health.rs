@@ -90,7 +90,7 @@ async fn a_check_without_its_right_is_named_and_there_is_no_all_clear() {
         );
     }
     let mut tried = BTreeSet::new();
-    for object in checks.iter().flat_map(|check| Object::of(check)).collect::<BTreeSet<_>>() {
+    for object in checks.iter().flat_map(Object::of).collect::<BTreeSet<_>>() {
         let revoke = object.statements(&superuser, "REVOKE", "FROM").await;
         superuser.batch_execute(&revoke.join(";")).await.unwrap();
         let answer = world.ask("Ana Example", "health").await.unwrap();

@@ -274,7 +274,7 @@ async fn a_full_server_is_emptied_by_a_few_statements() {
     .await;
     let (service, account) = servers.team.service("asset-service").unwrap();
     let opens = |at: u32| {
-        let login = account.login(&service.database, if at % 2 == 0 { "web" } else { "worker" });
+        let login = account.login(&service.database, if at.is_multiple_of(2) { "web" } else { "worker" });
         servers.cluster.connect_as(login)
     };
     let opened: Vec<_> =
