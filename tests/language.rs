@@ -30,7 +30,7 @@ const BANNED: [&str; 22] = [
     "without success",
 ];
 
-/// Banned words in the catalogue, the README and the changelog.
+/// Banned words in the catalogue, the documents and the changelog.
 const MAX_BANNED_IN_DOCUMENTS: usize = 0;
 /// Banned words in the golden snapshots.
 const MAX_BANNED_IN_SNAPSHOTS: usize = 0;
@@ -126,6 +126,7 @@ fn documents_and_catalogue_use_no_banned_word() {
     let mut all = texts("commands", &["sql", "toml"]);
     all.extend(texts("deploy", &["sql", "toml"]));
     all.extend(texts("manifest", &["yaml", "json"]));
+    all.extend(texts("docs", &["md"]));
     for name in ["README.md", "CHANGELOG.md"] {
         all.push((name.to_owned(), std::fs::read_to_string(root().join(name)).unwrap()));
     }

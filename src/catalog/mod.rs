@@ -1,5 +1,5 @@
 //! Command files → [`Command`]s, checked whole at start: a mistake stops the program with file, line and column.
-//! A file's name is its command's name. Help, "did you mean" and the README's table derive from here; what runs a command
+//! A file's name is its command's name. Help, "did you mean" and the table in docs/commands.md derive from here; what runs a command
 //! does not live here.
 
 use crate::command_line::ArgSpec;
@@ -327,7 +327,7 @@ impl Catalog {
         self.commands.values()
     }
 
-    /// The README's table.
+    /// The table in docs/commands.md.
     pub fn markdown(&self) -> String {
         let mut table = "| command | risk | what it does |\n|---|---|---|\n".to_owned();
         for command in self.iter() {

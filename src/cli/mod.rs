@@ -55,7 +55,7 @@ enum Cli {
         #[arg(long)]
         json: bool,
     },
-    /// Print the table of commands, as the README has it.
+    /// Print the table of commands, as docs/commands.md has it.
     Commands,
 }
 
