@@ -42,6 +42,12 @@ pub(super) struct Recipients {
 }
 
 impl Intent<'_> {
+    /// True if it changes something in an environment without an approval, after which the account and the groups are checked again.
+    fn acts_at_once(&self) -> bool {
+        let changes_environment = self.policy.risk == Risk::Write && self.environment.is_some();
+        !self.dry_run && (self.break_glass || changes_environment)
+    }
+
     /// The command in canonical form: "kill 4711 --server main".
     pub fn request_text(&self) -> String {
         let typed =
@@ -308,9 +314,12 @@ impl Authenticator {
         let environment = intent.environment.as_deref();
         let roles = self.app.access.roles_to_run(&intent.person, intent.command, environment);
         if !roles.is_empty() {
-            // Break-glass acts at once, and nobody checks it again.
-            let freshness = if intent.break_glass { Freshness::Current } else { Freshness::Recent };
-            return self.require_role_group(&intent.incoming.sender, &roles, freshness).await;
+            let sender = &intent.incoming.sender;
+            if !intent.acts_at_once() {
+                return self.require_role_group(sender, &roles, Freshness::Recent).await;
+            }
+            self.identify_now(sender, &intent.incoming.conversation).await?;
+            return self.require_role_group(sender, &roles, Freshness::Current).await;
         }
         let scope = environment.map_or(String::new(), |name| format!(" in {name}"));
         Err(Error::instead(

@@ -238,3 +238,21 @@ async fn a_requester_whose_account_became_somebody_elses_counts_no_longer() {
     let told = revoked(scene, rename, true).await;
     assert!(told.contains("requester"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_became_a_guest_a_moment_ago_does_not_act_at_once() {
+    let role = ("roles = [\"on-call\"]", "roles = [\"on-call\", \"last-resort\"]");
+    let twist =
+        Twist { more: "[break_glass]\nrole = \"last-resort\"\n", instead: vec![role], ..Twist::default() };
+    let scene = Scene::with(twist).await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    // Slack's report on the account is fresh enough for everything that reads.
+    scene.asks(ANA, "health --env production").await;
+    scene.workspace().set_kind(ANA, Kind::Guest);
+    for line in ["cancel", "break-glass kill"] {
+        let line = format!("{line} {pid} --env production --reason \"alone\"");
+        scene.refused(ANA, &line, "isn't available to guest accounts").await;
+    }
+    assert!(scene.is_there(pid).await);
+    assert!(scene.runs_of("kill").await.is_empty() && scene.runs_of("cancel").await.is_empty());
+}
