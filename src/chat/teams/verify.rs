@@ -182,7 +182,8 @@ impl TokenVerifier {
             return Ok(verified.clone());
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
-        if !self.validation.algorithms.contains(&header.alg) {
+        // An extension that has to be understood isn't: <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>.
+        if !self.validation.algorithms.contains(&header.alg) || header.crit.is_some() {
             return Err(TokenError::Malformed);
         }
         let key = self.key(&header.kid.ok_or(TokenError::Malformed)?).await?;
@@ -261,8 +262,9 @@ impl TokenVerifier {
 /// A key with its endorsements, which are no part of the standard; `None` for a key that isn't there to check signatures.
 /// Source: <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>.
 fn key(mut entry: serde_json::Value) -> Option<(String, Key)> {
-    let endorsed = entry["endorsements"].take();
-    let endorsed: Vec<String> = serde_json::from_value(endorsed).unwrap_or_default();
+    let endorsed = entry.as_object_mut()?.remove("endorsements");
+    let endorsed = endorsed.as_ref().and_then(|endorsed| endorsed.as_array()).into_iter().flatten();
+    let endorsed: Vec<String> = endorsed.filter_map(|name| name.as_str().map(str::to_owned)).collect();
     let jwk: Jwk = serde_json::from_value(entry).ok()?;
     let common = &jwk.common;
     let is_for_signatures = common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
@@ -365,6 +367,18 @@ mod tests {
             (json!({ "kid": null }), false),
         ] {
             assert_eq!(published(change.clone()).is_some(), counts, "{change}");
+        }
+        for entry in [json!(null), json!(5), json!("x"), json!([]), json!(["endorsements"]), json!({})] {
+            assert!(key(entry.clone()).is_none(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_among_the_endorsements_is_skipped() {
+        let endorsed = |value| published(json!({ "endorsements": value })).unwrap().1.endorsed;
+        assert_eq!(*endorsed(json!([null, 5, "msteams", ["webchat"]])), ["msteams".to_owned()]);
+        for none in [json!(null), json!("msteams"), json!({ "msteams": true }), json!([["msteams"]])] {
+            assert!(endorsed(none.clone()).is_empty(), "{none}");
         }
     }
 
