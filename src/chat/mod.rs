@@ -39,10 +39,26 @@ const CACHE_CAPACITY: usize = 10_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one attempt of a call, from connecting to the last byte.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Wait after a 429 without `Retry-After`.
+/// Wait after a 429 without a `Retry-After` that can be read, and the shortest: none at all would be a loop.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Longest wait that is taken at its word: a time beyond the calendar is a mistake of the platform.
-const LONGEST_WAIT: Duration = Duration::from_secs(366 * 24 * 3_600);
+/// Longest wait that is taken at its word. A longer one is a mistake of the platform, and would silence the bot.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3_600);
+
+/// The wait after a 429 that asked for this one.
+fn rate_limit_wait(asked: Option<Duration>) -> Duration {
+    asked.unwrap_or(RETRY_AFTER).clamp(RETRY_AFTER, LONGEST_WAIT)
+}
+
+/// The wait that a `Retry-After` asks for, in seconds or as a date.
+/// Source: <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>.
+fn retry_after(header: &str, now: jiff::Timestamp) -> Option<Duration> {
+    let seconds = header.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite());
+    let date = || jiff::fmt::rfc2822::parse(header.trim()).ok();
+    match seconds {
+        Some(seconds) => Duration::try_from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())).ok(),
+        None => Duration::try_from(date()?.timestamp().duration_since(now)).ok(),
+    }
+}
 
 /// A chat platform as the process runs it: [`Platform`] sends, this brings the events in, and is checked.
 #[async_trait]
@@ -125,5 +141,33 @@ async fn report<V: Clone, E>(
     match freshness {
         Freshness::Recent => cache.get_or_fetch(key, fetch).await,
         Freshness::Current => cache.refresh(key, fetch).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_as_a_date() {
+        let now: jiff::Timestamp = "2026-11-30T06:54:16Z".parse().unwrap();
+        for (header, seconds) in [
+            ("90", 90.0),
+            (" 90 ", 90.0),
+            ("4.2", 4.2),
+            ("Mon, 30 Nov 2026 06:55:46 GMT", 90.0),
+            ("Mon, 30 Nov 2026 06:54:15 GMT", 1.0),
+            ("0", 1.0),
+            ("0.01", 1.0),
+            ("-5", 1.0),
+            ("", 1.0),
+            ("soon", 1.0),
+            ("nan", 1.0),
+            ("31536000", 86_400.0),
+            ("18446744073709551615", 86_400.0),
+        ] {
+            let wait = rate_limit_wait(retry_after(header, now));
+            assert_eq!(wait, Duration::from_secs_f64(seconds), "{header}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Calls of Slack's Web API: timeouts, `Retry-After`, repeats and error codes. Errors of the client, slack-morphism, hold
 //! whole bodies: they become codes here, and are never shown or logged. Its hyper can distinguish a refused connection from a lost answer.
 
-use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, LONGEST_WAIT, RETRY_AFTER};
+use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, rate_limit_wait};
 use crate::http_client;
 use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
@@ -99,7 +99,8 @@ impl Call<'_> {
 
 type Attempt = retry::Attempt<Value, SlackApiError>;
 
-fn rate_limited(wait: Duration) -> Attempt {
+fn rate_limited(asked: Option<Duration>) -> Attempt {
+    let wait = rate_limit_wait(asked);
     Attempt::RateLimited(wait, SlackApiError::RateLimited(wait))
 }
 
@@ -199,7 +200,7 @@ impl SlackApi {
     async fn attempt(&self, call: &Call<'_>) -> Attempt {
         let remaining = self.limits.remaining(call.method()).await;
         if !remaining.is_zero() {
-            return rate_limited(remaining);
+            return Attempt::RateLimited(remaining, SlackApiError::RateLimited(remaining));
         }
         let attempt = self.send(call).await;
         if let Attempt::RateLimited(wait, _) = &attempt {
@@ -252,9 +253,7 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
     let is_to_url = matches!(call, Call::PostTo(..) | Call::Upload(..));
     match error {
         SlackClientError::ApiError(error) => classify_code(call, &error.code),
-        SlackClientError::RateLimitError(error) => {
-            rate_limited(error.retry_after.unwrap_or(RETRY_AFTER).min(LONGEST_WAIT))
-        }
+        SlackClientError::RateLimitError(error) => rate_limited(error.retry_after),
         // A message may have gone out all the same: one too many is better than none.
         SlackClientError::HttpError(error) if error.status_code.is_server_error() => {
             Call::not_delivered("server_error")
@@ -291,7 +290,7 @@ fn classify(call: &Call<'_>, error: SlackClientError) -> Attempt {
 fn classify_code(call: &Call<'_>, code: &str) -> Attempt {
     match code {
         "used_url" | "expired_url" => Attempt::Failed(SlackApiError::ResponseUrlExpired),
-        "ratelimited" | "rate_limited" => rate_limited(RETRY_AFTER),
+        "ratelimited" | "rate_limited" => rate_limited(None),
         "internal_error" | "service_unavailable" | "request_timeout" => Call::not_delivered("server_error"),
         "fatal_error" => call.maybe_delivered("server_error"),
         code if is_code(code) => Attempt::Failed(SlackApiError::Code(code.to_owned())),

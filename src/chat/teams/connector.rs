@@ -4,7 +4,7 @@
 
 use crate::azure::{CredentialKind, Tokens};
 use crate::chat::payload;
-use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, LONGEST_WAIT, RETRY_AFTER};
+use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, rate_limit_wait, retry_after};
 use crate::config;
 use crate::http_client;
 use crate::rate_limits::RateLimits;
@@ -243,9 +243,9 @@ async fn classify(method: &Method, answer: reqwest::Response) -> Attempt {
     let status = answer.status();
     match status {
         StatusCode::TOO_MANY_REQUESTS => {
-            let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
-            let seconds = after.and_then(|after| after.trim().parse().ok());
-            let wait = seconds.map_or(RETRY_AFTER, Duration::from_secs).min(LONGEST_WAIT);
+            let asked = answer.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+            let asked = asked.and_then(|after| retry_after(after, jiff::Timestamp::now()));
+            let wait = rate_limit_wait(asked);
             Attempt::RateLimited(wait, ConnectorError::RateLimited(wait))
         }
         StatusCode::PRECONDITION_FAILED | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
