@@ -4,54 +4,56 @@
 use crate::chat::typed_text::{Piece, link_text, typed_text};
 use crate::model::{Mention, TypedText};
 use html_escape::decode_html_entities;
-use serde::Deserialize;
 use serde_json::Value;
 
 /// Tags that begin a new line.
-const BLOCKS: &str = "br p div li ul ol tr table pre h1 h2 h3 h4 h5 h6 hr codeblock";
+const BLOCKS: &str =
+    "br p div li ul ol tr td th table pre h1 h2 h3 h4 h5 h6 hr codeblock dl dt dd section article center";
 /// Tags that change the look of text and nothing else.
-const INLINE: &str =
-    "b strong i em u s strike del code span font sub sup mark td th tbody thead attachment readonly";
+const INLINE: &str = "b strong i em u s strike del ins code kbd samp tt span font small big sub sup mark q cite label wbr tbody thead attachment readonly";
+
+/// Bytes of HTML that are read: Teams' longest message, of which a command is a small part. Whoever can write to the bot must not make
+/// it work for long.
+const MAX_HTML: usize = 32 * 1024;
+/// Bytes of a tag with its attributes.
+const MAX_TAG: usize = 2_048;
+/// Entities that are read.
+const MAX_MENTIONS: usize = 200;
 
 /// Schema.org types in the HTML of a message.
 const REPLY: &str = "schema.skype.com/Reply";
 const MENTION: &str = "schema.skype.com/Mention";
 
 /// An entity of an activity that explains a mention. Some clients leave out its text.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct MentionEntity {
-    mentioned: Option<Mentioned>,
-    text: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Mentioned {
     id: Option<String>,
     name: Option<String>,
+    /// In plain words.
+    text: Option<String>,
 }
 
 impl MentionEntity {
     /// The entities of an activity that are mentions.
     pub(super) fn all(entities: &[Value]) -> Vec<MentionEntity> {
         let mentions = entities.iter().filter(|entity| entity["type"] == "mention");
-        mentions.filter_map(|entity| MentionEntity::deserialize(entity).ok()).collect()
+        let read = |entity: &Value| {
+            let mentioned = &entity["mentioned"];
+            let name = mentioned["name"].as_str().map(|name| name.trim().to_owned());
+            let text = entity["text"].as_str().map(|text| plain(text).trim().to_owned());
+            MentionEntity { id: mentioned["id"].as_str().map(str::to_owned), name, text }
+        };
+        mentions.take(MAX_MENTIONS).map(read).collect()
     }
 
-    fn id(&self) -> Option<&str> {
-        self.mentioned.as_ref()?.id.as_deref()
+    /// The words for the mention in the text: those of its own, and the name.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.iter().chain(&self.name).map(String::as_str).filter(|words| !words.is_empty())
     }
 
     /// True if the entity explains a mention with this content.
     fn explains(&self, content: &str) -> bool {
-        let text = self.text.as_deref().map(|text| plain(text).trim().to_owned());
-        let name = self.mentioned.as_ref().and_then(|mentioned| mentioned.name.as_deref());
-        text.filter(|text| !text.is_empty()).as_deref() == Some(content)
-            || name.map(str::trim) == Some(content)
-    }
-
-    /// The mention without tags that some clients send: "Countersign" in "Countersign health".
-    fn bare_text(&self) -> Option<&str> {
-        self.text.as_deref().filter(|text| !text.is_empty() && !text.contains('<'))
+        self.words().any(|words| words == content)
     }
 }
 
@@ -71,7 +73,9 @@ pub(super) fn addressed_text(
 ) -> AddressedText {
     let source = html.filter(|html| html.contains(REPLY)).unwrap_or(text);
     let parts = parts(source);
-    let is_bot = |entity: &MentionEntity| entity.id().is_some_and(|id| bots.contains(&id));
+    let is_bot = |entity: &MentionEntity| {
+        entity.id.as_ref().is_some_and(|id| bots.iter().any(|bot| bot.eq_ignore_ascii_case(id)))
+    };
     let to_bot = entities.iter().any(is_bot);
     let tags = parts.iter().filter(|part| matches!(part, Part::Mention(_))).count();
     let mut used = vec![false; entities.len()];
@@ -97,7 +101,7 @@ pub(super) fn addressed_text(
         pieces.push(match entity {
             Some(entity) if is_bot(entity) => Piece::Bot,
             entity => {
-                let id = entity.and_then(MentionEntity::id).map(str::to_owned);
+                let id = entity.and_then(|entity| entity.id.clone());
                 Piece::Person(Mention { id, name: content })
             }
         });
@@ -110,7 +114,7 @@ pub(super) fn addressed_text(
 
 /// Puts the bot's mention where its text stands without tags.
 fn with_bare_mention<'e>(pieces: Vec<Piece>, own: impl Iterator<Item = &'e MentionEntity>) -> Vec<Piece> {
-    let names: Vec<&str> = own.filter_map(MentionEntity::bare_text).collect();
+    let names: Vec<&str> = own.flat_map(MentionEntity::words).collect();
     let mut found = Vec::new();
     for piece in pieces {
         let split = match &piece {
@@ -146,7 +150,13 @@ struct Tag<'a> {
 impl<'a> Tag<'a> {
     /// The tag that the text begins with.
     fn parse(text: &'a str) -> Option<Tag<'a>> {
-        let (inner, behind) = text.strip_prefix('<')?.split_once('>')?;
+        let inner = text.strip_prefix('<')?;
+        if let Some((comment, behind)) = inner.strip_prefix("!--").and_then(|inner| inner.split_once("-->")) {
+            let name = "!--".to_owned();
+            return Some(Tag { name, attributes: comment, is_closing: true, behind });
+        }
+        let (inner, behind) = inner.split_at(end_of_tag(inner)?);
+        let behind = &behind[1..];
         let is_closing = inner.starts_with('/');
         let inner = inner.trim_matches('/');
         let name_end = inner.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(inner.len());
@@ -167,8 +177,11 @@ impl<'a> Tag<'a> {
     /// The content up to the closing tag, and the text behind that.
     fn content(&self) -> Option<(&'a str, &'a str)> {
         let closing = format!("</{}>", self.name);
-        let lower = self.behind.to_ascii_lowercase();
-        let end = lower.find(&closing)?;
+        let is_closing = |at: usize| {
+            let text = self.behind.get(at..at + closing.len());
+            text.is_some_and(|text| text.eq_ignore_ascii_case(&closing))
+        };
+        let end = self.behind.match_indices("</").map(|(at, _)| at).find(|at| is_closing(*at))?;
         Some((&self.behind[..end], &self.behind[end + closing.len()..]))
     }
 
@@ -179,10 +192,38 @@ impl<'a> Tag<'a> {
     }
 }
 
+/// Index of the `>` of a tag, outside of its attributes' quotes.
+fn end_of_tag(inner: &str) -> Option<usize> {
+    let inner = beginning(inner, MAX_TAG);
+    if !inner.starts_with(|c: char| c == '/' || c.is_ascii_alphabetic()) {
+        return None;
+    }
+    let (mut quote, mut before) = (None, ' ');
+    let is_end = |(_, c): &(usize, char)| {
+        match (quote, *c) {
+            (Some(open), c) if open == c => quote = None,
+            (None, '"' | '\'') if before == '=' => quote = Some(*c),
+            _ => {}
+        }
+        before = *c;
+        quote.is_none() && *c == '>'
+    };
+    let end = inner.char_indices().find(is_end).map(|(at, _)| at);
+    // A quote that is never closed is no attribute's.
+    end.or_else(|| inner.find('>'))
+}
+
+/// So many bytes of a text, or a few less to end behind a character.
+fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 fn parts(html: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut text = String::new();
-    let mut rest = html;
+    let mut rest = beginning(html, MAX_HTML);
+    // The kinds of tags that have no end in the rest.
+    let mut endless: Vec<String> = Vec::new();
     while let Some(start) = rest.find('<') {
         text.push_str(&decode_html_entities(&rest[..start]));
         rest = &rest[start..];
@@ -192,15 +233,25 @@ fn parts(html: &str) -> Vec<Part> {
             continue;
         };
         let is_mention = tag.name == "at" || tag.name == "span" && tag.attributes.contains(MENTION);
-        let is_quote = tag.name == "quoted" || tag.name == "blockquote";
-        rest = match tag.content().filter(|_| !tag.is_closing) {
+        let is_quote = ["quoted", "quote", "blockquote"].contains(&tag.name.as_str());
+        let has_content = is_mention || is_quote || tag.name == "a";
+        let content = if has_content && !tag.is_closing && !endless.contains(&tag.name) {
+            let content = tag.content();
+            if content.is_none() {
+                endless.push(tag.name.clone());
+            }
+            content
+        } else {
+            None
+        };
+        rest = match content {
             Some((content, behind)) if is_mention => {
                 parts.push(Part::Text(std::mem::take(&mut text)));
                 parts.push(Part::Mention(plain(content).trim().to_owned()));
                 behind
             }
             Some((_, behind)) if is_quote => behind,
-            Some((content, behind)) if tag.name == "a" => {
+            Some((content, behind)) => {
                 let address = tag.attribute("href").unwrap_or_default();
                 text.push_str(&link_text(&address, Some(&plain(content))));
                 behind
@@ -209,7 +260,8 @@ fn parts(html: &str) -> Vec<Part> {
                 text.push('\n');
                 tag.behind
             }
-            _ if is_quote || is_mention || tag.name == "a" || tag.is_listed(INLINE) => tag.behind,
+            _ if is_quote || is_mention || ["a", "!--"].contains(&tag.name.as_str()) => tag.behind,
+            _ if tag.is_listed(INLINE) => tag.behind,
             _ if ["img", "emoji"].contains(&tag.name.as_str()) => {
                 text.push_str(&tag.attribute("alt").unwrap_or_default());
                 tag.behind
@@ -262,6 +314,14 @@ mod tests {
             ("<at>Counter</at>&nbsp;<at>Sign</at>&nbsp;health", vec![bot("Counter"), bot("Sign")], "health"),
             ("<at>Countersign</at> <at>Countersign</at> health", vec![bot("Countersign")], "health"),
             ("health", vec![entity("28:bot", "Countersign", &json!(null))], "health"),
+            ("@Countersign health", vec![entity("28:bot", "Countersign", &json!(null))], "health"),
+            ("@Countersign health", vec![bot("Countersign")], "health"),
+            ("<at>Countersign</at> health", vec![entity("28:BOT", "Countersign", &json!(5))], "health"),
+            (
+                "<at>Countersign</at> health",
+                vec![json!({ "type": "mention", "mentioned": { "id": "28:bot", "name": 5 } })],
+                "health",
+            ),
             ("@Countersign health", vec![entity("28:bot", "Countersign", &json!("Countersign"))], "health"),
             (
                 "<at>ana</at> <at>Countersign</at> history --who <at>Ben B</at>",
@@ -307,9 +367,39 @@ mod tests {
             ),
             ("&unknown; & &#xffffffff;", "&unknown; & &#xffffffff;"),
             ("<at>open", "open"),
+            ("<!-- a > b -->health<!-- <p>x</p> -->", "health"),
+            ("<table><tr><td>health</td><td>--env staging</td></tr></table>", "health --env staging"),
+            ("<img alt=\"a>b\"> <span title='x > y'>health</span> it's <pid>", "a>b health it's <pid>"),
+            ("<small>health</small> <kbd>--env</kbd> <ins>staging</ins>", "health --env staging"),
+            ("<quote author=\"x\">old</quote> health", "health"),
+            ("<a href=\"tel:4711\">4711</a>", "4711"),
         ] {
             let words = read(html, &[]).text.words();
             assert_eq!(words.split_whitespace().collect::<Vec<_>>().join(" "), line, "{html}");
+        }
+    }
+
+    /// Quadratic work would take minutes here.
+    #[test]
+    fn a_message_of_nothing_but_tags_is_read_at_once() {
+        let entities = vec![entity("28:bot", "x", &json!("<at>x</at>")); 2_000];
+        for piece in [
+            "<",
+            "<b>",
+            "<at>",
+            "<at>x</at>",
+            "<a href=\"x\" ",
+            "<x =\"",
+            "</b>",
+            "&",
+            "<!--",
+            "<blockquote>",
+            "<a>",
+        ] {
+            for end in ["", ">", "-->"] {
+                let text = piece.repeat(200_000 / piece.len()) + end;
+                assert!(read(&text, &entities).text.line.len() < 100_000, "{piece}");
+            }
         }
     }
 
