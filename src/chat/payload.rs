@@ -2,6 +2,7 @@
 //! shape, since its content may be secret.
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::fmt;
 
@@ -59,9 +60,54 @@ fn key_shape(key: &str) -> &str {
     if is_name && key.len() <= MAX_KEY { key } else { "?" }
 }
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// JSON with U+FFFD for each half of a surrogate pair without its other half: whoever cuts a text may cut an emoji in half.
+fn with_whole_characters(json: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(&byte) = rest.first() {
+        let length = match (escaped_unit(rest), rest.get(6..).and_then(escaped_unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                whole.extend_from_slice(br"\ufffd");
+                rest = &rest[6..];
+                continue;
+            }
+            (Some(_), _) => 6,
+            (None, _) if byte == b'\\' => 2,
+            (None, _) => 1,
+        };
+        let (part, behind) = rest.split_at(length.min(rest.len()));
+        whole.extend_from_slice(part);
+        rest = behind;
+    }
+    whole
+}
+
+/// The UTF-16 unit of the escape that the JSON begins with.
+fn escaped_unit(json: &[u8]) -> Option<u16> {
+    let digits = json.strip_prefix(br"\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Reads a list that counts as empty where it is none, without its items that can't be read.
+pub(super) fn readable_items<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let items = match Value::deserialize(deserializer)? {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    };
+    Ok(items.into_iter().filter_map(|item| T::deserialize(item).ok()).collect())
+}
+
 /// Parses a payload, and removes its nulls.
 pub(super) fn parse(body: &[u8]) -> Result<Value, PayloadShape> {
-    let mut payload = serde_json::from_slice(body).map_err(|_| PayloadShape::no_json(body.len()))?;
+    let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let payload = serde_json::from_slice(json);
+    let payload = payload.or_else(|_| serde_json::from_slice(&with_whole_characters(json)));
+    let mut payload = payload.map_err(|_| PayloadShape::no_json(body.len()))?;
     remove_nulls(&mut payload);
     Ok(payload)
 }
@@ -96,6 +142,20 @@ mod tests {
         let mut payload = json!({ "a": null, "b": [null, { "c": null, "d": [null] }], "e": { "f": null } });
         remove_nulls(&mut payload);
         assert_eq!(payload, json!({ "b": [{ "d": [] }], "e": {} }));
+    }
+
+    #[test]
+    fn a_mark_before_it_and_half_a_character_in_it_do_not_spoil_a_payload() {
+        let text = |json: &str| parse(json.as_bytes()).unwrap()["text"].as_str().unwrap().to_owned();
+        for (json, expected) in [
+            ("\u{feff}{\"text\": \"a\"}", "a"),
+            (r#"{"text": "a\ud83d"}"#, "a\u{fffd}"),
+            (r#"{"text": "\ude00a\ud83d\ude00\ud83d\n"}"#, "\u{fffd}a😀\u{fffd}\n"),
+            (r#"{"text": "\\ud83d \ud83d\u0041"}"#, "\\ud83d \u{fffd}A"),
+        ] {
+            assert_eq!(text(json), expected, "{json}");
+        }
+        assert!(parse(br#"{"text": "\ud83d"#).is_err() && parse(b"\\").is_err());
     }
 
     #[test]

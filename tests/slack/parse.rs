@@ -67,6 +67,47 @@ fn a_slash_command_is_delivered_with_what_was_typed() {
 }
 
 #[test]
+fn what_a_request_has_of_another_type_than_it_should_does_not_silence_it() {
+    for (authorizations, text) in [
+        (json!({}), "locks --env staging"),
+        (json!("x"), "locks --env staging"),
+        (json!([5, { "user_id": 5 }, { "user_id": "UBOT" }]), "locks --env staging"),
+    ] {
+        let mut event: Value = serde_json::from_str(&mention(json!({ "bot_id": "" }))).unwrap();
+        event["authorizations"] = authorizations.clone();
+        assert_eq!(line(&delivered(parser().event(&event.to_string()))), text, "{authorizations}");
+    }
+    let half = mention(json!({ "text": "<@UBOT> locks X" })).replace('X', r"\ud83d");
+    assert_eq!(line(&delivered(parser().event(&half))), "locks \u{fffd}");
+    let marked = format!("\u{feff}{}", mention(json!({})));
+    assert_eq!(line(&delivered(parser().event(&marked))), "locks --env staging");
+}
+
+#[test]
+fn whoever_clicks_is_never_left_without_an_answer() {
+    let button = |click: Value| match delivered(parser().interaction(&form(&click))).event {
+        ChatEventKind::Button { token, message } => (token, message),
+        other => panic!("no click: {other:?}"),
+    };
+    let expected = |token: &str, message: &str| (token.to_owned(), message.to_owned());
+    for (pointer, value, token, message) in [
+        ("/container", Value::Null, "tok", "100.5"),
+        ("/message", Value::Null, "tok", "100.5"),
+        ("/container/message_ts", Value::Null, "tok", "100.5"),
+        ("/actions/0/value", Value::Null, "", "100.5"),
+        ("/actions", json!([5, { "type": 5 }, click()["actions"][0]]), "tok", "100.5"),
+    ] {
+        let mut click = click();
+        *click.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(button(click), expected(token, message), "{pointer}");
+    }
+    let mut click = click();
+    click["container"] = json!({});
+    click["message"] = json!({});
+    assert_eq!(button(click), expected("tok", ""));
+}
+
+#[test]
 fn another_workspace_is_foreign_at_every_door() {
     let elsewhere = SlackParser::new(&["T9".to_owned()]);
     assert!(matches!(elsewhere.command(SLASH), Ok(ParsedRequest::Foreign)));

@@ -2,7 +2,7 @@
 //! Slack adds fields at will, leaves others out (`"team": null` of org-wide installs), and adds kinds of interactions.
 
 use super::markup::{mentioning_text, pieces};
-use crate::chat::payload::{self, PayloadShape};
+use crate::chat::payload::{self, PayloadShape, readable_items};
 use crate::chat::typed_text::typed_text;
 use crate::model::{
     ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle, sha256_hex,
@@ -79,7 +79,7 @@ struct BlockActions {
     container: Option<MessageAddress>,
     message: Option<MessageAddress>,
     response_url: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable_items")]
     actions: Vec<Action>,
 }
 
@@ -93,7 +93,11 @@ struct InteractionUser {
 
 #[derive(Deserialize, Default)]
 struct MessageAddress {
+    #[serde(rename = "type")]
+    kind: Option<String>,
     message_ts: Option<String>,
+    /// The same, in the message itself.
+    ts: Option<String>,
     channel_id: Option<String>,
     thread_ts: Option<String>,
 }
@@ -117,7 +121,7 @@ struct EventCallback {
     event_id: Option<String>,
     #[serde(default)]
     event: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable_items")]
     authorizations: Vec<Authorization>,
 }
 
@@ -240,15 +244,18 @@ impl SlackParser {
             |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
         let Some(action) = click.actions.into_iter().find(is_ours) else { return ParsedRequest::Ignore };
         let container = click.container.unwrap_or_default();
+        if container.kind.as_deref() == Some("view") {
+            return ParsedRequest::Ignore; // no message
+        }
         let channel = click.channel.map(|channel| channel.id).or(container.channel_id);
         let unique = click.trigger_id.or(action.action_ts);
-        let (Some(token), Some(message), Some(channel), Some(unique)) =
-            (action.value, container.message_ts, channel, unique)
-        else {
-            return ParsedRequest::Ignore;
-        };
+        let (Some(channel), Some(unique)) = (channel, unique) else { return ParsedRequest::Ignore };
+        let clicked = click.message.unwrap_or_default();
+        // Without a token or a message no button is known, and the clicker is told so.
+        let token = action.value.unwrap_or_default();
+        let message = container.message_ts.or(clicked.ts).unwrap_or_default();
         // A message that starts a thread names itself: its answers belong in the channel, as it does.
-        let thread = container.thread_ts.or_else(|| click.message.and_then(|message| message.thread_ts));
+        let thread = container.thread_ts.or(clicked.thread_ts);
         let thread = thread.filter(|thread| *thread != message);
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
@@ -278,7 +285,8 @@ impl SlackParser {
         };
         let mention: AppMention = read(callback.event)?;
         // Bots don't command bots; and Slack reports a mention again when its message is edited.
-        let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
+        let bot = mention.bot_id.filter(|id| !id.is_empty());
+        let (Some(user), None, None) = (mention.user, bot, mention.edited) else {
             return Ok(ParsedRequest::Ignore);
         };
         let bots = callback.authorizations.into_iter().filter_map(|authorization| authorization.user_id);

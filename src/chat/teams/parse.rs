@@ -3,7 +3,7 @@
 
 use super::markup::{AddressedText, MentionEntity, addressed_text};
 use super::verify::VerifiedToken;
-use crate::chat::payload::{self, PayloadShape};
+use crate::chat::payload::{self, PayloadShape, readable_items};
 use crate::config;
 use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
 use serde::Deserialize;
@@ -58,11 +58,11 @@ struct Activity {
     conversation: WireConversation,
     channel_data: Option<ChannelData>,
     text: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable_items")]
     entities: Vec<Value>,
     value: Option<Value>,
     reply_to_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable_items")]
     attachments: Vec<Value>,
 }
 
@@ -138,7 +138,8 @@ impl TeamsParser {
         let channel_tenant = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
         let mut tenants = channel_tenant.into_iter().chain(&activity.conversation.tenant_id);
         let first = tenants.next()?;
-        (tenants.all(|tenant| tenant == first) && self.tenants.contains(first)).then(|| first.clone())
+        let is_first = |tenant: &String| tenant.eq_ignore_ascii_case(first);
+        self.tenants.iter().find(|tenant| is_first(tenant)).filter(|_| tenants.all(is_first)).cloned()
     }
 
     /// Checks that the service is the token's, and one of those that our own token may go to, and that the key may sign for Teams.
@@ -167,8 +168,8 @@ impl TeamsParser {
         let bots: Vec<&str> =
             recipient.map(|bot| bot.id.as_str()).into_iter().chain([self.bot.as_str()]).collect();
         let mentions = MentionEntity::all(&activity.entities);
-        let AddressedText { text, to_bot } =
-            addressed_text(activity.text.as_deref()?, html, &mentions, &bots);
+        let text = activity.text.as_deref().filter(|text| !text.trim().is_empty());
+        let AddressedText { text, to_bot } = addressed_text(text.or(html)?, html, &mentions, &bots);
         let is_personal = activity.conversation.conversation_type.as_deref() == Some("personal");
         let is_targeted = recipient.is_some_and(|bot| bot.is_targeted);
         (to_bot || is_personal || is_targeted).then_some(ChatEventKind::Command(text))
@@ -219,7 +220,7 @@ fn text_of(data: &Value, key: &str) -> Option<String> {
 
 fn incoming_event(activity: Activity, tenant: String, event: ChatEventKind) -> Option<ChatEvent> {
     let (activity_id, from) = (activity.id?, activity.from?);
-    if from.role.as_deref().is_some_and(|role| role != "user") {
+    if from.role.as_deref().is_some_and(|role| !role.eq_ignore_ascii_case("user")) {
         return None; // bots don't command bots
     }
     // Required: `from.id` is a different id for each bot, so that it doesn't identify the person.
