@@ -5,7 +5,10 @@ use crate::model::{Mention, TypedText};
 use crate::sql_lexer::is_invisible;
 
 /// Punctuation between an address and what it is about: "@Countersign: health", "@Countersign, health".
-const ADDRESS_PUNCTUATION: [char; 9] = [':', ',', ';', '.', '!', '：', '，', '、', '；'];
+const ADDRESS_PUNCTUATION: &str = ":,;.!?…>→：，、；。！？؛،؟";
+
+/// Signs that close what was opened before the mention.
+const CLOSING: &str = ")]}”’»\"'";
 
 /// Marks of bold, italic, crossed-out text and code.
 const MARKS: [char; 4] = ['*', '_', '~', '`'];
@@ -21,7 +24,8 @@ pub(super) enum Piece {
 
 /// The words for a link: its label, and its address where the label doesn't show that.
 pub(super) fn link_text(target: &str, label: Option<&str>) -> String {
-    let address = target.strip_prefix("mailto:").unwrap_or(target);
+    let scheme = ["mailto:", "tel:"].into_iter().find(|scheme| target.starts_with(scheme));
+    let address = &target[scheme.map_or(0, str::len)..];
     let Some(label) = label.map(str::trim).filter(|label| !label.is_empty()) else {
         return address.to_owned();
     };
@@ -30,6 +34,8 @@ pub(super) fn link_text(target: &str, label: Option<&str>) -> String {
         text.trim_end_matches('/').to_lowercase()
     };
     match label.strip_suffix('…') {
+        // What looked like a telephone number.
+        _ if scheme == Some("tel:") => label.to_owned(),
         Some(start) if bare(address).starts_with(&bare(start)) => address.to_owned(),
         _ if bare(label) == bare(address) => label.to_owned(),
         _ => format!("{label} ({address})"),
@@ -71,9 +77,12 @@ fn with_line(text: TypedText) -> TypedText {
         let line = format!("{marks} {line}").trim().to_owned();
         return TypedText { before: String::new(), line, mentions };
     }
-    if line.is_empty() {
-        let line = before.trim_end_matches(|c: char| is_blank(c) || ADDRESS_PUNCTUATION.contains(&c));
-        return TypedText { before: String::new(), line: line.trim_start().to_owned(), mentions };
+    if !has_words(line) {
+        let is_emoji_code =
+            before.trim_end().rsplit(char::is_whitespace).next().is_some_and(begins_with_emoji_code);
+        let is_end = |c: char| is_blank(c) || !is_emoji_code && ADDRESS_PUNCTUATION.contains(c);
+        let line = before.trim_matches(is_blank).trim_end_matches(is_end).to_owned();
+        return TypedText { before: String::new(), line, mentions };
     }
     TypedText { before, line: line.to_owned(), mentions }
 }
@@ -83,25 +92,40 @@ fn is_blank(c: char) -> bool {
 }
 
 fn behind_punctuation(line: &str) -> &str {
+    // "@Countersign's health", "(@Countersign) health": directly behind the mention.
+    let line = line.strip_prefix(|c| CLOSING.contains(c)).unwrap_or(line);
+    let line = line.strip_prefix("s ").unwrap_or(line);
     let rest = line.trim_start_matches(is_blank);
-    let rest = match rest.trim_start_matches(ADDRESS_PUNCTUATION) {
-        behind if behind.len() < rest.len() => behind,
-        // "@Countersign - health"; without the blank it is an option.
-        _ => match rest.strip_prefix(['-', '–', '—']) {
-            Some(behind) if behind.starts_with(char::is_whitespace) => behind,
-            _ => rest,
-        },
+    let behind = rest.trim_start_matches(|c| ADDRESS_PUNCTUATION.contains(c));
+    let is_arrow = |c: char| ['-', '–', '—', '>'].contains(&c);
+    let dashed = rest.trim_start_matches(is_arrow);
+    let rest = if behind.len() < rest.len() && !begins_with_emoji_code(rest) {
+        behind
+    } else if dashed.starts_with(is_blank) {
+        // "@Countersign - health", "@Countersign -> health"; without the blank it is an option.
+        dashed
+    } else {
+        rest
     };
     rest.trim()
 }
 
+/// ":wave: health"
+fn begins_with_emoji_code(text: &str) -> bool {
+    let code = text.strip_prefix(':').and_then(|text| text.split_once(':'));
+    code.is_some_and(|(code, _)| !code.is_empty() && !code.contains(char::is_whitespace))
+}
+
 /// A command doesn't begin with a person: whoever else is greeted is no part of it.
 fn without_leading_people(mut text: TypedText) -> TypedText {
-    let skipped = text.before.matches(TypedText::MENTION).count();
-    while let Some(rest) = text.line.trim_start_matches(is_blank).strip_prefix(TypedText::MENTION) {
-        text.line = behind_punctuation(rest).to_owned();
-        text.mentions.remove(skipped);
+    let before = text.before.matches(TypedText::MENTION).count();
+    let (mut line, mut people) = (text.line.as_str(), 0);
+    while let Some(rest) = line.trim_start_matches(is_blank).strip_prefix(TypedText::MENTION) {
+        line = behind_punctuation(rest);
+        people += 1;
     }
+    text.line = line.to_owned();
+    text.mentions.drain(before..before + people);
     text
 }
 
@@ -135,6 +159,15 @@ mod tests {
             ("|BOT| |BEN| health", "health"),
             ("|BEN| |BOT| health", "health"),
             ("*|BOT| health*", "* health*"),
+            ("(|BOT|) health", "health"),
+            ("“|BOT|” health", "health"),
+            ("|BOT|'s health", "health"),
+            ("|BOT| → health", "health"),
+            ("|BOT| -> health", "health"),
+            ("|BOT|。health", "health"),
+            ("|BOT|؟ health", "health"),
+            ("|BOT| :wave: health", ":wave: health"),
+            ("health |BOT|?", "health"),
             ("|BOT|", ""),
             ("|BOT| \u{200b}", ""),
         ] {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod characters;
+mod marks;
 mod tokenize;
 
 pub(crate) use characters::is_quote;
@@ -156,7 +157,7 @@ impl KnownNames {
 /// Checks a word against the argument's type, and returns the value in its canonical form.
 fn canonical(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
     let invalid = |problem: String| Error::instead(problem, format!("`{}`: {}.", spec.name, spec.help));
-    let word = if spec.kind == ArgType::Text { word } else { tokenize::without_light_marks(word) };
+    let word = if spec.kind == ArgType::Text { word } else { marks::without_light_marks(word) };
     let typed = shown(word);
     match spec.kind {
         ArgType::Text if word.trim().is_empty() => Err(invalid(format!("`{}` is empty.", spec.name))),
@@ -332,7 +333,8 @@ fn fill_in_defaults(specs: &[ArgSpec], values: &mut Values, known: &KnownNames) 
 
 fn unknown_option(specs: &[ArgSpec], option: &str, try_this: &str) -> Error {
     let names = specs.iter().filter(|s| !s.positional && !s.hidden).map(|s| s.name.as_str()).chain(RESERVED);
-    match nearest(option, names) {
+    let beginning = names.clone().find(|name| option.starts_with(name));
+    match beginning.or_else(|| nearest(option, names)) {
         Some(near) => Error::instead(
             format!("There is no option `--{}`.", shown(option)),
             format!("Did you mean `--{near}`? {try_this}"),
@@ -393,7 +395,8 @@ fn parse(typed: &TypedText, catalog: &Catalog, known: &KnownNames) -> Result<Typ
         let name = word.command();
         known.slash_commands.contains(&name) && catalog.find(&name).is_none()
     };
-    words.drain(..words.iter().take_while(|word| is_address(word)).count());
+    let is_before = |word: &&TypedWord| is_address(word) || word.is_before_command();
+    words.drain(..words.iter().take_while(is_before).count());
     let line = tokenize::parse(words.clone(), &kinds)?;
     if catalog.find(&line.command).is_none()
         && let Ok(mut whole) = before

@@ -2,7 +2,11 @@
 //! in place of others are understood (`characters`); what can't be read is named with its place.
 
 use super::LONGEST_LINE;
-use super::characters::{LIGHT_MARKS, MARKS, Quotes, fold, is_double_quote, is_invisible, is_long_dash};
+use super::characters::{
+    LIGHT_MARKS, MARKS, Quotes, fold, is_before_command, is_decoration, is_double_quote, is_invisible,
+    is_long_dash, is_vowel_sign,
+};
+use super::marks::{strip_marks, without_light_marks};
 use crate::error::{Error, Result};
 use crate::model::TypedText;
 use crate::suggest::shown;
@@ -93,6 +97,13 @@ pub(super) fn tokenize(typed: &str, names: &mut dyn Iterator<Item = &str>) -> Re
     }
     let mut words = words(typed, names)?;
     strip_marks(&mut words);
+    // No command has a blank in its name: the whole line is in quotes.
+    if let [word] = &words[..]
+        && word.quoted == Some(0..word.text.len())
+        && word.text.contains(char::is_whitespace)
+    {
+        words = self::words(&word.text.clone(), &mut std::iter::empty())?;
+    }
     Ok(words)
 }
 
@@ -101,7 +112,7 @@ pub(super) fn tokenize(typed: &str, names: &mut dyn Iterator<Item = &str>) -> Re
 /// # Errors
 /// [`Error::User`] for a repeated or empty option.
 pub(super) fn parse(words: Vec<TypedWord>, kinds: &OptionKinds<'_>) -> Result<TypedLine> {
-    let mut words = words.into_iter().peekable();
+    let mut words = words.into_iter().skip_while(TypedWord::is_before_command).peekable();
     let mut line = TypedLine::default();
     let mut command = words.next().map_or(String::new(), |word| word.command());
     if command == BREAK_GLASS_PREFIX
@@ -121,7 +132,9 @@ pub(super) fn parse(words: Vec<TypedWord>, kinds: &OptionKinds<'_>) -> Result<Ty
     let mut open: Option<(String, String)> = None;
     while let Some(word) = words.next() {
         let Some(option) = word.option(&is_known) else {
-            line.push(word.text, open.as_ref());
+            if open.is_some() || word.quoted.is_some() || !is_decoration(&word.text) {
+                line.push(word.text, open.as_ref());
+            }
             continue;
         };
         let (name, inline) = match option.split_once('=') {
@@ -131,9 +144,12 @@ pub(super) fn parse(words: Vec<TypedWord>, kinds: &OptionKinds<'_>) -> Result<Ty
         let kind = kind_of(&name);
         let takes_value = kind != Some(OptionKind::Switch) && inline.is_none();
         let following = words.next_if(|next| takes_value && next.option(&is_known).is_none());
-        let unquoted =
-            following.as_ref().filter(|next| kind == Some(OptionKind::Text) && next.quoted.is_none());
-        open = unquoted.map(|next| (name.clone(), next.text.clone()));
+        let is_open = |word: &TypedWord| kind == Some(OptionKind::Text) && word.quoted.is_none();
+        let unquoted = match &inline {
+            Some(value) => Some(value).filter(|_| is_open(&word)),
+            None => following.as_ref().filter(|next| is_open(next)).map(|next| &next.text),
+        };
+        open = unquoted.map(|text| (name.clone(), text.clone()));
         line.set(name, inline.or(following.map(|next| next.text)))?;
     }
     line.command = command;
@@ -179,12 +195,6 @@ impl TypedLine {
     }
 }
 
-/// A name without marks of italic or crossed-out text around it.
-pub(super) fn without_light_marks(name: &str) -> &str {
-    let inside = |mark: char| name.strip_prefix(mark)?.strip_suffix(mark).filter(|inside| !inside.is_empty());
-    LIGHT_MARKS.into_iter().find_map(inside).map_or(name, without_light_marks)
-}
-
 /// A word of a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TypedWord {
@@ -194,10 +204,24 @@ pub(super) struct TypedWord {
 }
 
 impl TypedWord {
-    /// The word as a command's name: phones begin with a capital, and chats with a slash.
+    /// The word as a command's name: phones begin with a capital, chats with a slash, and people put signs around it.
     pub(super) fn command(&self) -> String {
-        let name = self.text.strip_prefix('/').unwrap_or(&self.text);
-        without_light_marks(name).to_lowercase()
+        let name = self.text.trim_matches(|c: char| !c.is_alphanumeric());
+        if name.is_empty() { self.text.clone() } else { name.to_lowercase() }
+    }
+
+    /// True for a word that stands before a command and is none.
+    pub(super) fn is_before_command(&self) -> bool {
+        self.quoted.is_none() && is_before_command(&self.text)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.quoted.is_none()
+    }
+
+    /// True if nothing but such marks is before what is in quotes.
+    pub(super) fn begins_quoted(&self, marks: &[char]) -> bool {
+        self.quoted.as_ref().is_some_and(|quoted| self.text[..quoted.start].trim_matches(marks).is_empty())
     }
 
     /// The option's name and value, if it is one: behind two hyphens, or behind one where the name is known.
@@ -211,14 +235,14 @@ impl TypedWord {
     }
 
     /// The part of the text before what is in quotes, and the part behind it.
-    fn unquoted(&self) -> (&str, &str) {
+    pub(super) fn unquoted(&self) -> (&str, &str) {
         match &self.quoted {
             Some(quoted) => (&self.text[..quoted.start], &self.text[quoted.end..]),
             None => (&self.text, &self.text),
         }
     }
 
-    fn strip_first(&mut self, mark: char) {
+    pub(super) fn strip_first(&mut self, mark: char) {
         self.text.drain(..mark.len_utf8());
         if let Some(quoted) = &mut self.quoted {
             *quoted = quoted.start - mark.len_utf8()..quoted.end - mark.len_utf8();
@@ -227,16 +251,19 @@ impl TypedWord {
 
     /// True where a quote may open: at the beginning of the word, or of an option's value.
     fn may_open(&self) -> bool {
-        let before = self.text.trim_end_matches(MARKS);
+        let is_mark = |c: char| MARKS.contains(&c) || LIGHT_MARKS.contains(&c);
+        let before = self.text.trim_end_matches(is_mark);
         self.quoted.is_none() && (before.is_empty() || before.ends_with('='))
     }
 
     fn push(&mut self, c: char) {
-        let begins = self.quoted.is_none() && self.text.chars().all(|c| MARKS.contains(&c));
+        let is_mark = |c: char| MARKS.contains(&c) || LIGHT_MARKS.contains(&c);
+        let begins = self.quoted.is_none() && self.text.chars().all(is_mark);
         if begins && is_long_dash(c) {
             self.text.push('-');
         }
-        self.text.push(fold(c));
+        let is_dash = is_vowel_sign(c) && (begins || self.text.ends_with(|c: char| c.is_ascii()));
+        self.text.push(if is_dash { '-' } else { fold(c) });
     }
 
     fn push_quoted(&mut self, inside: &str) {
@@ -266,14 +293,26 @@ fn words(typed: &str, names: &mut dyn Iterator<Item = &str>) -> Result<Vec<Typed
             _ if c == TypedText::MENTION => word.text.push_str(names.next().unwrap_or_default()),
             None => word.push(c),
             Some(quotes) => {
+                let (inside, is_doubled) = behind_second(rest, quotes);
+                rest = inside;
                 let end = closing(rest, quotes).ok_or_else(|| unclosed(rest))?;
                 word.push_quoted(&quoted_text(&rest[..end.start], quotes, names)?);
                 rest = &rest[end.end..];
+                if is_doubled {
+                    rest = rest.strip_prefix(|c| quotes.is_closed_by(c)).unwrap_or(rest);
+                }
             }
         }
     }
     words.extend(current);
     Ok(words)
+}
+
+/// The text behind a second single quote, and true if there is one: two of them are a double one.
+fn behind_second(text: &str, quotes: Quotes) -> (&str, bool) {
+    let second = text.strip_prefix(|c| quotes.single && quotes.is_closed_by(c));
+    let second = second.filter(|text| text.starts_with(|c: char| c.is_alphanumeric()));
+    second.map_or((text, false), |text| (text, true))
 }
 
 /// The bytes of the closing quote. An apostrophe between two letters closes nothing.
@@ -320,57 +359,6 @@ fn unprintable(before: &str, character: char) -> Error {
         format!("“{before}” is followed by an invisible character (U+{code:04X})."),
         "Type it again without it: it came with what was pasted.",
     )
-}
-
-impl TypedWord {
-    /// The mark that the word begins with, outside of quotes.
-    fn first_mark(&self, marks: &[char]) -> Option<char> {
-        self.unquoted().0.chars().next().filter(|c| marks.contains(c))
-    }
-
-    /// The mark that the word ends with, outside of quotes.
-    fn last_mark(&self, marks: &[char]) -> Option<char> {
-        self.unquoted().1.chars().next_back().filter(|c| marks.contains(c))
-    }
-}
-
-/// Strips the marks of formatting around words, and around the line.
-fn strip_marks(words: &mut Vec<TypedWord>) {
-    for word in words.iter_mut() {
-        while let Some(mark) = word.first_mark(&MARKS).filter(|mark| word.last_mark(&[*mark]).is_some()) {
-            if word.text.len() == mark.len_utf8() {
-                break;
-            }
-            word.strip_first(mark);
-            word.text.pop();
-        }
-    }
-    for first in 0..words.len() {
-        while let Some(mark) = words[first].first_mark(&MARKS) {
-            let is_end = |word: &TypedWord| word.last_mark(&[mark]).is_some();
-            let Some(behind) = words[first + 1..].iter().position(is_end) else { break };
-            words[first].strip_first(mark);
-            words[first + 1 + behind].text.pop();
-        }
-    }
-    if let [first, .., last] = &mut words[..] {
-        while let Some(mark) =
-            first.first_mark(&LIGHT_MARKS).filter(|mark| last.last_mark(&[*mark]).is_some())
-        {
-            first.strip_first(mark);
-            last.text.pop();
-        }
-    }
-    // No name holds a backtick, so one without its partner is left from a copy.
-    for word in words.iter_mut() {
-        while word.first_mark(&['`']).is_some() {
-            word.strip_first('`');
-        }
-        while word.last_mark(&['`']).is_some() {
-            word.text.pop();
-        }
-    }
-    words.retain(|word| !word.text.is_empty() || word.quoted.is_some());
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! Quotes of the languages that people write and servers translate their messages to.
 
-const DOUBLE: &[char] = &['"', '“', '”', '„', '‟', '❝', '❞', '〝', '〞', '〟', '＂'];
-const SINGLE: &[char] = &['\'', '‘', '’', '‚', '‛', '❛', '❜', '＇'];
-const GUILLEMETS: &[char] = &['«', '»'];
-const SINGLE_GUILLEMETS: &[char] = &['‹', '›'];
-const CORNERS: &[char] = &['」', '』', '｣'];
+const DOUBLE: &[char] = &[
+    '"', '“', '”', '„', '‟', '❝', '❞', '❠', '〝', '〞', '〟', '〃', '＂', '″', '‶', '˝', 'ˮ', '״', '⹂', '🙶',
+    '🙷', '🙸',
+];
+const SINGLE: &[char] =
+    &['\'', '‘', '’', '‚', '‛', '❛', '❜', '❟', '＇', '´', '′', '‵', 'ʹ', 'ʻ', 'ʼ', 'ʽ', '׳'];
+const GUILLEMETS: &[char] = &['«', '»', '《', '》', '⟪', '⟫'];
+const SINGLE_GUILLEMETS: &[char] = &['‹', '›', '〈', '〉', '⟨', '⟩', '❮', '❯'];
+const CORNERS: &[char] = &['」', '』', '｣', '﹂', '﹄'];
 
 /// A pair of quotes. Of most, either one opens: German writes »…« where French writes «…».
 #[derive(Debug, Clone, Copy)]
@@ -21,9 +25,9 @@ impl Quotes {
     pub fn opened_by(open: char) -> Option<Quotes> {
         let quotes = |closing, single, spaced| Some(Quotes { closing, single, spaced });
         match open {
-            '«' | '»' => quotes(GUILLEMETS, false, true),
-            '‹' | '›' => quotes(SINGLE_GUILLEMETS, false, true),
-            '「' | '『' | '｢' => quotes(CORNERS, false, false),
+            '「' | '『' | '｢' | '﹁' | '﹃' => quotes(CORNERS, false, false),
+            open if GUILLEMETS.contains(&open) => quotes(GUILLEMETS, false, true),
+            open if SINGLE_GUILLEMETS.contains(&open) => quotes(SINGLE_GUILLEMETS, false, true),
             open if DOUBLE.contains(&open) => quotes(DOUBLE, false, false),
             open if SINGLE.contains(&open) => quotes(SINGLE, true, false),
             _ => None,

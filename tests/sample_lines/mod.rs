@@ -86,7 +86,10 @@ pub fn disguises(line: &str) -> Vec<String> {
     for blank in ['\u{a0}', '\u{2002}', '\u{2009}', '\u{202f}', '\u{3000}', '\t', '\n'] {
         all.push(unquoted(line, |part| part.replace(' ', &blank.to_string())));
     }
-    for hyphen in ['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}', '\u{fe63}', '\u{ff0d}'] {
+    for hyphen in [
+        '\u{5be}', '\u{1806}', '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}', '\u{2e17}',
+        '\u{30a0}', '\u{30fc}', '\u{ff70}', '\u{2500}', '\u{fe63}', '\u{ff0d}',
+    ] {
         all.push(unquoted(line, |part| part.replace('-', &hyphen.to_string())));
     }
     for dash in ['\u{2013}', '\u{2014}', '\u{2015}', '-'] {
@@ -106,6 +109,15 @@ pub fn disguises(line: &str) -> Vec<String> {
         ("‹", "›"),
         ("「", "」"),
         ("〝", "〞"),
+        ("״", "״"),
+        ("׳", "׳"),
+        ("″", "″"),
+        ("´", "´"),
+        ("''", "''"),
+        ("《", "》"),
+        ("〈", "〉"),
+        ("﹁", "﹂"),
+        ("❮", "❯"),
     ] {
         let mut parts = line.split('"');
         let (before, inside, behind) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
@@ -116,6 +128,25 @@ pub fn disguises(line: &str) -> Vec<String> {
     for mark in ["`", "*", "```", "**", "_", "~", "*`"] {
         let closing: String = mark.chars().rev().collect();
         all.push(format!("{mark}{line}{closing}"));
+    }
+    for zero in ['٠', '۰', '०', '০', '๐', '០', '𝟎', '𝟢', '０'] {
+        let digit = |c: char| match c.to_digit(10) {
+            Some(digit) => char::from_u32(u32::from(zero) + digit).unwrap_or(c),
+            None => c,
+        };
+        all.push(unquoted(line, |part| part.chars().map(digit).collect()));
+    }
+    for before in
+        ["• ", "- ", "– ", "1. ", "🙂 ", ":wave: ", "👍🏽 ", "@here ", "#incident ", "→ ", "$ ", "!", "("]
+    {
+        all.push(format!("{before}{line}"));
+    }
+    for behind in [" 🙂", " :pray:", " ;", " ?", " :+1::skin-tone-3:"] {
+        all.push(format!("{line}{behind}"));
+    }
+    for mark in ["_", "~", "__", "*_"] {
+        let closing: String = mark.chars().rev().collect();
+        all.push(line.replace("--env production", &format!("{mark}--env production{closing}")));
     }
     all.push(unquoted(line, |part| part.split(' ').map(marked).collect::<Vec<_>>().join(" ")));
     let mut letters = line.chars();

@@ -81,6 +81,7 @@ mod tests {
             ("<https://x.example/OPS-12|the ticket>", "the ticket (https://x.example/OPS-12)"),
             ("<https://x.example/OPS-12|https://x.example/OPS-12>", "https://x.example/OPS-12"),
             ("<mailto:a@b.example|a@b.example> <mailto:a@b.example>", "a@b.example a@b.example"),
+            ("kill <tel:4711|4711> <tel:+4711|4711> <tel:4711>", "kill 4711 4711 4711"),
             ("to <@U1|ana> <@U1> <#C1|general> <#C1>", "to U1 U1 #general #C1"),
             ("<!here> <!subteam^S1|@dba> <!date^1^{date}|today>", "@here @dba today"),
             ("an open < end", "an open < end"),
