@@ -66,21 +66,29 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
     })
 }
 
-/// Resolves a name: the whole of it, or one word of it that only one person has.
+/// Resolves a name: the whole of it, one word of it that only one person has, or the id of an account.
 fn person(call: &Call<'_>, typed: &str) -> Result<String> {
     let typed_name = typed.trim_start_matches('@').to_lowercase();
-    if typed_name == "me" {
+    // A comma or a bracket around it is no part of a name.
+    let bare = typed_name.trim_matches(|c: char| !c.is_alphanumeric());
+    if bare == "me" {
         return Ok(call.person.id.clone());
     }
-    let names: Vec<&str> = call.app.config.people.iter().map(|person| person.name.as_str()).collect();
-    let has_word = |name: &&str| name.to_lowercase().split_whitespace().any(|word| word == typed_name);
-    let matches: Vec<&str> = match names.iter().find(|name| name.to_lowercase() == typed_name) {
+    let people = &call.app.config.people;
+    let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
+    let has_word = |name: &&str| name.to_lowercase().split_whitespace().any(|word| word == bare);
+    let is_name = |name: &&&str| [typed_name.as_str(), bare].contains(&name.to_lowercase().as_str());
+    let matches: Vec<&str> = match names.iter().find(is_name) {
         Some(exact) => vec![*exact],
         None => names.iter().copied().filter(has_word).collect(),
     };
     match matches.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => {
+            let id = bare.strip_prefix("8:orgid:").unwrap_or(bare);
+            if let Some(owner) = people.iter().find(|person| person.has_account(id)) {
+                return Ok(owner.name.clone());
+            }
             let problem = format!("The configuration has no person “{}”.", shown(typed));
             let near = nearest(typed, names.iter().copied());
             let near = near.map(|near| format!("Did you mean `--who \"{near}\"`?"));

@@ -223,6 +223,11 @@ impl PersonConfig {
     pub fn accounts(&self, platform: PlatformKind) -> &[String] {
         self.accounts.get(&platform).map(Vec::as_slice).unwrap_or_default()
     }
+
+    /// True if the id, in any case, is of one of the person's accounts.
+    pub fn has_account(&self, id: &str) -> bool {
+        self.accounts.values().flatten().any(|account| account.eq_ignore_ascii_case(id))
+    }
 }
 
 /// Commands that a role may run or approve, by environment. Nothing is allowed that no grant allows.
