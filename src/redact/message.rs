@@ -135,6 +135,12 @@ impl Stream {
 }
 
 fn redact(text: &str, kind: TextKind) -> String {
+    if kind.is_name() {
+        let visible: String = text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c)).collect();
+        let shown = read(&visible, kind).out;
+        // A name without a secret is the same for whoever reads it: what can't be seen in it is the renderer's.
+        return if shown == visible { text.to_owned() } else { shown };
+    }
     read(&visible_lines(text), kind).out
 }
 
@@ -178,7 +184,7 @@ impl<'a> MessageReader<'a> {
     fn step(&mut self, next: char) {
         match next {
             _ if is_blank(next) && self.kind.is_name() => {
-                self.out.push(if next.is_whitespace() { next } else { ' ' });
+                self.out.push(next);
                 self.skip(next.len_utf8());
             }
             '\n' => {
