@@ -11,7 +11,7 @@ sort = "for_s"
 verdict_empty = "No statement has been running, and no transaction open, for that long (`--over`, 30 s by default)."
 verdict = "{_sessions} been busy or in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, {state} for {for_s}."
 rows_severity = "warning"
-next = "`cancel {pid}` cancels a running statement and keeps the session; `kill {pid}` ends the session."
+next = "`cancel` ends only a running statement and keeps the session; `kill {pid}` ends the session."
 next_by = { _run = "Run #{_run} is Countersign's own: `stop {_run}` ends it.", _waiting = "It waits for a lock: `blocked` shows which session to end." }
 row_action = "kill {pid}"
 row_action_if = "_killable"

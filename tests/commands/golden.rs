@@ -4,6 +4,7 @@
 
 use crate::checks::check;
 use crate::harness::{World, severity};
+use crate::next_steps::type_back;
 use crate::record::open;
 use countersign::catalog::Command;
 use countersign::chat::terminal::ButtonLines;
@@ -158,6 +159,7 @@ fn picture(block: &Value) -> Vec<String> {
 
 async fn looks(world: &World, command: &Command, line: &str) {
     let mut answer = world.ask("Ana Example", line).await.unwrap_or_else(|why| panic!("{line}: {why}"));
+    type_back(world, line, &answer).await;
     // The first block is a verdict, whatever it says.
     let _: Severity = severity(&answer);
     let sorted = ANY_ORDER.contains(&command.name.as_str());

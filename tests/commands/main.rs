@@ -23,6 +23,7 @@ mod lock_tree;
 mod maintenance;
 mod majors;
 mod migrations;
+mod next_steps;
 mod privileges;
 mod psql;
 mod record;
