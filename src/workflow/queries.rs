@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use crate::actions::{self, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::catalog::Scope;
+use crate::catalog::{Command, Scope};
 use crate::error::{Error, Result, contain_panic};
 use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Span, Text};
 use crate::sql::{self, Answer, QueryRequest};
@@ -85,7 +85,12 @@ impl Queries {
         }
         let needs_environment = |line: &str| {
             let command = line.split_whitespace().next().and_then(|name| self.app.catalog.find(name));
-            command.is_some_and(|command| command.header.scope != Scope::None) && !line.contains("--env")
+            // A name alone is no line if the command needs more.
+            let is_complete = |command: &Command| {
+                line != command.name || !command.header.args.iter().any(|argument| argument.required)
+            };
+            command.is_some_and(|command| command.header.scope != Scope::None && is_complete(command))
+                && !line.contains("--env")
         };
         let texts = blocks.iter_mut().filter_map(|block| match block {
             Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
