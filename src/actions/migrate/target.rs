@@ -213,7 +213,7 @@ pub async fn ensure_no_shadowing(target: &MigrateTarget<'_>, client: &PooledClie
     let Some(first) = rows.first().and_then(|row| row.value::<String>(0)) else { return Ok(()) };
     let (database, role) = (target.database(), &target.role.user);
     Err(Error::instead(
-        format!("In {database}, Prisma would call {first} as {role}, in place of PostgreSQL's own."),
+        format!("In `{database}`, Prisma would call `{first}` as `{role}`, in place of PostgreSQL's own."),
         format!("Its owner drops it, or moves it to another schema: `DROP {first}`."),
     ))
 }
