@@ -34,13 +34,13 @@ impl TypedWord {
 
 /// Strips the marks of formatting around words, and around the line.
 pub(super) fn strip_marks(words: &mut Vec<TypedWord>) {
-    for at in 0..words.len() {
-        while let Some(mark) = words[at].opening_mark(at == 0)
-            && words[at].text.len() > mark.len_utf8()
-            && words[at].last_mark(&[mark]).is_some()
+    for (at, word) in words.iter_mut().enumerate() {
+        while let Some(mark) = word.opening_mark(at == 0)
+            && word.text.len() > mark.len_utf8()
+            && word.last_mark(&[mark]).is_some()
         {
-            words[at].strip_first(mark);
-            words[at].text.pop();
+            word.strip_first(mark);
+            word.text.pop();
         }
     }
     for at in 0..words.len() {
