@@ -166,8 +166,8 @@ mod tests {
     fn a_word_of_the_shell_stays_one_word() {
         for (word, expected) in [
             ("it's stuck", Some("it's stuck")),
-            ("say \"now\"", Some("say 'now'")),
-            ("“x", Some("'x")),
+            ("say \"now\"", Some("say \"now\"")),
+            ("“x", Some("“x")),
             ("4711", Some("4711")),
         ] {
             let line = run_args(&["kill", "1", "--reason", word]).line;
