@@ -67,10 +67,9 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
             "OPERATOR =(character varying,character varying)",
         ),
     ] {
-        let named = format!(
-            "Prisma would call {} as {owner}, in place of PostgreSQL's own.",
-            what.replacen(' ', " public.", 1)
-        );
+        let what = what.replacen(' ', " public.", 1);
+        let named =
+            format!("Prisma would call {what} in place of PostgreSQL's own, with the rights of the login");
         shop.refuses("migrate shop", &[&named]).await;
         shop.client.batch_execute(drop).await.unwrap();
     }

@@ -211,10 +211,12 @@ pub async fn ensure_no_shadowing(target: &MigrateTarget<'_>, client: &PooledClie
     let rows = client.query(sql, &[&target.migrate.schema]).await;
     let rows = rows.map_err(|error| target.connections.query_error(&error))?;
     let Some(first) = rows.first().and_then(|row| row.value::<String>(0)) else { return Ok(()) };
-    let (database, role) = (target.database(), &target.role.user);
+    let database = target.database();
     Err(Error::instead(
-        format!("In `{database}`, Prisma would call `{first}` as `{role}`, in place of PostgreSQL's own."),
-        format!("Its owner drops it, or moves it to another schema: `DROP {first}`."),
+        format!(
+            "In {database}, Prisma would call {first} in place of PostgreSQL's own, with the rights of the login that migrates."
+        ),
+        format!("The owner of that object drops it, or moves it to another schema: `DROP {first}`."),
     ))
 }
 
