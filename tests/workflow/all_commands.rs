@@ -1,7 +1,7 @@
 //! Every command that asks a server, and every command that changes something about one, each carried out once: for tests that
 //! prepare a server and look at what it did.
 
-use crate::harness::{ANA, Scene, Servers, Twist};
+use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{approves, ended};
 use countersign::catalog::Catalog;
 use countersign::demo::fake_slack::Message;
@@ -134,6 +134,8 @@ pub async fn carry_out_every_change(scene: &Scene, catalog: &Catalog) {
     let (_victim, victim) = session(scene).await;
     let (sleeper, busy) = session(scene).await;
     let sleep = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_catalog.pg_sleep(600)").await });
+    let is_active = "SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
+    found("a statement to cancel", async || superuser.query_opt(is_active, &[&busy]).await.unwrap()).await;
     let changes = changes(victim, busy);
     for command in catalog.iter().filter(|command| command.header.risk != Risk::Read) {
         let is_here = changes.iter().any(|(name, ..)| *name == command.name);
