@@ -57,13 +57,13 @@ SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
        extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS uptime_s;
 
 -- ## Connections [server check]
-SELECT l.pct AS connections_pct, l.in_use AS _taken, l.allowed AS _usable, '{_taken} of {_usable} in use ({connections_pct})' AS result
+SELECT l.pct AS connections_pct, l.in_use AS _taken, l.allowed AS _usable, '{_taken} of {_usable} ({connections_pct})' AS result
 FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, in_use int, allowed int, pct float8) WHERE l.kind = 'server';
 
--- ## Role and database limits [server check]
+-- ## Connection limits [server check]
 SELECT w.pct AS _limit_pct, concat_ws(' ', 'the', w.kind, w.name) AS _limited, w.in_use AS _limit_taken, w.allowed AS _limit,
        CASE WHEN w.free = 0 THEN ': no other login is possible' ELSE '' END AS _limit_reached,
-       CASE WHEN w.kind IS NULL THEN 'no limits are set' ELSE 'the nearest is at {_limit_pct}' END AS result
+       CASE WHEN w.kind IS NULL THEN 'none set' ELSE 'nearest {_limit_pct}' END AS result
 FROM (VALUES (1)) always
 -- A limit of 0 shuts a role or a database on purpose. Countersign keeps its connections open: its own roles may come near their limits.
 LEFT JOIN (SELECT * FROM json_to_recordset(:'connection_limits'::json)
@@ -76,7 +76,7 @@ LEFT JOIN (SELECT * FROM json_to_recordset(:'connection_limits'::json)
 SELECT w.blocked, CASE w.blocked WHEN 1 THEN '1 session is' ELSE w.blocked || ' sessions are' END AS _blocked,
        -- A wait that begins at this moment has no start yet.
        CASE WHEN w.blocked > 0 AND w.waiting_at_most_s IS NULL THEN COALESCE(w.waiting_s, 0) END AS waiting_s,
-       w.waiting_at_most_s AS _waiting_at_most_s, CASE w.blocked WHEN 0 THEN 'no session is waiting' ELSE '{blocked} waiting' END AS result
+       w.waiting_at_most_s AS _waiting_at_most_s, CASE w.blocked WHEN 0 THEN 'none waiting' ELSE '{blocked} waiting' END AS result
 FROM (
   -- waitstart exists from PostgreSQL 14 on; the statement's start is the earliest that a wait can have begun.
   SELECT extract(epoch FROM clock_timestamp() - min((to_jsonb(l) ->> 'waitstart')::timestamptz))::float8 AS waiting_s,
@@ -86,18 +86,19 @@ FROM (
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE NOT l.granted
 ) w;
 
--- ## Buffer pins and safe snapshots [server check]
+-- ## Other waits [server check]
 SELECT NULLIF(w.waiting, 0) AS _other_waits, CASE w.waiting WHEN 1 THEN '1 session is' ELSE w.waiting || ' sessions are' END AS _other_waiting,
-       CASE w.waiting WHEN 0 THEN 'no session is waiting' ELSE '{_other_waits} waiting' END AS result
+       CASE w.waiting WHEN 0 THEN 'none waiting' ELSE '{_other_waits} waiting' END AS result
 FROM (SELECT count(*) AS waiting FROM pg_stat_activity WHERE wait_event_type = 'BufferPin' OR wait_event = 'SafeSnapshot') w;
 
--- ## Synchronous standbys [server check]
+-- ## Sync standbys [server check]
 SELECT CASE WHEN y.hang THEN y.missing END AS _missing_standbys,
        CASE y.needed WHEN 1 THEN '1 synchronous standby' ELSE y.needed || ' synchronous standbys' END AS _standbys_needed,
        y.present AS _standbys,
        CASE y.waiting WHEN 1 THEN '1 session is' ELSE y.waiting || ' sessions are' END AS _sync_waiting,
        CASE WHEN NOT y.hang THEN y.waiting_at_most_s END AS _sync_wait_s,
-       CASE WHEN y.needed = 0 THEN 'no standby is needed' ELSE y.present || ' of ' || y.needed || ' connected, ' || y.waiting || ' waiting' END AS result
+       CASE WHEN y.needed = 0 THEN 'none needed'
+            ELSE y.present || ' of ' || y.needed || CASE y.waiting WHEN 0 THEN '' ELSE ', ' || y.waiting || ' waiting' END END AS result
 FROM (SELECT *, missing > 0 AND commits IS NOT NULL AS hang
       FROM json_to_recordset(:'standbys'::json) AS s(needed int, present int, missing int, waiting int, waiting_at_most_s float8, commits text)) y;
 
@@ -109,8 +110,8 @@ WITH clients AS (
 )
 SELECT i.idle_in_transaction_s, i.idle_pid AS _idle_pid, i.idle_app AS _idle_app,
        i.superuser_s AS _idle_superuser_s, i.superuser_pid AS _superuser_pid, i.superuser_app AS _superuser_app,
-       CASE i.idle WHEN 0 THEN 'none' ELSE i.idle || ' idle, the longest for {_longest_s}' END
-         || CASE WHEN h.hidden > 0 THEN ', apart from ' || h.hidden || ' hidden' ELSE '' END AS result,
+       CASE i.idle WHEN 0 THEN 'none' ELSE i.idle || ', longest {_longest_s}' END
+         || CASE WHEN h.hidden > 0 THEN ' + ' || h.hidden || ' hidden' ELSE '' END AS result,
        greatest(i.idle_in_transaction_s, i.superuser_s) AS _longest_s,
        NULLIF(h.hidden, 0) AS _hidden, CASE h.hidden WHEN 1 THEN '1 session hides what it does (track_activities is off for it)'
          ELSE h.hidden || ' sessions hide what they do (track_activities is off for them)' END AS _hidden_sessions,
@@ -127,7 +128,7 @@ CROSS JOIN (SELECT count(*) AS hidden FROM clients WHERE state = 'disabled') h;
 
 -- ## Long transactions [server check]
 SELECT o.oldest_transaction_s, o.pid AS _oldest_pid, o.app AS _oldest_app, o.held_back AS _held_back,
-       CASE WHEN o.pid IS NULL THEN 'none is open' ELSE 'the oldest is open for {oldest_transaction_s}' END AS result
+       CASE WHEN o.pid IS NULL THEN 'none open' ELSE 'oldest {oldest_transaction_s}' END AS result
 FROM (VALUES (1)) always
 LEFT JOIN (SELECT pid, COALESCE(NULLIF(application_name, ''), usename, '-')::text AS app,
                   extract(epoch FROM clock_timestamp() - xact_start)::float8 AS oldest_transaction_s,
@@ -136,9 +137,9 @@ LEFT JOIN (SELECT pid, COALESCE(NULLIF(application_name, ''), usename, '-')::tex
            WHERE backend_type = 'client backend' AND usename::text <> ALL (:'own_roles'::text[]) AND xact_start IS NOT NULL
            ORDER BY xact_start LIMIT 1) o ON true;
 
--- ## Prepared transactions [server check]
+-- ## Prepared xacts [server check]
 SELECT p.prepared_s AS _prepared_s, p.gid AS _gid,
-       CASE p.prepared WHEN 0 THEN 'none' ELSE p.prepared || ', the oldest for {_prepared_s}' END AS result
+       CASE p.prepared WHEN 0 THEN 'none' ELSE p.prepared || ', oldest {_prepared_s}' END AS result
 FROM (SELECT count(*) AS prepared, min(gid) FILTER (WHERE prepared = oldest) AS gid,
              extract(epoch FROM clock_timestamp() - min(oldest))::float8 AS prepared_s
       FROM (SELECT gid, prepared, min(prepared) OVER () AS oldest FROM pg_prepared_xacts) x) p;
@@ -168,9 +169,9 @@ WITH receivers AS (
   LEFT JOIN pg_stat_wal_receiver v ON true
 )
 SELECT behind_bytes, behind AS _behind, lag_s, CASE WHEN standby AND status IS DISTINCT FROM 'streaming' THEN 1 END AS _cut_off,
-       concat_ws(', ', CASE WHEN standby THEN COALESCE('receiver ' || status, 'not connected') END,
+       concat_ws(', ', CASE WHEN standby THEN COALESCE(status, 'not connected') END,
          CASE WHEN standby AND status = 'streaming' THEN '{lag_s} behind' END,
-         CASE replicas WHEN 0 THEN CASE WHEN NOT standby AND subscribers = 0 THEN 'no replica is connected' END
+         CASE replicas WHEN 0 THEN CASE WHEN NOT standby AND subscribers = 0 THEN 'no replica' END
                        WHEN 1 THEN '1 replica' ELSE replicas || ' replicas' END,
          CASE subscribers WHEN 0 THEN NULL WHEN 1 THEN '1 subscriber' ELSE subscribers || ' subscribers' END,
          CASE WHEN behind_bytes IS NOT NULL THEN '{behind_bytes} behind' END) AS result
@@ -181,6 +182,6 @@ SELECT NULLIF(count(*) FILTER (WHERE crash), 0) AS _unsafe_settings, min(name) F
        string_agg(name || ' is off', ' and ' ORDER BY name) FILTER (WHERE crash) AS _unsafe,
        NULLIF(count(*) FILTER (WHERE NOT crash), 0) AS _unvacuumed_settings, min(name) FILTER (WHERE NOT crash) AS _unvacuumed_name,
        string_agg(name || ' is off', ' and ' ORDER BY name) FILTER (WHERE NOT crash) AS _unvacuumed,
-       COALESCE(string_agg(name || ' is off', ', ' ORDER BY name), 'crash safety and autovacuum are on') AS result
+       COALESCE(string_agg(name || ' off', ', ' ORDER BY name), 'fsync, vacuum on') AS result
 FROM (VALUES ('fsync', true), ('full_page_writes', true), ('autovacuum', false), ('track_counts', false)) s(name, crash)
 WHERE current_setting(name) = 'off'

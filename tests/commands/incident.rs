@@ -101,7 +101,7 @@ async fn a_prepared_transaction_is_named_and_not_offered() {
     );
     assert!(blocked.button_purposes.is_empty() && !told.contains("kill 0"), "{told}");
     let health = world.told("health").await;
-    assert!(health.contains("Prepared transactions | 1, the oldest for "), "{health}");
+    assert!(health.contains("Prepared xacts | 1, oldest "), "{health}");
     waiter.abort();
 }
 
