@@ -5,11 +5,11 @@ risk = "read"
 scope = "server"
 args = [{ name = "service", type = "service", positional = true, help = "one service; all databases if omitted" }]
 example = "connections"
-details = "Only client sessions are counted: background workers take no connection slot. The server's limit leaves out the slots reserved for administrators. A role or a database can have a smaller limit of its own, and the smallest of the three counts for a login. For a service these are the limits of its database and of the roles that have sessions or privileges there."
+details = "Only client sessions are counted: background workers take no connection slot. The server's limit leaves out the slots reserved for administrators. A role or a database can have a smaller limit of its own, and the smallest of the three counts for a login; a limit of 0 shuts it on purpose. For a service these are the limits of its database and of the roles that have sessions or privileges there."
 needs_pg_read_all_stats = true
 sort = "sessions"
 verdict_empty = "No client is connected."
-verdict = "{target}: {_taken} of {_usable} connections are in use; {_left} are left{_tightest}."
+verdict = "{target}: {_taken} of {_usable} connections are in use; {_left} are left{_tightest}{_shut}."
 
 [next_by]
 _idle_of_server = "{_idle_of_server} idle for 10 min or longer. To end them: `kill-idle --server {server}`"
@@ -17,19 +17,23 @@ _idle_of_service = "{_idle_of_service} idle for 10 min or longer. To end them: `
 _raise = "To raise the limit, an administrator can run: `{_raise}`"
 
 [thresholds]
-_taken_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}); {_left} are left{_tightest}." }
+_taken_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}); {_left} are left{_tightest}{_shut}." }
 _limit_pct = { warning = 75, critical = 100, message = "{target}: {limit of} has {in use} of {limit} connections; {_free}." }
 longest_s = { warning = 300, critical = 900, message = "{database}: {app} has been idle in a transaction for {value}. `idle` shows the session." }
 */
 WITH limits AS (
   SELECT *, kind = 'role' AND name = ANY (:'own_roles'::text[]) AS own
-  FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, name text, in_use int, allowed int, free int, pct float8, databases text[])
+  FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, name text, in_use int, allowed int, free int, shut boolean, pct float8, databases text[])
   WHERE kind = 'server' OR NULLIF(:'database', '') IS NULL OR :'database' = ANY (databases)
 )
 SELECT s.pct AS in_use_share_pct, s.in_use AS _taken, s.allowed AS _usable, s.free AS _left, s.pct AS _taken_pct,
        COALESCE((SELECT ', but ' || CASE free WHEN 0 THEN 'none' ELSE 'only ' || free END
                         || CASE kind WHEN 'role' THEN ' for role ' ELSE ' in database ' END || name
-                 FROM limits l WHERE l.free < s.free AND (l.free = 0 OR NOT l.own) ORDER BY l.free, l.kind, l.name LIMIT 1), '') AS _tightest
+                 FROM limits l WHERE l.free < s.free AND NOT l.shut AND (l.free = 0 OR NOT l.own) ORDER BY l.free, l.kind, l.name LIMIT 1), '') AS _tightest,
+       COALESCE((SELECT '; ' || array_to_string((array_agg(l.kind || ' ' || l.name ORDER BY l.kind, l.name))[1:3], ', ')
+                        || CASE WHEN count(*) > 3 THEN ' and ' || count(*) - 3 || ' more take' WHEN count(*) > 1 THEN ' take' ELSE ' takes' END
+                        || ' no connections (limit 0)'
+                 FROM limits l WHERE l.shut HAVING count(*) > 0), '') AS _shut
 FROM limits s WHERE s.kind = 'server';
 
 -- ## Connected applications
@@ -55,11 +59,12 @@ LIMIT 30;
 -- ## Limits
 WITH limits AS (
   SELECT *, kind = 'role' AND name = ANY (:'own_roles'::text[]) AS own
-  FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, name text, in_use int, allowed int, free int, pct float8, databases text[])
+  FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, name text, in_use int, allowed int, free int, shut boolean, pct float8, databases text[])
   WHERE kind = 'server' OR NULLIF(:'database', '') IS NULL OR :'database' = ANY (databases)
 ), ranked AS (
   -- Countersign keeps its connections open: its own roles may come near their limits.
-  SELECT *, row_number() OVER (ORDER BY pct >= 75 DESC, free, kind, name) AS place, pct >= 75 AS near FROM limits WHERE free = 0 OR NOT own
+  SELECT *, row_number() OVER (ORDER BY near DESC, free, kind, name) AS place
+  FROM (SELECT *, NOT shut AND pct >= 75 AS near FROM limits) l WHERE free = 0 OR NOT own
 ), idle AS (
   SELECT CASE count(*) WHEN 0 THEN NULL WHEN 1 THEN '1 session has been' ELSE count(*) || ' sessions have been' END AS sessions
   FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid JOIN ranked n ON n.place = 1
@@ -76,7 +81,7 @@ SELECT concat_ws(' ', n.kind, n.name) AS "limit of", n.in_use AS "in use", n.all
        CASE WHEN n.near AND n.place = 1 AND NULLIF(:'database', '') IS NOT NULL THEN i.sessions END AS _idle_of_service,
        :'service' AS _service,
        CASE WHEN n.near AND n.place = 1 AND n.kind <> 'server'
-            THEN format('ALTER %s %I CONNECTION LIMIT %s', upper(n.kind), n.name, CASE n.allowed WHEN 0 THEN -1 ELSE 2 * n.allowed END) END AS _raise
+            THEN format('ALTER %s %I CONNECTION LIMIT %s', upper(n.kind), n.name, 2 * n.allowed) END AS _raise
 FROM ranked n CROSS JOIN idle i
 ORDER BY n.place
 LIMIT 30

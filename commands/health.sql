@@ -65,10 +65,10 @@ SELECT w.pct AS _limit_pct, concat_ws(' ', 'the', w.kind, w.name) AS _limited, w
        CASE WHEN w.free = 0 THEN ': no other login is possible' ELSE '' END AS _limit_reached,
        CASE WHEN w.kind IS NULL THEN 'none set' ELSE 'nearest {_limit_pct}' END AS result
 FROM (VALUES (1)) always
--- A limit of 0 shuts a role or a database on purpose. Countersign keeps its connections open: its own roles may come near their limits.
+-- Countersign keeps its connections open: its own roles may come near their limits.
 LEFT JOIN (SELECT * FROM json_to_recordset(:'connection_limits'::json)
-                         AS l(kind text, name text, in_use int, allowed int, free int, pct float8, databases text[])
-           WHERE kind <> 'server' AND allowed > 0 AND (free = 0 OR kind <> 'role' OR name <> ALL (:'own_roles'::text[]))
+                         AS l(kind text, name text, in_use int, allowed int, free int, shut boolean, pct float8, databases text[])
+           WHERE kind <> 'server' AND NOT shut AND (free = 0 OR kind <> 'role' OR name <> ALL (:'own_roles'::text[]))
              AND (NULLIF(:'database', '') IS NULL OR :'database' = ANY (databases))
            ORDER BY pct DESC, name LIMIT 1) w ON true;
 

@@ -156,32 +156,47 @@ async fn the_smallest_limit_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_log_in_at_all_is_told() {
+async fn a_limit_of_0_is_told_and_is_no_finding() {
     let scene = Scene::start(servers().pop().unwrap()).await;
-    scene.superuser.batch_execute("ALTER ROLE billing_svc CONNECTION LIMIT 0").await.unwrap();
-    let told = scene.world.told("connections").await;
-    assert!(
-        told.starts_with(
-            "CRITICAL: primary: role billing_svc has 0 of 0 connections; no login of it is possible.\n"
-        ),
-        "{told}"
-    );
-    assert!(
-        told.ends_with("an administrator can run: ALTER ROLE billing_svc CONNECTION LIMIT -1\n"),
-        "{told}"
-    );
-    let billing = scene.world.told("connections billing-service").await;
-    assert!(billing.starts_with("CRITICAL: primary: role billing_svc has 0 of 0 connections"), "{billing}");
+    let set = |sql: &'static str| scene.superuser.batch_execute(sql);
+    set("ALTER ROLE billing_svc CONNECTION LIMIT 0").await.unwrap();
+    for line in ["connections", "connections billing-service"] {
+        let told = scene.world.told(line).await;
+        assert!(told.starts_with("NEUTRAL: primary: "), "{told}");
+        let verdict = told.lines().next().unwrap();
+        assert!(verdict.ends_with(" are left; role billing_svc takes no connections (limit 0)."), "{told}");
+        assert!(told.contains("\nrole billing_svc | 0 | 0 | 0\n") && !told.contains("ALTER ROLE"), "{told}");
+    }
     let asset = scene.world.told("connections asset-service").await;
-    assert!(asset.starts_with("NEUTRAL: "), "{asset}");
-    // Countersign itself is refused.
-    scene
-        .superuser
-        .batch_execute(
-            "ALTER ROLE billing_svc CONNECTION LIMIT -1; ALTER ROLE countersign_read CONNECTION LIMIT 0",
-        )
-        .await
-        .unwrap();
+    assert!(asset.starts_with("NEUTRAL: ") && !asset.contains("billing_svc"), "{asset}");
+    set("ALTER ROLE user_svc CONNECTION LIMIT 0; ALTER ROLE rights_svc CONNECTION LIMIT 0;
+         ALTER DATABASE user_service_db CONNECTION LIMIT 0")
+    .await
+    .unwrap();
+    let told = scene.world.told("connections").await;
+    let all = "; database user_service_db, role billing_svc, role rights_svc and 1 more take no connections (limit 0).\n";
+    assert!(told.starts_with("NEUTRAL: primary: ") && told.contains(all), "{told}");
+    // The nearest limit of those that are meant to be used still decides.
+    set("ALTER ROLE asset_svc CONNECTION LIMIT 3").await.unwrap();
+    let told = scene.world.told("connections").await;
+    assert!(told.starts_with("CRITICAL: primary: role asset_svc has 3 of 3 connections; "), "{told}");
+    assert!(told.ends_with("an administrator can run: ALTER ROLE asset_svc CONNECTION LIMIT 6\n"), "{told}");
+    // `health` reads each service's database.
+    set("ALTER DATABASE user_service_db CONNECTION LIMIT -1").await.unwrap();
+    let health = scene.world.told("health").await;
+    assert!(
+        health.starts_with("CRITICAL: primary: the role asset_svc has 3 of 3 connections in use"),
+        "{health}"
+    );
+    set("ALTER ROLE asset_svc CONNECTION LIMIT -1").await.unwrap();
+    let health = scene.world.told("health").await;
+    assert!(health.starts_with("OK: ") && health.contains("\nConnection limits | none set\n"), "{health}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_may_not_log_in_gives_no_result() {
+    let scene = Scene::start(servers().pop().unwrap()).await;
+    scene.superuser.batch_execute("ALTER ROLE countersign_read CONNECTION LIMIT 0").await.unwrap();
     scene
         .superuser
         .batch_execute(
@@ -206,7 +221,7 @@ async fn a_role_counts_where_it_has_privileges() {
         .await
         .unwrap();
     let told = scene.world.told("connections asset-service").await;
-    assert!(told.starts_with("CRITICAL: primary: role nightly has 0 of 0 connections"), "{told}");
+    assert!(told.contains("; role nightly takes no connections (limit 0).\n"), "{told}");
     let told = scene.world.told("connections user-service").await;
     assert!(!told.contains("nightly"), "{told}");
 }

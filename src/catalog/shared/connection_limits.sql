@@ -21,6 +21,7 @@ WITH sessions AS MATERIALIZED (
              OR EXISTS (SELECT FROM grantees g WHERE g.database = d.oid AND pg_has_role(r.oid, g.role, 'MEMBER')))
   FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper AND r.rolconnlimit >= 0
 )
-SELECT kind, name, in_use, allowed, greatest(allowed - in_use, 0) AS free,
-       CASE WHEN allowed > 0 THEN 100.0 * in_use / allowed ELSE 100 END::float8 AS pct, databases
+-- A limit of 0 shuts a role or a database on purpose: it is never near its limit.
+SELECT kind, name, in_use, allowed, greatest(allowed - in_use, 0) AS free, allowed = 0 AS shut,
+       (100.0 * in_use / NULLIF(allowed, 0))::float8 AS pct, databases
 FROM limits
