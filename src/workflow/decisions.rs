@@ -54,6 +54,8 @@ impl RunExecutor {
         }
         self.ensure_pending(&run).await?;
         self.require_eligible(&person, &run, click.decision)?;
+        // Whoever was deactivated a moment ago no longer decides, and the request stays open for the others.
+        self.authenticator.identify_now(&incoming.sender, &incoming.conversation).await?;
         if click.decision != Decision::Withdraw
             && let Some(command) = self.app.catalog.find(&run.request.command)
         {

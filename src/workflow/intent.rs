@@ -42,10 +42,9 @@ pub(super) struct Recipients {
 }
 
 impl Intent<'_> {
-    /// True if it changes something in an environment without an approval, after which the account and the groups are checked again.
+    /// True if it changes something without an approval, before which the account and the groups are read again.
     fn acts_at_once(&self) -> bool {
-        let changes_environment = self.policy.risk == Risk::Write && self.environment.is_some();
-        !self.dry_run && (self.break_glass || changes_environment)
+        !self.dry_run && (self.break_glass || self.policy.risk == Risk::Write)
     }
 
     /// The command in canonical form: "kill 4711 --server main".

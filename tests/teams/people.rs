@@ -103,6 +103,26 @@ async fn whoever_left_meanwhile_decides_and_asks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_left_a_moment_ago_decides_nothing_and_the_request_waits_for_others() {
+    let bot = Bot::start(Twist::default()).await;
+    let (_victim, pid) = bot.session("asset-worker-7").await;
+    let card = bot.kill_card(pid).await;
+    // Teams' report on the account is a moment old.
+    bot.asks("ben", "health --env production").await;
+    let seen = bot.sees("ben", &card, "[Approve]").await;
+    bot.teams.add_person(Person { deactivated: true, ..Person::new("ben") });
+    for button in ["Approve", "Deny"] {
+        let ack = bot.teams.click_stale_button("ben", &seen, button).await;
+        let words = "isn't available to deactivated accounts";
+        assert!(ack.ok() && ack.body.to_string().contains(words), "{button}: {ack:?}");
+    }
+    assert_eq!(bot.events_of("kill").await, ["requested"]);
+    assert!(bot.is_there(pid).await);
+    assert!(bot.teams.click_button("cara", &card, "Approve").await.ok());
+    bot.sees("ana", &card, &format!("Session {pid} ended")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_counts_for_the_members_of_its_group_alone() {
     let group = "19:approvers@thread.tacv2";
     let section = format!("[teams]\ngroups = {{ approver = \"{group}\" }}\n");

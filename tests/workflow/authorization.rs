@@ -3,7 +3,8 @@
 
 use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
 use crate::helpers::{Click, OUTSIDERS, outsiders};
-use countersign::demo::fake_slack::{Kind, Message};
+use crate::process::kinds;
+use countersign::demo::fake_slack::{Fault, Kind, Message};
 use countersign::demo::harness::INCIDENT;
 use countersign::model::{EventKind, RunState};
 use countersign::store::Store;
@@ -255,4 +256,38 @@ async fn whoever_became_a_guest_a_moment_ago_does_not_act_at_once() {
     }
     assert!(scene.is_there(pid).await);
     assert!(scene.runs_of("kill").await.is_empty() && scene.runs_of("cancel").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_deactivated_a_moment_ago_decides_nothing_and_the_request_waits_for_others() {
+    let scene = Scene::usual().await;
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+    let card = scene.kill_card(pid).await;
+    // Slack's report on each of them is a moment old.
+    for who in [ANA, BEN] {
+        scene.asks(who, "health --env production").await;
+        scene.workspace().set_kind(who, Kind::Deactivated);
+    }
+    for (who, button) in [(BEN, "Approve"), (BEN, "Deny"), (ANA, "Withdraw")] {
+        let token = Scene::token(&card, button);
+        let told = scene.forged_click(Click { who, home: None, token: &token, on: &card.at() }).await;
+        assert!(told.contains("isn't available to deactivated accounts"), "{button}: {told}");
+    }
+    for (who, line) in [(BEN, "deny 1"), (BEN, "stop 1"), (ANA, "withdraw 1"), (ANA, "freeze")] {
+        let told = scene.forged_command(who, line).await;
+        assert!(told.contains("isn't available to deactivated accounts"), "{line}: {told}");
+    }
+    assert_eq!(kinds(&scene.only_run("kill").await), ["requested"]);
+    assert!(scene.store().frozen().await.unwrap().is_none());
+    scene.workspace().set_kind(ANA, Kind::Member);
+
+    scene.asks(CARA, "health --env production").await;
+    scene.workspace().fault("users.info U0CARA", Fault::Error("token_expired"));
+    let words = "isn't set up to look up accounts in this chat, so nothing was executed";
+    scene.is_refused(CARA, &card.at(), ("Approve", words)).await;
+    assert_eq!(kinds(&scene.only_run("kill").await), ["requested"]);
+    assert!(scene.is_there(pid).await);
+    scene.workspace().fault("users.info U0CARA", Fault::Clear);
+    scene.click_button(CARA, &card.at(), "Approve").await;
+    scene.until(&card.at(), &format!("Session {pid} ended")).await;
 }

@@ -119,11 +119,11 @@ async fn killed_before_the_claim(scene: &Scene, other_lives: bool) -> Message {
             None
         }
     };
-    scene.workspace().fault("users.info", Fault::Held);
+    scene.workspace().fault("users.info U0ANA", Fault::Held);
     scene.click_button(BEN, &card.at(), "Approve").await;
     becomes(&record, "count", RunState::Approved).await;
     second.kill().await;
-    scene.workspace().fault("users.info", Fault::Clear);
+    scene.workspace().fault("users.info U0ANA", Fault::Clear);
     let _alive = match first {
         Some(first) => first,
         None => Process::start(scene).await,

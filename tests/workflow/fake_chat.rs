@@ -33,9 +33,9 @@ pub struct Room {
     hanging: watch::Sender<Option<String>>,
     /// The account whose answers hang.
     hanging_answers: watch::Sender<Option<String>>,
-    /// Whether nobody is told now what kind an account is.
-    held_up: watch::Sender<bool>,
-    /// Whether somebody has waited for it since.
+    /// The account whose click is held up, once its own kind was told: the next answer about another account waits.
+    held_up: watch::Sender<Option<String>>,
+    /// Whether that answer was waited for.
     waited_for: AtomicBool,
 }
 
@@ -45,10 +45,10 @@ impl Room {
         *self.messages.lock().unwrap()
     }
 
-    /// From now on the answer about an account's kind waits, or doesn't.
-    pub fn hold_up(&self, held: bool) {
+    /// From now on the next answer about an account's kind waits, unless it is about that one; with none it goes on.
+    pub fn hold_up(&self, clicker: Option<&str>) {
         self.waited_for.store(false, Ordering::SeqCst);
-        self.held_up.send_replace(held);
+        self.held_up.send_replace(clicker.map(str::to_owned));
     }
 
     /// From now on edits of that message hang; with none they go on.
@@ -124,10 +124,14 @@ impl Platform for Room {
         _: &Conversation,
         freshness: Freshness,
     ) -> Result<AccountInfo, SendError> {
-        if freshness == Freshness::Current {
-            let mut held_up = self.held_up.subscribe();
-            self.waited_for.store(true, Ordering::SeqCst);
-            drop(held_up.wait_for(|held| !held).await);
+        let mut held_up = self.held_up.subscribe();
+        let holds =
+            |clicker: &Option<String>| clicker.as_ref().is_some_and(|clicker| *clicker != sender.account);
+        if freshness == Freshness::Current
+            && holds(&held_up.borrow_and_update())
+            && !self.waited_for.swap(true, Ordering::SeqCst)
+        {
+            drop(held_up.wait_for(Option::is_none).await);
         }
         Ok(AccountInfo { kind: AccountKind::Member, ids: vec![sender.account.clone()] })
     }

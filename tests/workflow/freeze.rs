@@ -64,13 +64,13 @@ async fn stops_what_is_approved_and_has_not_started() {
     let second = Process::start(&scene).await;
     scene.asks(BEN, "blocked --env production").await;
     // The second process has yet to ask Slack about the requester.
-    scene.workspace().fault("users.info", Fault::Held);
+    scene.workspace().fault("users.info U0ANA", Fault::Held);
     assert!(second.of(&scene).click_button(BEN, &card.at(), "Approve").await.ok());
     becomes(&record, "count", RunState::Approved).await;
     scene.workspace().connect_bot(&first.url);
     let frozen = scene.asks(CARA, "freeze").await;
     assert!(frozen.plain().contains("All changes are frozen"), "{}", frozen.plain());
-    scene.workspace().fault("users.info", Fault::Clear);
+    scene.workspace().fault("users.info U0ANA", Fault::Clear);
 
     let words = "The approval was revoked: cara froze all changes before it started. Nothing was done.";
     scene.until(&card.at(), words).await;

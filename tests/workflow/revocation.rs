@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Approved by ben, and kept from its start: Slack doesn't say whether the requester still counts.
 async fn approved(scene: &Scene, pid: i32) -> Message {
     let card = scene.kill_card(pid).await;
-    scene.workspace().fault("users.info", Fault::Held);
+    scene.workspace().fault("users.info U0ANA", Fault::Held);
     scene.click_button(BEN, &card.at(), "Approve").await;
     card
 }
@@ -27,7 +27,7 @@ async fn an_approval_that_is_not_used_in_time_is_none_any_more() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = approved(&scene, pid).await;
     scene.until_state("kill", RunState::Expired).await;
-    scene.workspace().fault("users.info", Fault::Clear);
+    scene.workspace().fault("users.info U0ANA", Fault::Clear);
     let shown = scene.until(&card.at(), "Expired: the run was approved but did not start in time").await;
     assert!(shown.buttons().is_empty() && shown.plain().contains("Nothing was done"), "{}", shown.plain());
     direct(&scene, ANA, "did not start in time").await;
@@ -43,7 +43,7 @@ async fn an_approval_is_taken_back_by_a_person_before_the_start() {
     scene.until_state("kill", RunState::Approved).await;
     let told = scene.asks(CARA, "stop 1 --reason \"wrong pid\"").await.plain();
     assert!(told.contains("Run #1 has ended: revoked"), "{told}");
-    scene.workspace().fault("users.info", Fault::Clear);
+    scene.workspace().fault("users.info U0ANA", Fault::Clear);
 
     let words = "The approval was taken back by cara: wrong pid. Nothing was done.";
     let shown = scene.until(&card.at(), words).await.plain();

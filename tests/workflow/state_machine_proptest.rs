@@ -180,7 +180,7 @@ impl Case<'_> {
 
     /// The chat doesn't say whether the requester's account still counts, which is asked between approval and claim.
     fn held_up(&mut self, click: ChatEvent, meanwhile: Meanwhile) {
-        self.room.hold_up(true);
+        self.room.hold_up(Some(&click.sender.account));
         let task = self.begins(click);
         // The record has it before who approved knows it.
         let approved = || {
@@ -195,9 +195,8 @@ impl Case<'_> {
                 }
                 Meanwhile::Click { who, token } => {
                     let click = self.click(who, token);
-                    // Its own approval would be held up as well.
                     let other = click.map(|click| self.begins(click));
-                    self.room.hold_up(false);
+                    self.room.hold_up(None);
                     let Process { runtime, .. } = self.process.as_ref().expect("a process");
                     runtime.block_on(async { futures::future::join_all(other).await });
                 }
@@ -208,7 +207,7 @@ impl Case<'_> {
                 Meanwhile::Crash => self.crash(),
             }
         }
-        self.room.hold_up(false);
+        self.room.hold_up(None);
         let Process { runtime, .. } = self.process.as_ref().expect("a process");
         // Dropped with its process, if that is gone.
         drop(runtime.block_on(task));

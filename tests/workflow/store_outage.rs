@@ -201,12 +201,12 @@ async fn an_approval_whose_start_cannot_be_recorded_is_taken_back() {
     let _second = Process::start(&scene).await;
     scene.asks(BEN, "blocked --env production").await;
     // The second process has yet to ask Slack about the requester; meanwhile the record is locked.
-    scene.workspace().fault("users.info", Fault::Held);
+    scene.workspace().fault("users.info U0ANA", Fault::Held);
     let before = scene.count(BEN);
     scene.click_button(BEN, &card.at(), "Approve").await;
     becomes(&record, "count", RunState::Approved).await;
     let lock = locks(&scene);
-    scene.workspace().fault("users.info", Fault::Clear);
+    scene.workspace().fault("users.info U0ANA", Fault::Clear);
     let told = scene.next(BEN, before, "a refusal").await;
     assert!(told.plain().contains("so nothing was executed"), "{}", told.plain());
     assert_eq!(told.ephemeral_to.as_deref(), Some(BEN));

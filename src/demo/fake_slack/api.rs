@@ -227,18 +227,22 @@ impl Workspace {
         })
     }
 
-    /// Answers a call with its work, or with the fault that is set for its method.
+    /// Answers a call with its work, or with the fault that is set for its method, or for its method and the user that it names.
     pub(super) async fn serve<T: IntoResponse>(
         &self,
         method: &str,
         body: Value,
         work: impl FnOnce(&mut State) -> Result<T, ApiError>,
     ) -> Response {
-        let fault = self.state().fault_for(method);
+        let call = match body["user"].as_str() {
+            Some(user) => format!("{method} {user}"),
+            None => method.to_owned(),
+        };
+        let fault = self.state().fault_for(&call);
         match fault {
             Some(Fault::Held) => {
                 let holds =
-                    |(prefix, fault): &(String, Fault)| *fault == Fault::Held && method.starts_with(prefix);
+                    |(prefix, fault): &(String, Fault)| *fault == Fault::Held && call.starts_with(prefix);
                 let released = |_: &u64| !self.state().faults.iter().any(holds);
                 // The sender lives as long as this handle.
                 let _ = self.inner.changed.subscribe().wait_for(released).await;

@@ -179,13 +179,13 @@ impl Workspace {
         self.state().uploads.get(id).filter(|upload| upload.shared).and_then(|upload| upload.bytes.clone())
     }
 
-    /// Makes calls fail whose method begins with the prefix (`chat.`, or `response` for response URLs).
+    /// Makes calls fail that begin with the prefix: `chat.`, `response` for response URLs, `users.info U0ANA` for those about a user.
     /// A later fault for the same prefix replaces the earlier; [`Fault::Clear`] removes it.
-    pub fn fault(&self, method_prefix: &str, fault: Fault) {
+    pub fn fault(&self, call_prefix: &str, fault: Fault) {
         self.change(|state| {
-            state.faults.retain(|(prefix, _)| prefix != method_prefix);
+            state.faults.retain(|(prefix, _)| prefix != call_prefix);
             if !matches!(fault, Fault::Clear | Fault::RateLimited { times: 0, .. }) {
-                state.faults.push((method_prefix.to_owned(), fault));
+                state.faults.push((call_prefix.to_owned(), fault));
             }
         });
     }

@@ -356,8 +356,8 @@ impl State {
     }
 
     /// The fault set for a call, if any; one that is set a number of times is used up here.
-    pub(super) fn fault_for(&mut self, method: &str) -> Option<Fault> {
-        let index = self.faults.iter().position(|(prefix, _)| method.starts_with(prefix.as_str()))?;
+    pub(super) fn fault_for(&mut self, call: &str) -> Option<Fault> {
+        let index = self.faults.iter().position(|(prefix, _)| call.starts_with(prefix.as_str()))?;
         let fault = self.faults[index].1;
         if let Fault::RateLimited { times, .. } = &mut self.faults[index].1 {
             *times -= 1;
