@@ -75,7 +75,7 @@ async fn prisma_itself_is_followed_believed_by_its_ledger_and_barred_by_its_fail
     }
     let card = shop.runs("migrate shop").await;
     shop.scene.until(&card, "1 of 2 applied").await;
-    let long = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'countersign #% migration' AND wait_event = 'advisory'
+    let long = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'countersign #% migration' AND wait_event = 'advisory'
                 AND clock_timestamp() - query_start > interval '1.5 s'";
     found("a statement longer than its role's limit", async || {
         shop.client.query_opt(long, &[]).await.unwrap()
