@@ -11,14 +11,15 @@ use crate::app::App;
 use crate::audit::EventDetails;
 use crate::ephemeral::RateLimiter;
 use crate::error::Result;
-use crate::model::{Card, CardKind, EventKind, PostedMessage, Run, RunId, RunState};
-use crate::platform::SendError;
+use crate::model::{Card, CardKind, EventKind, PlatformKind, PostedMessage, Run, RunId, RunState};
+use crate::platform::{Platform, SendError};
 use crate::store::StoreResult;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +27,10 @@ use tokio_util::task::TaskTracker;
 /// workspace, so that two processes leave 10 for decisions and outcomes. Teams allows 1,800 an hour in a conversation; progress takes
 /// 1,200 at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Approvers' copies of cards that are sent at the same time, on one platform. Slack takes 50 edits a minute in a workspace: where each
+/// of 50 approvers has a copy, the card in the incident channel must not wait for its turn among all of them.
+const MAX_DIRECT_SENDS: usize = 3;
 
 /// The longest that sending one card may take. Finding the conversation and posting may each take a minute of attempts and a minute
 /// of requested waiting.
@@ -113,6 +118,8 @@ pub(super) struct Outbox {
     retries: RetrySchedule,
     pub refusals: RefusalQueue,
     /// By platform.
+    direct_turns: HashMap<PlatformKind, Semaphore>,
+    /// By platform.
     progress_limiter: RateLimiter,
     /// Notified when this process has recorded the message of a posted card.
     delivery_recorded: Notify,
@@ -121,7 +128,10 @@ pub(super) struct Outbox {
 impl Outbox {
     pub fn new(app: Arc<App>, platforms: Arc<Platforms>, background: TaskTracker) -> Arc<Outbox> {
         let sender = CardSender { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
+        let turns = |platform: &Arc<dyn Platform>| (platform.name(), Semaphore::new(MAX_DIRECT_SENDS));
+        let direct_turns = platforms.iter().map(turns).collect();
         Arc::new(Outbox {
+            direct_turns,
             app,
             platforms,
             sender,
@@ -138,20 +148,14 @@ impl Outbox {
         &self.app
     }
 
-    /// Sends the primary cards of a new run, and then, in the background, its other cards.
-    pub async fn send_cards(self: &Arc<Self>, run: RunId) {
-        let cards = self.run_cards(run).await.into_iter();
-        let (primary, others) = cards.partition(|card| card.kind == CardKind::Primary);
-        self.deliver_all(primary).await;
-        let outbox = Arc::clone(self);
-        self.background.spawn(async move { outbox.deliver_all(others).await });
-    }
-
-    /// Brings all cards of a run up to date.
+    /// Brings the primary cards of a run up to date, and then, in the background, its other cards.
     pub async fn update_cards(self: &Arc<Self>, run: RunId) {
-        let mut cards = self.run_cards(run).await;
-        cards.retain(|card| !card.abandoned);
-        self.deliver_all(cards).await;
+        work_queue::leave();
+        let cards = self.run_cards(run).await;
+        let primary = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
+        futures::future::join_all(primary.map(|card| self.deliver(card.id, CardUpdate::IfOutdated))).await;
+        let (primary, others) = cards.into_iter().partition(|card| card.kind == CardKind::Primary);
+        self.spawn_deliveries(others, &primary);
     }
 
     async fn run_cards(&self, run: RunId) -> Vec<Card> {
@@ -161,37 +165,56 @@ impl Outbox {
         })
     }
 
-    async fn deliver_all(self: &Arc<Self>, cards: Vec<Card>) {
-        work_queue::leave();
-        let deliveries = cards.iter().map(|card| self.deliver(card.id, CardUpdate::IfOutdated));
-        futures::future::join_all(deliveries).await;
-    }
-
     /// As [`Outbox::update_cards`], in the background.
     pub fn spawn_update(self: &Arc<Self>, run: RunId) {
         let outbox = Arc::clone(self);
         self.background.spawn(async move { outbox.update_cards(run).await });
     }
 
-    /// Sends every card that shows less than the record and whose retry is due, each in a task of its own: a platform that hangs
-    /// must not hold up the record.
+    /// Sends every card that shows less than the record and whose retry is due.
     ///
     /// # Errors
     /// When the store can't tell which they are.
     pub async fn send_outdated_cards(self: &Arc<Self>) -> StoreResult<()> {
         let outdated = self.app.audit.store.outdated_cards().await?;
         let now = Instant::now();
-        for card in outdated.into_iter().filter(|card| self.retries.is_due(card.id, now)) {
-            self.spawn_delivery(card.id, CardUpdate::IfOutdated);
-        }
+        let due = outdated.iter().filter(|card| self.retries.is_due(card.id, now)).cloned().collect();
+        self.spawn_deliveries(due, &outdated);
         Ok(())
+    }
+
+    /// Sends cards, each in a task of its own: a platform that hangs must not hold up the record. Approvers' copies whose primary card
+    /// is among `primary` and being sent are left for later.
+    fn spawn_deliveries(self: &Arc<Self>, cards: Vec<Card>, primary: &[Card]) {
+        let is_sent = |card: &&Card| card.kind == CardKind::Primary && self.sending.contains(card.id);
+        let busy_runs: HashSet<RunId> = primary.iter().filter(is_sent).map(|card| card.run).collect();
+        for card in cards.into_iter().filter(|card| !card.abandoned) {
+            let is_copy = card.kind == CardKind::Direct;
+            if is_copy && busy_runs.contains(&card.run) {
+                continue;
+            }
+            let outbox = Arc::clone(self);
+            self.background.spawn(async move {
+                let turns = outbox.direct_turns.get(&card.conversation.platform).filter(|_| is_copy);
+                outbox.deliver_in_turn(card.id, CardUpdate::IfOutdated, turns).await;
+            });
+        }
     }
 
     /// Sends one card as its run is now, and once more if the run changed meanwhile: a one-shot process has no supervisor that would
     /// do it later. A failed card is retried by the supervisor.
     pub async fn deliver(self: &Arc<Self>, card: i64, update: CardUpdate) {
+        self.deliver_in_turn(card, update, None).await;
+    }
+
+    /// As [`Outbox::deliver`], each time after a turn of `turns`.
+    async fn deliver_in_turn(self: &Arc<Self>, card: i64, update: CardUpdate, turns: Option<&Semaphore>) {
         let mut next = self.sending.begin(card, update).then_some(update);
         while let Some(update) = next {
+            let _turn = match turns {
+                Some(turns) => turns.acquire().await.ok(),
+                None => None,
+            };
             if let Err(error) = self.claim_and_send(card, update).await {
                 tracing::warn!(card, %error, "sending card failed; will retry");
             }

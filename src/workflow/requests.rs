@@ -79,7 +79,7 @@ impl Requests {
         }
         if posts_card {
             let (outbox, id) = (Arc::clone(&self.outbox), run.id);
-            let sending = async move { outbox.send_cards(id).await };
+            let sending = async move { outbox.update_cards(id).await };
             // An emergency action doesn't wait for the chat.
             if intent.break_glass {
                 self.outbox.background.spawn(sending);
@@ -135,7 +135,7 @@ impl Requests {
             ));
         }
         let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
-        self.outbox.send_cards(run.id).await;
+        self.outbox.update_cards(run.id).await;
         Ok(Some(run))
     }
 

@@ -97,6 +97,42 @@ impl Place {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn approvers_copies_follow_the_card_of_the_channel() {
+    let crowd: Vec<String> = (0..12).map(|n| format!("U0CROWD{n}")).collect();
+    let people = crowd.iter().enumerate().map(|(n, account)| {
+        format!("[[people]]\nname = \"crowd-{n}\"\nslack = [\"{account}\"]\nroles = [\"approver\"]\n\n")
+    });
+    let people: String = people.collect();
+    let counter = Counter::new("followed").await;
+    let acts = counter.acts();
+    let twist = Twist { more: &people, commands: vec![("count.sql", &acts)], ..Twist::default() };
+    let scene = Scene::without_bot(twist).await;
+    let room = Arc::new(Room::default());
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let place = Place { flow: Workflow::new(app, vec![room.clone()]), room };
+    let card = place.asks("count").await;
+    let copies = || {
+        let shown = place.room.shown.lock().unwrap();
+        let of = |account: &String| {
+            shown.iter().find(|copy| copy.conversation.id == format!("D{account}")).cloned()
+        };
+        crowd.iter().map(of).collect::<Option<Vec<Shown>>>()
+    };
+    let copies = found("a copy for each", async || copies()).await;
+
+    place.room.hang(Some(&card.message));
+    place.approves("count", &card).await;
+    found("the edit of the card", async || (place.begun(&card.message) > 0).then_some(())).await;
+    let early = copies.iter().filter(|copy| place.begun(&copy.message) > 0).count();
+    assert_eq!(early, 0, "an edit that hangs may be one that Slack lets wait for its turn");
+    place.room.hang(None);
+    for message in copies.iter().map(|copy| &copy.message).chain([&card.message]) {
+        place.until(message, " ran on ").await;
+    }
+    assert_eq!(counter.rows().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn progress_does_not_pile_up_while_an_edit_hangs_and_never_follows_the_outcome() {
     let (counter, other) = (Counter::new("hanging").await, Counter::new("moving").await);
     let (acts, moves) = (counter.acts(), other.acts().replace("example = \"count\"", "example = \"move\""));
