@@ -44,40 +44,31 @@ WITH walsenders AS (
          CASE waiting WHEN 1 THEN '1 session is' ELSE waiting || ' sessions are' END AS waiting_words
   FROM json_to_recordset(:'standbys'::json)
     AS y(needed int, present int, missing int, waiting int, waiting_at_most_s float8, commits text)
-), positions AS (
-  SELECT p.server, p.host, p.port, p.walsenders, p.position ->> 'system' AS system, (p.position ->> 'timeline')::int AS timeline,
-         NULLIF(p.position ->> 'lsn', '')::pg_lsn AS lsn
-  FROM json_to_recordset(:'wal_positions'::json) AS p(server text, host text, port int, position json, walsenders json)
-), own AS (
-  SELECT pg_is_in_recovery() AS standby, (SELECT system_identifier FROM pg_control_system())::text AS system
-), receiver AS (
-  SELECT status, sender_host, sender_port, latest_end_lsn, latest_end_time, slot_name::text AS slot,
-         COALESCE(NULLIF(sender_host, '') || ':' || sender_port, 'its upstream') AS address,
-         -- The server shows it without quotes.
-         COALESCE(substring(' ' || conninfo || ' end=' FROM ' application_name=(.*?) [a-z_]+='),
-                  substring(' ' || conninfo || ' end=' FROM ' fallback_application_name=(.*?) [a-z_]+=')) AS name
-  FROM pg_stat_wal_receiver
+), replay AS (
+  SELECT * FROM json_to_recordset(:'replay'::json)
+    AS r(receiver text, upstream text, "primary" text, behind_bytes bigint, unreplayed_bytes bigint, late_s float8, late_at_most_s float8,
+         paused boolean)
 )
 SELECT CASE WHEN h.standby THEN 'replica' ELSE 'primary' END AS role,
        CASE WHEN NOT h.standby OR c.replicas > 0 THEN c.replicas END AS replicas,
        NULLIF(c.receivers, 0) AS "receivers of WAL", NULLIF(c.logical, 0) AS "logical receivers", NULLIF(c.backups, 0) AS "base backups",
-       CASE WHEN h.standby THEN COALESCE(v.status, 'not connected') END AS receiver,
-       u.name AS upstream, b.behind_bytes AS "behind primary_bytes",
-       l.unreplayed_bytes, l.late_s, l.late_at_most_s AS "late at most_s",
+       CASE WHEN h.standby THEN COALESCE(r.receiver, 'not connected') END AS receiver,
+       r.upstream AS upstream, r.behind_bytes AS "behind primary_bytes",
+       r.unreplayed_bytes, r.late_s, r.late_at_most_s AS "late at most_s",
        CASE WHEN h.standby THEN pg_last_xact_replay_timestamp() END AS last_change_at,
-       CASE WHEN h.standby AND v.status IS DISTINCT FROM 'streaming' AND b.behind_bytes IS NULL THEN 1 END AS _cut_off,
-       CASE WHEN h.standby AND v.status IS DISTINCT FROM 'streaming' THEN b.behind_bytes END AS _cut_off_bytes, b.server AS _primary,
+       CASE WHEN h.standby AND r.receiver IS DISTINCT FROM 'streaming' AND r.behind_bytes IS NULL THEN 1 END AS _cut_off,
+       CASE WHEN h.standby AND r.receiver IS DISTINCT FROM 'streaming' THEN r.behind_bytes END AS _cut_off_bytes, r."primary" AS _primary,
        COALESCE('its last change is from ' || to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC',
                 'it has replayed no change since its start') AS _last_change,
-       CASE WHEN h.standby THEN CASE WHEN pg_is_wal_replay_paused() THEN 1 END END AS _paused,
+       CASE WHEN r.paused THEN 1 END AS _paused,
        CASE WHEN y.commits IS NOT NULL THEN NULLIF(y.missing, 0) END AS _sync_missing,
        CASE WHEN y.commits IS NULL THEN NULLIF(y.missing, 0) END AS _sync_unused,
        CASE WHEN y.missing = 0 AND y.waiting > 0 THEN y.waiting_at_most_s END AS _sync_wait_s,
        y.needed_words AS _needed, CASE y.present WHEN 0 THEN 'none is' WHEN 1 THEN '1 is' ELSE y.present || ' are' END AS _present, y.commits AS _commits,
        CASE y.waiting WHEN 0 THEN '' ELSE '; ' || y.waiting_words || ' waiting now' END AS _waiting, y.waiting_words AS _sync_waiting,
-       CASE WHEN h.standby AND l.late_s = 0 THEN 'the replica has replayed everything its primary has written'
-            WHEN h.standby AND v.status = 'streaming' AND l.unreplayed_bytes = 0 AND b.behind_bytes IS NULL
-            THEN 'the replica has replayed everything that its upstream (' || u.name || ') has sent; how far that is behind the primary is unknown'
+       CASE WHEN h.standby AND r.late_s = 0 THEN 'the replica has replayed everything its primary has written'
+            WHEN h.standby AND r.receiver = 'streaming' AND r.unreplayed_bytes = 0 AND r.behind_bytes IS NULL
+            THEN 'the replica has replayed everything that its upstream (' || r.upstream || ') has sent; how far that is behind the primary is unknown'
             WHEN h.standby THEN 'the replica follows its primary'
             ELSE CASE c.replicas WHEN 0 THEN 'no replica is connected' WHEN 1 THEN '1 replica is connected'
                                  ELSE c.replicas || ' replicas are connected' END
@@ -87,34 +78,11 @@ SELECT CASE WHEN h.standby THEN 'replica' ELSE 'primary' END AS role,
               || CASE c.backups WHEN 0 THEN '' WHEN 1 THEN ', and 1 base backup' ELSE ', and ' || c.backups || ' base backups' END
               || CASE s.slots WHEN 0 THEN ', and there are no slots' WHEN 1 THEN ', and the only slot is in use'
                               ELSE ', and all ' || s.slots || ' slots are in use' END END AS _says
-FROM own h
+FROM (SELECT pg_is_in_recovery() AS standby) h
 CROSS JOIN counts c
 CROSS JOIN (SELECT count(*) AS slots FROM pg_replication_slots) s
 LEFT JOIN standbys y ON true
-LEFT JOIN receiver v ON true
--- Of two primaries of one system, one was left behind by a failover.
-LEFT JOIN LATERAL (SELECT p.server, greatest(pg_wal_lsn_diff(p.lsn, pg_last_wal_replay_lsn()), 0)::bigint AS behind_bytes
-                   FROM positions p WHERE h.standby AND p.system = h.system AND p.lsn IS NOT NULL
-                   ORDER BY p.timeline DESC, p.lsn DESC LIMIT 1) b ON true
-LEFT JOIN LATERAL (SELECT COALESCE((SELECT min(p.server) FROM positions p WHERE p.host = v.sender_host AND p.port = v.sender_port),
-                                   CASE WHEN v.status IS NOT NULL THEN v.address END) AS name) u ON h.standby
--- The upstream knows since when something is missing; the replica knows only when the last change that it has was made, and that is the
--- primary's idle time, too. Two replicas of one name are told apart by their slots only.
-LEFT JOIN LATERAL (SELECT max(w.lag_s) AS lag_s
-                   FROM positions p CROSS JOIN LATERAL json_to_recordset(p.walsenders) AS w(name text, slot text, kind text, lag_s float8)
-                   WHERE p.system = h.system AND w.kind = 'replica'
-                     AND CASE WHEN v.slot IS NULL THEN w.slot IS NULL AND w.name = v.name ELSE w.slot = v.slot END) k ON h.standby
--- Received = replayed also holds on a replica that has lost its primary: it means "caught up" only while WAL is streaming. What the
--- upstream reports as written counts too.
-CROSS JOIN LATERAL (
-  SELECT CASE WHEN v.status = 'streaming'
-              THEN greatest(pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), v.latest_end_lsn), pg_last_wal_replay_lsn()), 0)::bigint
-         END AS unreplayed_bytes) r
-CROSS JOIN LATERAL (
-  SELECT r.unreplayed_bytes,
-         CASE WHEN r.unreplayed_bytes = 0 AND b.behind_bytes = 0 THEN 0 WHEN r.unreplayed_bytes > 0 THEN k.lag_s END::float8 AS late_s,
-         CASE WHEN r.unreplayed_bytes > 0 AND k.lag_s IS NULL OR r.unreplayed_bytes = 0 AND b.behind_bytes > 0
-              THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS late_at_most_s) l;
+LEFT JOIN replay r ON true;
 
 -- ## Replicas and other receivers of WAL [server]
 SELECT w.name, w.kind, w.client, concat_ws(', ', w.state, CASE WHEN w.kind <> 'logical receiver' THEN w.sync_state END) AS state,

@@ -2,7 +2,7 @@
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
 use crate::catalog::{
-    self, Command, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, WAIT_GRAPH,
+    self, Command, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, SharedQuery, WAIT_GRAPH,
     WAL_POSITIONS,
 };
 use crate::command_line::Values;
@@ -91,14 +91,20 @@ pub struct QueryRequest<'a> {
 /// [`Error::User`] for an unknown environment or service. A target's failure is part of the answer.
 pub async fn run(environments: &Environments, query: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
     let mut values = query.values.clone();
-    let uses = |name: &str| query.command.sections(0).iter().any(|s| s.parameters.iter().any(|p| p == name));
-    if uses(WAL_POSITIONS) {
+    if query.command.sections(0).iter().any(uses_wal_positions) {
         values.insert(WAL_POSITIONS.to_owned(), wal_positions::read(environments, query).await?);
     }
     let query = &QueryRequest { values: &values, ..query.clone() };
     let groups = section_groups(query);
     let all = groups.iter().map(|group| run_group(environments, query, group));
     Ok(futures::future::try_join_all(all).await?.into_iter().flatten().collect())
+}
+
+/// True if a section binds the positions, or a shared query that does.
+fn uses_wal_positions(section: &Section) -> bool {
+    let binds = |names: &[String]| names.iter().any(|name| name == WAL_POSITIONS);
+    let shared = section.parameters.iter().filter_map(|name| catalog::shared_query(name));
+    binds(&section.parameters) || shared.into_iter().any(|query| binds(&query.parameters))
 }
 
 /// The argument's value; `None` for "all".
@@ -299,15 +305,17 @@ impl ValueSource<'_> {
             STATEMENT_TEXTS => Some("true".to_owned()),
             WAIT_GRAPH => Some(WaitGraph::read(client, time_limit(query.command)).await?.to_json()),
             name => match catalog::shared_query(name) {
-                Some(sql) => self.shared_rows(&sql).await?,
+                Some(shared) => self.shared_rows(&shared).await?,
                 None => None,
             },
         })
     }
 
     /// The rows of a shared query, as JSON.
-    async fn shared_rows(&self, sql: &str) -> Result<Option<String>, QueryError> {
-        let (_, rows) = rows(self.client, self.query.command, sql, &[]).await?;
+    async fn shared_rows(&self, shared: &SharedQuery) -> Result<Option<String>, QueryError> {
+        let values: Vec<Option<String>> =
+            shared.parameters.iter().map(|name| self.query.values.get(name).cloned()).collect();
+        let (_, rows) = rows(self.client, self.query.command, &shared.sql, &values).await?;
         Ok(match rows.into_iter().flatten().next() {
             Some(Value::Text(json)) => Some(json),
             _ => None,

@@ -49,9 +49,9 @@ impl Object {
     /// All that a check names, and the queries that it shares with other commands.
     fn of(check: &Section) -> BTreeSet<Object> {
         let shared = check.parameters.iter().filter_map(|name| shared_query(name));
-        let sql = shared.fold(check.sql.clone(), |sql, query| format!("{sql}\n{query}"));
-        // In quotes it is only a name.
-        let named = Regex::new(r"[^'a-z_](pg_[a-z_]+|current_setting)(\()?").unwrap();
+        let sql = shared.fold(check.sql.clone(), |sql, query| format!("{sql}\n{}", query.sql));
+        // In quotes it is only a name, and behind colons a type.
+        let named = Regex::new(r"[^'a-z_:](pg_[a-z_]+|current_setting)(\()?").unwrap();
         let code: String = sql
             .lines()
             .map(|line| line.split("--").next().unwrap_or_default())

@@ -319,7 +319,7 @@ fn missing_replica<'a>(names: &'a [String], replicas: &[ReplicaLag]) -> Option<&
 pub(super) async fn read_lags(app: &App, server: &Address, asker: &str) -> Result<Vec<ReplicaLag>, String> {
     let address = Address::new(&server.environment, &server.server, LoginKind::Reader);
     let client = app.environments.acquire(&address, asker).await.map_err(|error| error.to_string())?;
-    let sql = shared_query("walsenders").unwrap_or_default();
+    let sql = shared_query("walsenders").map(|query| query.sql).unwrap_or_default();
     let rows = client.query(&sql, &[]).await.map_err(|error| error.to_string())?;
     let json = rows.first().and_then(|row| row.value::<String>(0)).unwrap_or_default();
     let mut receivers: Vec<ReplicaLag> = serde_json::from_str(&json).map_err(|error| error.to_string())?;
