@@ -30,8 +30,10 @@ oldest_transaction_s = { warning = 43200, critical = 86400, message = "{target}:
 wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "{target}: {_oldest_database} is {value} of the way to XID wraparound and needs VACUUM." }
 _prepared_s = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
 behind_bytes = { warning = 52428800, critical = 104857600, message = "{target}: {_behind} is {value} behind. `replication` shows it." }
-lag_s = { warning = 60, critical = 600, message = "{target}: replication is {value} behind." }
-_cut_off = { warning = 1, critical = 1, message = "{target} is a replica that has lost its primary: its data is out of date." }
+lag_s = { warning = 60, critical = 600, message = "{target}: replication is {value} behind. `replication` shows it." }
+late_at_most_s = { column = "_late_at_most_s", warning = 60, message = "{target} is a replica at most {value} behind: it misses WAL, and its last change is that old. `replication` shows it." }
+_paused = { warning = 1, message = "{target} is a replica with paused replay. `replication` shows it." }
+_cut_off = { warning = 1, critical = 1, message = "{target} is a replica that has lost its primary: its data is out of date. `replication` shows it." }
 unsafe_settings = { column = "_unsafe_settings", critical = 1, message = "{target}: {_unsafe}, so a crash of the server can corrupt its data. `settings {_unsafe_name}` shows the setting." }
 unvacuumed_settings = { column = "_unvacuumed_settings", warning = 1, message = "{target}: {_unvacuumed}, so autovacuum doesn't run. `settings {_unvacuumed_name}` shows the setting." }
 cache_hit_pct = { warning = 95, below = true, message = "{target}: only {value} of the reads came from memory. `slow --by io` shows which statements read from disk." }
@@ -155,27 +157,24 @@ WITH receivers AS (
   SELECT *, kind = 'logical receiver' AS logical
   FROM json_to_recordset(:'walsenders'::json) AS w(name text, kind text, behind_bytes bigint, lag_s float8)
   WHERE kind IN ('replica', 'logical receiver')
-), state AS (
-  SELECT r.*, pg_is_in_recovery() AS standby, v.status,
-         CASE WHEN NOT pg_is_in_recovery() THEN r.replica_lag_s
-              -- On a replica that is cut off, received = replayed holds too: without a receiver the lag is unknown.
-              WHEN v.status = 'streaming' AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-              WHEN v.status = 'streaming'
-              THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END::float8 AS lag_s
-  FROM (SELECT count(*) FILTER (WHERE NOT logical) AS replicas, count(*) FILTER (WHERE logical) AS subscribers,
-               max(behind_bytes) AS behind_bytes, max(lag_s) AS replica_lag_s,
-               (array_agg(CASE WHEN logical THEN 'the subscriber ' ELSE 'the replica ' END || name ORDER BY behind_bytes DESC NULLS LAST))[1] AS behind
-        FROM receivers) r
-  LEFT JOIN pg_stat_wal_receiver v ON true
+), counts AS (
+  SELECT count(*) FILTER (WHERE NOT logical) AS replicas, count(*) FILTER (WHERE logical) AS subscribers,
+         max(behind_bytes) AS behind_bytes, max(lag_s) AS lag_s,
+         (array_agg(CASE WHEN logical THEN 'the subscriber ' ELSE 'the replica ' END || name ORDER BY behind_bytes DESC NULLS LAST))[1] AS behind
+  FROM receivers
 )
-SELECT behind_bytes, behind AS _behind, lag_s, CASE WHEN standby AND status IS DISTINCT FROM 'streaming' THEN 1 END AS _cut_off,
-       concat_ws(', ', CASE WHEN standby THEN COALESCE(status, 'not connected') END,
-         CASE WHEN standby AND status = 'streaming' THEN '{lag_s} behind' END,
-         CASE replicas WHEN 0 THEN CASE WHEN NOT standby AND subscribers = 0 THEN 'no replica' END
-                       WHEN 1 THEN '1 replica' ELSE replicas || ' replicas' END,
-         CASE subscribers WHEN 0 THEN NULL WHEN 1 THEN '1 subscriber' ELSE subscribers || ' subscribers' END,
-         CASE WHEN behind_bytes IS NOT NULL THEN '{behind_bytes} behind' END) AS result
-FROM state;
+SELECT c.behind_bytes, c.behind AS _behind, CASE WHEN y.standby THEN y.late_s ELSE c.lag_s END AS lag_s, y.late_at_most_s AS _late_at_most_s,
+       CASE WHEN y.paused THEN 1 END AS _paused, CASE WHEN y.standby AND y.receiver IS DISTINCT FROM 'streaming' THEN 1 END AS _cut_off,
+       concat_ws(', ', CASE WHEN y.standby THEN COALESCE(y.receiver, 'not connected') END, CASE WHEN y.paused THEN 'replay paused' END,
+         CASE WHEN y.late_s IS NOT NULL THEN '{lag_s} behind' WHEN y.late_at_most_s IS NOT NULL THEN 'at most {_late_at_most_s} behind'
+              WHEN y.unreplayed_bytes = 0 THEN 'all replayed' END,
+         CASE c.replicas WHEN 0 THEN CASE WHEN NOT y.standby AND c.subscribers = 0 THEN 'no replica' END
+                         WHEN 1 THEN '1 replica' ELSE c.replicas || ' replicas' END,
+         CASE c.subscribers WHEN 0 THEN NULL WHEN 1 THEN '1 subscriber' ELSE c.subscribers || ' subscribers' END,
+         CASE WHEN c.behind_bytes IS NOT NULL THEN '{behind_bytes} behind' END) AS result
+FROM counts c
+CROSS JOIN json_to_recordset(:'replay'::json)
+  AS y(standby boolean, receiver text, unreplayed_bytes bigint, late_s float8, late_at_most_s float8, paused boolean);
 
 -- ## Settings [server check public]
 SELECT NULLIF(count(*) FILTER (WHERE crash), 0) AS _unsafe_settings, min(name) FILTER (WHERE crash) AS _unsafe_name,

@@ -2,7 +2,7 @@
 
 use crate::harness::{SOON, World, severity, words};
 use countersign::model::Severity;
-use countersign::sql::Value;
+use countersign::sql::{Answer, Value};
 use tokio_postgres::Client;
 
 /// Asks PostgreSQL itself until it says yes.
@@ -11,9 +11,13 @@ async fn until(client: &Client, sql: &str) {
     tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("never: {sql}"));
 }
 
-/// A value of a server's row in the section with that column.
+/// A value of a server's row in the section of `replication` with that column.
 async fn value(world: &World, server: &str, column: &str) -> Value {
-    let sections = world.sections("replication").await.unwrap();
+    value_of("replication", world, server, column).await
+}
+
+async fn value_of(command: &str, world: &World, server: &str, column: &str) -> Value {
+    let sections = world.sections(command).await.unwrap();
     let section = sections.iter().find(|section| section.columns.iter().any(|name| name == column)).unwrap();
     let at = section.columns.iter().position(|name| name == column).unwrap();
     section.rows.iter().find(|row| row.target.server == server).unwrap().values[at].clone()
@@ -70,16 +74,30 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     let Value::Int(behind) = value(&world, "primary", "behind_bytes").await else { panic!("no bytes") };
     assert!(behind > 90_000, "{behind}");
     // The change is missing since it was written, not since the one before.
-    for (server, column) in [("primary", "lag_s"), ("replica", "late_s")] {
+    let measured = [
+        ("replication", "primary", "lag_s"),
+        ("replication", "replica", "late_s"),
+        ("health", "primary", "lag_s"),
+        ("health", "replica", "lag_s"),
+    ];
+    for (command, server, column) in measured {
         let since: f64 = f64::from(u32::try_from(written.elapsed().as_millis()).unwrap()) / 1_000.0;
-        let Value::Float(late) = value(&world, server, column).await else { panic!("no time") };
+        let Value::Float(late) = value_of(command, &world, server, column).await else { panic!("no time") };
         assert!(
             late <= written.elapsed().as_secs_f64() && late >= since - 2.0,
             "{column}: {late} of {since}"
         );
     }
+    let health = world.told("health").await;
+    let says = "WARNING: replica is a replica with paused replay. replication shows it.\n";
+    assert!(health.starts_with(says) && health.contains(" | streaming, replay paused, "), "{health}");
     replica.query("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
     settles(&world, "primary", "behind_bytes", Value::Int(0)).await;
+    until(&replica, "SELECT clock_timestamp() - pg_last_xact_replay_timestamp() > interval '1 s'").await;
+    let health = |answer: &Answer| {
+        words(answer).contains("\nReplication | 1 replica, 0 B behind | streaming, 0.0 s behind\n")
+    };
+    assert_eq!(severity(&world.until("health", health).await), Severity::Ok);
 
     // Without a slot it is known by its name.
     let conninfo = "SELECT current_setting('primary_conninfo') || ' application_name=''my standby'''";
@@ -220,9 +238,8 @@ async fn commits_that_wait_for_a_missing_replica_are_told() {
     }
     let writer = world.cluster.connect("postgres").await.unwrap();
     let writing = tokio::spawn(async move { writer.batch_execute("CREATE TABLE waited (i int)").await });
-    let waiting = |answer: &countersign::sql::Answer| {
-        words(answer).contains("so every commit waits; 1 session is waiting now.\n")
-    };
+    let waiting =
+        |answer: &Answer| words(answer).contains("so every commit waits; 1 session is waiting now.\n");
     world.until("replication", waiting).await;
 
     // What waits by its own setting alone.
@@ -282,6 +299,8 @@ async fn a_cascaded_replica_is_as_late_as_its_upstream() {
     let Value::Float(late) = value(&world, "cascaded", "late at most_s").await else { panic!("{cut}") };
     assert!(late > 0.0, "{late}");
     drop(cascaded);
+    let health = world.told("health").await;
+    assert!(health.contains("streaming, at most "), "{health}");
 
     // Without the primary nobody knows more than the upstream does.
     world.change(|config| {
@@ -294,6 +313,8 @@ async fn a_cascaded_replica_is_as_late_as_its_upstream() {
     );
     assert!(alone.starts_with(&says), "{alone}");
     assert!(!alone.contains("\nlate | "), "{alone}");
+    let health = world.told("health").await;
+    assert!(health.contains("\nReplication | streaming, all replayed\n"), "{health}");
 }
 
 /// A program of PostgreSQL's, which ends with the test.
