@@ -246,11 +246,13 @@ async fn a_moment_of_refusals_leaves_no_card_behind_and_an_old_click_tells_the_e
         let (_victim, pid) = scene.session("asset-worker-7").await;
         let card = scene.kill_card(pid).await;
         let before = refused(&scene, "chat.update");
-        scene.workspace().fault("", Fault::Error(code));
+        // Slack confirms ben, who approves, and not the requester.
+        let calls = ["chat.", "response", "conversations.", "users.info U0ANA"];
+        calls.iter().for_each(|call| scene.workspace().fault(call, Fault::Error(code)));
         scene.click_button(BEN, &card.at(), "Approve").await;
         becomes(&scene.store(), "kill", RunState::Revoked).await;
         is_refused_again(&scene, "chat.update", before).await;
-        scene.workspace().fault("", Fault::Clear);
+        calls.iter().for_each(|call| scene.workspace().fault(call, Fault::Clear));
         let ended = scene.until(&card.at(), "The approval was revoked").await;
         assert!(ended.buttons().is_empty(), "{code}: {}", ended.plain());
         // The card, and a message of her own.
