@@ -1,7 +1,7 @@
 //! What the routes of the chat platforms share: the limit of events in flight, of a body's size, and of log lines.
 
 use crate::model::ChatEvent;
-use crate::workflow::{MAX_PRESENT_OF_PERSON, Workflow};
+use crate::workflow::{MAX_PRESENT_OF_PERSON, Turn, Workflow};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -9,15 +9,13 @@ use parking_lot::Mutex;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Slack's largest payload is a click on a message of 50 blocks, well below 256 KiB; a body is read before it can be verified.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Events that are queued, in work or being answered at the same time; beyond them the sender is asked to try again: of four persons
 /// who have as many commands, clicks and looks at cards there as one person may have.
 const MAX_IN_FLIGHT: usize = 4 * 3 * MAX_PRESENT_OF_PERSON;
-/// For the sender of an event that was not accepted.
-pub const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
 /// Time between two log lines about the same kind of refusal.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -50,22 +48,37 @@ impl Ingress {
 
     /// Hands an event over, to be handled in the background.
     pub fn deliver(&self, incoming: ChatEvent) -> Admission {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        let Some((permit, turn)) = permit.zip(self.workflow.enter(&incoming)) else {
-            if let Some(suppressed) = self.dropped_log.next_line(Instant::now()) {
-                tracing::error!(
-                    suppressed,
-                    "event dropped: too many events in flight, in all or of one person"
-                );
-            }
-            return Admission::Overloaded;
-        };
+        let Some((permit, turn)) = self.admit(&incoming) else { return Admission::Overloaded };
         // Before a task is spawned for it: what a platform sends again costs next to nothing.
         if !self.workflow.is_first_delivery(&incoming) {
             return Admission::Duplicate;
         }
         self.workflow.spawn_event(incoming, turn, permit);
         Admission::Accepted
+    }
+
+    /// As [`Ingress::deliver`], for a platform to which every event is acknowledged: the sender of one that isn't accepted gets a
+    /// refusal, together with others of theirs.
+    pub fn deliver_or_decline(&self, incoming: ChatEvent) {
+        if !self.workflow.is_first_delivery(&incoming) {
+            return;
+        }
+        match self.admit(&incoming) {
+            Some((permit, turn)) => self.workflow.spawn_event(incoming, turn, permit),
+            None => self.workflow.decline(incoming),
+        }
+    }
+
+    /// The places of an event; `None`, which is logged, if there are none.
+    fn admit(&self, incoming: &ChatEvent) -> Option<(OwnedSemaphorePermit, Turn)> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        let places = permit.zip(self.workflow.enter(incoming));
+        if places.is_none()
+            && let Some(suppressed) = self.dropped_log.next_line(Instant::now())
+        {
+            tracing::error!(suppressed, "event dropped: too many events in flight, in all or of one person");
+        }
+        places
     }
 
     /// The response to a request that is not accepted, and its log line.

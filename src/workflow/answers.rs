@@ -4,7 +4,6 @@
 use super::delivery::text_alone;
 use super::in_flight::CardUpdate;
 use super::outbox::Outbox;
-use super::refusals::together;
 use super::work_queue;
 use crate::model::{
     Audience, ButtonToken, CardKind, ChatEvent, Conversation, EventKind, Reply, Risk, RunId, TokenPurpose,
@@ -60,7 +59,7 @@ impl Outbox {
         }
         let Some(mut sending) = self.refusals.begin(incoming, &reply) else { return };
         self.answer(incoming, reply).await;
-        while let Some((incoming, reply)) = together(sending.followers()) {
+        while let Some((incoming, reply)) = sending.followers().together() {
             self.answer(&incoming, reply).await;
         }
     }

@@ -6,7 +6,7 @@ use super::card::render_card;
 use super::decisions::Click;
 use super::eligibility::pending_approvers;
 use super::intent::Intent;
-use super::replies::{self, HandlerResult, Rejection, store_error};
+use super::replies::{self, HandlerResult, OVERLOADED, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
 use crate::error::{Error, Result, contain_panic};
 use crate::model::{
@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::redact;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A client waits for the answer of a click for ten seconds or so, and a person for less.
@@ -52,6 +53,18 @@ impl Workflow {
         }
     }
 
+    /// Tells the sender of an event that there is no room for it, together with their other refusals.
+    pub fn decline(&self, incoming: ChatEvent) {
+        let heading = match &incoming.event {
+            ChatEventKind::Command(typed) => anonymous(&typed_command(typed)),
+            ChatEventKind::Button { .. } => anonymous("a button"),
+            ChatEventKind::View { .. } => anonymous("a card"),
+        };
+        let reply = replies::refusal(&Rejection { heading, error: Error::user(OVERLOADED) });
+        let outbox = Arc::clone(&self.executor.outbox);
+        self.background.spawn(async move { outbox.refuse(&incoming, reply).await });
+    }
+
     async fn handler_result(&self, incoming: &ChatEvent) -> HandlerResult {
         match &incoming.event {
             ChatEventKind::Command(typed) => self.command(incoming, typed).await,
@@ -66,7 +79,7 @@ impl Workflow {
     }
 
     async fn command(&self, incoming: &ChatEvent, typed: &TypedText) -> HandlerResult {
-        let mut heading = anonymous(&redact::name(&crate::suggest::shown(typed.words().trim())));
+        let mut heading = anonymous(&typed_command(typed));
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
             Ok(Some(intent)) => self.dispatch_intent(&intent).await,
             Ok(None) => self.menu(incoming, heading).await,
@@ -228,6 +241,11 @@ impl Workflow {
         }
         Ok(reply)
     }
+}
+
+/// The typed line, to be quoted before it is understood.
+fn typed_command(typed: &TypedText) -> String {
+    redact::name(&crate::suggest::shown(typed.words().trim()))
 }
 
 fn anonymous(command: &str) -> Heading {

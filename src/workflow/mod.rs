@@ -47,7 +47,7 @@ mod webhook_notices;
 mod work_queue;
 
 pub use ingress::Completion;
-pub use replies::FIRST_COMMANDS;
+pub use replies::{FIRST_COMMANDS, OVERLOADED};
 pub use work_queue::{MAX_PRESENT_OF_PERSON, Turn};
 
 /// Platforms redeliver within minutes (Slack's last retry comes after five); later duplicates are found in the store.

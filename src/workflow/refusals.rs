@@ -13,7 +13,16 @@ pub(super) type Refusal = (ChatEvent, Reply);
 
 /// The refusals that follow the one that is being sent, by person and conversation.
 #[derive(Default)]
-pub(super) struct RefusalQueue(Mutex<HashMap<String, Vec<Refusal>>>);
+pub(super) struct RefusalQueue(Mutex<HashMap<String, Followers>>);
+
+/// Refusals that came in during a sending. Of any number of them a few are kept: the last, and one of each kind that will be told.
+#[derive(Default)]
+pub(super) struct Followers {
+    count: usize,
+    /// Different refusals, each with its number.
+    kinds: Vec<(usize, Reply)>,
+    last: Option<Refusal>,
+}
 
 /// The sending of a person's refusals in a conversation. What comes in meanwhile follows; after its end, nothing is held back.
 pub(super) struct Sending<'a> {
@@ -33,17 +42,17 @@ impl RefusalQueue {
             followers.push((incoming.clone(), reply.clone()));
             return None;
         }
-        queue.insert(key.clone(), Vec::new());
+        queue.insert(key.clone(), Followers::default());
         Some(Sending { queue: self, key, is_over: false })
     }
 }
 
 impl Sending<'_> {
     /// The refusals that came in meanwhile; after an empty answer the next one begins a sending of its own.
-    pub fn followers(&mut self) -> Vec<Refusal> {
+    pub fn followers(&mut self) -> Followers {
         let mut queue = self.queue.0.lock();
         let followers = queue.get_mut(&self.key).map(std::mem::take).unwrap_or_default();
-        if followers.is_empty() {
+        if followers.count == 0 {
             queue.remove(&self.key);
             self.is_over = true;
         }
@@ -59,35 +68,39 @@ impl Drop for Sending<'_> {
     }
 }
 
-/// One refusal for all of them, as the answer to the last; `None` if there are none.
-pub(super) fn together(mut refusals: Vec<Refusal>) -> Option<Refusal> {
-    let count = refusals.len();
-    let mut kinds: Vec<(usize, &Reply)> = Vec::new();
-    for (_, reply) in &refusals {
+impl Followers {
+    fn push(&mut self, refusal: Refusal) {
+        let reply = &refusal.1;
         let is_same =
             |known: &Reply| known.heading.command == reply.heading.command && known.blocks == reply.blocks;
-        match kinds.iter_mut().find(|(_, known)| is_same(known)) {
-            Some((number, _)) => *number += 1,
-            None => kinds.push((1, reply)),
+        match self.kinds.iter().position(|(_, known)| is_same(known)) {
+            Some(index) => self.kinds[index].0 += 1,
+            None if self.kinds.len() < MAX_TOLD => self.kinds.push((1, reply.clone())),
+            None => {}
         }
+        self.count += 1;
+        self.last = Some(refusal);
     }
-    let blocks = match kinds.as_slice() {
-        [] | [(1, _)] => return refusals.pop(),
-        kinds => blocks(count, kinds),
-    };
-    let (incoming, last) = refusals.pop()?;
-    Some((incoming, Reply { blocks, ..last }))
+
+    /// One refusal for all of them, as the answer to the last; `None` if there are none.
+    pub fn together(self) -> Option<Refusal> {
+        let (incoming, last) = self.last?;
+        if self.count == 1 {
+            return Some((incoming, last));
+        }
+        Some((incoming, Reply { blocks: blocks(self.count, &self.kinds), ..last }))
+    }
 }
 
-fn blocks(count: usize, kinds: &[(usize, &Reply)]) -> Vec<Block> {
+fn blocks(count: usize, kinds: &[(usize, Reply)]) -> Vec<Block> {
     let text = format!("{count} of your commands were refused.").into();
     let mut blocks = vec![Block::Verdict { severity: Severity::Warning, text }];
-    for (number, reply) in kinds.iter().take(MAX_TOLD) {
+    for (number, reply) in kinds {
         let times = if *number == 1 { String::new() } else { format!(", {number} times") };
         blocks.push(Block::Text(Text::new().code(reply.heading.command.clone()).plain(format!("{times}:"))));
         blocks.extend(reply.blocks.iter().cloned());
     }
-    let told: usize = kinds.iter().take(MAX_TOLD).map(|(number, _)| number).sum();
+    let told: usize = kinds.iter().map(|(number, _)| number).sum();
     if told < count {
         let others = format!("{} others are not shown. `help` lists the commands.", count - told);
         blocks.push(Block::Note(others.into()));
@@ -125,7 +138,11 @@ mod tests {
 
     #[test]
     fn one_is_told_as_it_is_and_several_once_with_their_number() {
-        let of = |lines: &[&str]| together(lines.iter().map(|line| refusal("U1", "C1", line)).collect());
+        let of = |lines: &[&str]| {
+            let mut followers = Followers::default();
+            lines.iter().for_each(|line| followers.push(refusal("U1", "C1", line)));
+            followers.together()
+        };
         assert!(of(&[]).is_none());
         assert_eq!(of(&["a"]).unwrap().1, refusal("U1", "C1", "a").1);
         let (incoming, reply) = of(&["a", "b", "a", "c"]).unwrap();
@@ -147,10 +164,10 @@ mod tests {
         let mut sending = begin("U1", "C1", "a").unwrap();
         assert!(begin("U1", "C1", "b").is_none() && begin("U1", "C1", "c").is_none());
         drop((begin("U2", "C1", "a").unwrap(), begin("U1", "C2", "a").unwrap()));
-        assert_eq!(sending.followers().len(), 2);
+        assert_eq!(sending.followers().count, 2);
         assert!(begin("U1", "C1", "d").is_none());
-        assert_eq!(sending.followers().len(), 1);
-        assert!(sending.followers().is_empty());
+        assert_eq!(sending.followers().count, 1);
+        assert!(sending.followers().last.is_none());
         let next = begin("U1", "C1", "e").unwrap();
         drop(sending);
         assert!(begin("U1", "C1", "f").is_none(), "the next one is under way");

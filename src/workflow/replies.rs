@@ -7,6 +7,9 @@ use crate::sql::{fill, moment};
 use crate::store::StoreError;
 use std::collections::BTreeMap;
 
+/// For the sender of an event for which there is no room.
+pub const OVERLOADED: &str = "Countersign is overloaded: nothing was executed. Try again in a moment.";
+
 pub(super) struct Rejection {
     pub heading: Heading,
     pub error: Error,

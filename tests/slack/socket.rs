@@ -2,7 +2,7 @@
 
 use crate::wire::Wire;
 use countersign::chat::slack::ParsedRequest;
-use countersign::chat::slack::socket::{EnvelopeReply, Socket};
+use countersign::chat::slack::socket::Socket;
 use countersign::rate_limits::RateLimits;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -38,7 +38,6 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
             if let ParsedRequest::Deliver(incoming) = parsed {
                 let _ = deliver.send(incoming.delivery);
             }
-            EnvelopeReply::Acknowledge
         };
         socket.run(deliver).await;
     });
@@ -53,27 +52,6 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
 }
 
 #[tokio::test]
-async fn what_there_is_no_room_for_is_told_and_an_event_comes_again() {
-    let (wire, mut acknowledged) = Wire::start().await;
-    let event = json!({
-        "type": "events_api", "envelope_id": "e2", "unanswered": true,
-        "payload": {
-            "type": "event_callback", "team_id": "T1", "event_id": "Ev1",
-            "event": { "type": "app_mention", "user": "U1", "text": "<@U0BOT> locks", "ts": "1.1", "channel": "C1" },
-        },
-    });
-    wire.say(vec![json!({ "type": "hello" }), command("e1"), event, command("e3")]);
-    let socket = socket(&wire);
-    let running = tokio::spawn(async move { socket.run(|_| EnvelopeReply::Decline("Try again.")).await });
-    for id in ["e1", "e3"] {
-        let payload = json!({ "response_type": "ephemeral", "text": "Try again." });
-        let expected = json!({ "envelope_id": id, "payload": payload });
-        assert_eq!(acknowledged.recv().await.unwrap(), expected);
-    }
-    running.abort();
-}
-
-#[tokio::test]
 async fn connections_that_end_at_once_are_opened_less_and_less_often() {
     for reason in ["too_many_websockets", "link_disabled", "refresh_requested", "warning"] {
         let (wire, _acknowledged) = Wire::start().await;
@@ -82,7 +60,7 @@ async fn connections_that_end_at_once_are_opened_less_and_less_often() {
         }
         let socket = socket(&wire);
         let started = Instant::now();
-        let running = tokio::spawn(async move { socket.run(|_| EnvelopeReply::Acknowledge).await });
+        let running = tokio::spawn(async move { socket.run(|_| ()).await });
         while wire.asked().len() < 4 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

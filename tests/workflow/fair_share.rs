@@ -1,11 +1,11 @@
 //! One member's many commands: they don't hold up another member's, and what is refused of them is told together.
 
-use crate::fake_chat::{Room, incident};
+use crate::fake_chat::{Room, incident, words};
 use crate::harness::{ANA, BEN, Scene, Twist, found};
 use countersign::chat::ingress::{Admission, Ingress};
 use countersign::demo::fake_slack::{Fault, Message, Workspace};
 use countersign::demo::harness::INCIDENT;
-use countersign::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind};
+use countersign::model::{Audience, ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind};
 use countersign::store::{Filter, Store};
 use countersign::workflow::Workflow;
 use std::sync::Arc;
@@ -122,4 +122,43 @@ async fn answers_that_a_platform_does_not_take_hold_no_place_in_work() {
         (admission == Admission::Accepted).then_some(())
     };
     found("ana to be heard again", accepted).await;
+}
+
+/// The sum of the numbers in answers that tell of events for which there was no room.
+fn declined(room: &Room) -> (usize, usize) {
+    let answers: Vec<String> = room.answers.lock().unwrap().iter().map(words).collect();
+    let told: Vec<&String> = answers.iter().filter(|answer| answer.contains("is overloaded")).collect();
+    (told.len(), told.iter().map(|answer| refused(answer)).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_too_many_there_is_told_once_of_all_that_were_not_executed() {
+    const BURST: usize = 500;
+    let scene = Scene::without_bot(Twist::default()).await;
+    let room = Arc::new(Room::default());
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let ingress = Ingress::new(Workflow::new(app, vec![room.clone()]));
+    room.hang_answers(Some(ANA));
+    let line = "sizes asset-service --env production";
+    for _ in 0..MANY + BURST {
+        ingress.deliver_or_decline(typed(ANA, INCIDENT, line));
+    }
+    let last = typed(ANA, INCIDENT, "health --env production");
+    ingress.deliver_or_decline(last.clone());
+    // What was declined doesn't come to be executed by being sent again.
+    ingress.deliver_or_decline(last);
+    // The refusals of others wait for none of hers.
+    ingress.deliver_or_decline(typed(BEN, INCIDENT, "bloked"));
+    found("ben's answer", async || room.answers.lock().unwrap().pop()).await;
+    room.hang_answers(None);
+    found("all to be told", async || (declined(&room).1 > BURST).then_some(())).await;
+    assert_eq!(declined(&room), (2, BURST + 1), "one, and the others together");
+    let answers = room.answers.lock().unwrap().clone();
+    let told: Vec<_> = answers.iter().filter(|answer| words(answer).contains("is overloaded")).collect();
+    assert!(words(told[1]).contains(&format!("{line}, {} times", BURST - 1)), "{}", words(told[1]));
+    assert!(words(told[1]).contains("health --env production:"), "{}", words(told[1]));
+    assert!(told.iter().all(|answer| answer.audience == Audience::Asker));
+    let all = Filter { include_reads: true, ..Filter::default() };
+    found("all reads", async || (scene.store().list(all.clone()).await.unwrap().total == MANY).then_some(()))
+        .await;
 }

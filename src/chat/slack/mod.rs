@@ -2,7 +2,7 @@
 //! [`socket`]. Out: [`render`], [`send`] through [`api`].
 
 use crate::chat::ChatPlatform;
-use crate::chat::ingress::{Admission, Ingress, OVERLOADED};
+use crate::chat::ingress::Ingress;
 use crate::preflight::Finding;
 use crate::store::Store;
 use anyhow::Context;
@@ -25,8 +25,6 @@ pub mod send;
 pub mod socket;
 pub mod verify;
 
-use socket::EnvelopeReply;
-
 pub use parse::{ParsedRequest, SlackParser};
 pub use send::SlackPlatform;
 pub use verify::SignatureVerifier;
@@ -48,17 +46,9 @@ impl ChatPlatform for SlackPlatform {
             .context("setting up Socket Mode")?;
         let connection = async move {
             let deliver = |request| match request {
-                ParsedRequest::Deliver(incoming) => match ingress.deliver(*incoming) {
-                    Admission::Accepted | Admission::Duplicate => EnvelopeReply::Acknowledge,
-                    Admission::Overloaded => EnvelopeReply::Decline(OVERLOADED),
-                },
-                ParsedRequest::Challenge(_) | ParsedRequest::Ignore | ParsedRequest::Unreadable(_) => {
-                    EnvelopeReply::Acknowledge
-                }
-                ParsedRequest::Foreign => {
-                    ingress.ignore_foreign();
-                    EnvelopeReply::Acknowledge
-                }
+                ParsedRequest::Deliver(incoming) => ingress.deliver_or_decline(*incoming),
+                ParsedRequest::Foreign => drop(ingress.ignore_foreign()),
+                ParsedRequest::Challenge(_) | ParsedRequest::Ignore | ParsedRequest::Unreadable(_) => {}
             };
             socket.run(deliver).await;
         };

@@ -2,14 +2,13 @@
 
 use super::parse::MalformedRequest;
 use super::{ParsedRequest, SignatureVerifier, SlackParser};
-use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body, verified};
+use crate::chat::ingress::{Ingress, read_body, verified};
 use crate::config;
+use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
-use serde_json::json;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -48,13 +47,10 @@ impl SlackRoutes {
 
     fn respond(&self, body: &str, parse: ParseBody) -> Response {
         match parse(&self.parser, body) {
-            Ok(ParsedRequest::Deliver(incoming)) => match self.ingress.deliver(*incoming) {
-                Admission::Accepted | Admission::Duplicate => StatusCode::OK.into_response(),
-                // Slack shows it to the sender alone.
-                Admission::Overloaded => {
-                    Json(json!({ "response_type": "ephemeral", "text": OVERLOADED })).into_response()
-                }
-            },
+            Ok(ParsedRequest::Deliver(incoming)) => {
+                self.ingress.deliver_or_decline(*incoming);
+                StatusCode::OK.into_response()
+            }
             Ok(ParsedRequest::Challenge(challenge)) => challenge.into_response(),
             Ok(ParsedRequest::Ignore) => StatusCode::OK.into_response(),
             Ok(ParsedRequest::Foreign) => self.ingress.ignore_foreign(),

@@ -54,16 +54,6 @@ enum End {
     Broken(String),
 }
 
-/// The answer to an envelope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EnvelopeReply {
-    /// It was taken, or can't be: sent again, it would be no better.
-    Acknowledge,
-    /// It was not taken, and its sender is told so where the envelope takes an answer. An event isn't acknowledged: Slack sends it
-    /// again.
-    Decline(&'static str),
-}
-
 impl Socket {
     /// `app_token` is the app-level token with `connections:write`. Fails if the system has no certificates to trust.
     pub fn new(
@@ -79,7 +69,7 @@ impl Socket {
 
     /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped. The pause
     /// between connections grows until one has lived for a while; a connection that Slack moves then is opened again at once.
-    pub async fn run(&self, deliver: impl Fn(ParsedRequest) -> EnvelopeReply + Send + Sync) {
+    pub async fn run(&self, deliver: impl Fn(ParsedRequest) + Send + Sync) {
         let mut backoff = MIN_BACKOFF;
         loop {
             let started = Instant::now();
@@ -110,7 +100,7 @@ impl Socket {
     }
 
     /// One websocket, from opening to its end.
-    async fn session(&self, deliver: &(impl Fn(ParsedRequest) -> EnvelopeReply + Send + Sync)) -> End {
+    async fn session(&self, deliver: &(impl Fn(ParsedRequest) + Send + Sync)) -> End {
         let mut socket = match self.connect().await {
             Ok(socket) => socket,
             Err(end) => return end,
@@ -127,12 +117,12 @@ impl Socket {
                 tracing::warn!("a message of Socket Mode can't be read");
                 continue;
             };
-            let reply = match envelope.kind.as_str() {
+            match envelope.kind.as_str() {
                 "hello" => continue,
                 "disconnect" => return end_of(envelope.reason.as_deref()),
                 kind => self.deliver(kind, &envelope.payload, deliver),
-            };
-            if let Some(acknowledgement) = acknowledgement(&envelope, &reply)
+            }
+            if let Some(acknowledgement) = acknowledgement(&envelope)
                 && socket.send(Message::text(acknowledgement.to_string())).await.is_err()
             {
                 return broken("closed");
@@ -140,12 +130,7 @@ impl Socket {
         }
     }
 
-    fn deliver(
-        &self,
-        kind: &str,
-        payload: &Value,
-        deliver: &impl Fn(ParsedRequest) -> EnvelopeReply,
-    ) -> EnvelopeReply {
+    fn deliver(&self, kind: &str, payload: &Value, deliver: &impl Fn(ParsedRequest)) {
         let payload = payload.to_string();
         let parsed = match kind {
             "slash_commands" => self.parser.command_json(&payload),
@@ -156,7 +141,6 @@ impl Socket {
         match parsed {
             Ok(ParsedRequest::Unreadable(malformed)) | Err(malformed) => {
                 tracing::warn!(kind, %malformed, "a request of Socket Mode");
-                EnvelopeReply::Acknowledge
             }
             Ok(parsed) => deliver(parsed),
         }
@@ -191,14 +175,7 @@ fn end_of(reason: Option<&str>) -> End {
     }
 }
 
-/// The acknowledgement of an envelope; `None` if it gets none.
-fn acknowledgement(envelope: &Envelope, reply: &EnvelopeReply) -> Option<Value> {
-    let id = envelope.envelope_id.as_ref()?;
-    match reply {
-        EnvelopeReply::Acknowledge => Some(json!({ "envelope_id": id })),
-        EnvelopeReply::Decline(_) if envelope.kind == "events_api" => None,
-        EnvelopeReply::Decline(text) => {
-            Some(json!({ "envelope_id": id, "payload": { "response_type": "ephemeral", "text": text } }))
-        }
-    }
+/// The acknowledgement of an envelope, whether or not it could be read: sent again, it would be no better. `None` if it gets none.
+fn acknowledgement(envelope: &Envelope) -> Option<Value> {
+    envelope.envelope_id.as_ref().map(|id| json!({ "envelope_id": id }))
 }

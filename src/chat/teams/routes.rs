@@ -4,7 +4,8 @@
 use super::parse::ActivityError;
 use super::verify::VerifiedToken;
 use super::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
-use crate::chat::ingress::{Admission, Ingress, OVERLOADED, read_body, verified};
+use crate::chat::ingress::{Admission, Ingress, read_body, verified};
+use crate::workflow::OVERLOADED;
 use anyhow::Context;
 use axum::extract::Request;
 use axum::http::StatusCode;
