@@ -36,6 +36,7 @@
 //! | [`telemetry`] | logging, and the TLS provider of the process |
 //! | [`clock`] | durations and times as people type and read them |
 //! | [`suggest`] | the nearest name to a misspelt word, and the word quoted back |
+//! | [`files`] | the modes of files and directories, and checks that change none |
 //! | [`model`] | values that every module shares: runs, events, plans, people, replies, the transition table; no I/O |
 //! | [`sql_lexer`] | PostgreSQL's SQL in tokens: strictly for what will run, leniently for what will be shown |
 //! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
@@ -96,6 +97,7 @@ pub mod config;
 pub mod demo;
 pub mod ephemeral;
 pub mod error;
+pub mod files;
 pub mod http;
 pub mod http_client;
 pub mod model;

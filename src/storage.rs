@@ -5,6 +5,7 @@
 //! [`Storage::clear_unfinished`] removes them. This module doesn't know what the objects contain.
 
 use crate::config::BackupSettings;
+use crate::files;
 use anyhow::Context;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -78,10 +79,11 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the configured directory and creates it if necessary. Published objects survive a power failure.
+    /// Opens the configured directory and creates it if necessary. Published objects survive a power failure, and no other account
+    /// may read them.
     pub fn open(backups: &BackupSettings) -> anyhow::Result<Storage> {
         let directory = &backups.directory;
-        let opened = std::fs::create_dir_all(directory).map_err(anyhow::Error::from).and_then(|()| {
+        let opened = files::create_directory(directory).map_err(anyhow::Error::from).and_then(|()| {
             Ok(LocalFileSystem::new_with_prefix(directory)?.with_fsync(true).with_automatic_cleanup(true))
         });
         let objects = opened.with_context(|| format!("opening the backups in {}", directory.display()))?;
@@ -104,6 +106,7 @@ impl Storage {
         // The key is encoded already, and the ending needs no encoding.
         let staged_key =
             Key::parse(format!("{key}{UNVERIFIED_SUFFIX}")).map_err(object_store::Error::from)?;
+        self.create_directory_of(&staged_key)?;
         let parts = self.objects.put_multipart(&staged_key).await?;
         Ok(ObjectUpload {
             parts: WriteMultipart::new_with_chunk_size(parts, PART_BYTES),
@@ -113,8 +116,28 @@ impl Storage {
 
     /// Writes a small object atomically.
     pub async fn put(&self, key: &Key, content: Bytes) -> StorageResult<()> {
+        self.create_directory_of(key)?;
         self.objects.put(key, content.into()).await?;
-        Ok(())
+        self.restrict(key)
+    }
+
+    /// Makes the directory of an object: the object store would leave its mode to the process.
+    fn create_directory_of(&self, key: &Key) -> StorageResult<()> {
+        let path = self.path_of(key);
+        let directory = path.as_deref().and_then(Path::parent);
+        directory.map_or(Ok(()), files::create_directory).map_err(|error| local_error(error).into())
+    }
+
+    /// Keeps other accounts out of an object.
+    fn restrict(&self, key: &Key) -> StorageResult<()> {
+        let path = self.path_of(key);
+        path.as_deref().map_or(Ok(()), files::restrict).map_err(|error| local_error(error).into())
+    }
+
+    /// Path of an object, or of the directory that a prefix names.
+    fn path_of(&self, key: &Key) -> Option<PathBuf> {
+        let directory = self.directory.clone()?;
+        Some(key.parts().fold(directory, |path, part| path.join(part.as_ref())))
     }
 
     /// Streams an object's bytes, in ranges of its own: the crate reads a local file in pieces of 8 KiB, each in another thread.
@@ -140,7 +163,7 @@ impl Storage {
         if let Some(directory) = &self.directory
             && let Err(error) = tokio::fs::read_dir(directory).await
         {
-            return Err(object_store::Error::Generic { store: "local", source: Box::new(error) }.into());
+            return Err(local_error(error).into());
         }
         let mut objects: Vec<ObjectMeta> = self.objects.list(Some(prefix)).try_collect().await?;
         objects.retain(|object| !is_unverified(object));
@@ -171,11 +194,15 @@ impl Storage {
             self.objects.delete(&object.location).await?;
         }
         let cleared = objects.len();
-        let Some(directory) = self.directory.clone() else { return Ok(cleared) };
-        let directory = prefix.parts().fold(directory, |path, part| path.join(part.as_ref()));
+        let Some(directory) = self.path_of(prefix) else { return Ok(cleared) };
         let removed = tokio::task::spawn_blocking(move || remove_uploads(&directory, cutoff)).await;
         Ok(cleared + removed.unwrap_or_default())
     }
+}
+
+/// An error of the directory, as the object store reports its own.
+fn local_error(error: std::io::Error) -> object_store::Error {
+    object_store::Error::Generic { store: "local", source: Box::new(error) }
 }
 
 fn is_unverified(object: &ObjectMeta) -> bool {
@@ -220,6 +247,7 @@ impl ObjectUpload {
     pub async fn finish(mut self) -> StorageResult<StagedObject> {
         self.parts.finish().await?;
         self.staged.keep_on_drop = false;
+        self.staged.storage.restrict(&self.staged.staged_key)?;
         Ok(self.staged)
     }
 
@@ -282,6 +310,7 @@ async fn remove(storage: &Storage, key: &Key) {
 mod tests {
     use super::*;
     use object_store::memory::InMemory;
+    use std::os::unix::fs::PermissionsExt;
 
     const BYTES: &[u8] = b"all of it";
 
@@ -331,6 +360,22 @@ mod tests {
     #[tokio::test]
     async fn any_store_shows_published_objects_alone() {
         check_publish_and_discard(&Storage::with_object_store(Arc::new(InMemory::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_may_read_a_directory_and_its_objects() {
+        let (directory, storage) = open_storage();
+        let key = Key::from_iter(["staging", "asset_service_db", "1.dump"]);
+        storage.begin(&key).await.unwrap().finish().await.unwrap().publish().await.unwrap();
+        storage.put(&Key::from("staging/1.json"), Bytes::from_static(BYTES)).await.unwrap();
+        let mode = |name: &str| {
+            let path = directory.path().join("created").join(name);
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        let directories = ["", "on demand", "on demand/staging", "on demand/staging/asset_service_db"];
+        assert_eq!(directories.map(mode), [0o700; 4]);
+        let files = ["on demand/staging/asset_service_db/1.dump", "on demand/staging/1.json"];
+        assert_eq!(files.map(mode), [0o600; 2]);
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! The processes that are alive: each instance of the store holds an operating-system lock on a file of its own for as long as
 //! it lives, so that the system releases it however the process ends. Nothing here knows runs.
 
+use crate::files;
 use anyhow::Context;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// This instance, and its lock until it is dropped.
@@ -20,14 +21,13 @@ impl Instance {
     /// Takes a fresh id and its lock, in `<database>.instances/`.
     pub fn start(database: &Path) -> anyhow::Result<Instance> {
         let directory = database.with_added_extension("instances");
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.context("making the instances' directory")?;
+        files::create_directory(&directory).context("making the instances' directory")?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).context("making an instance's id")?;
         let id = hex::encode(random);
         // Locked under another name first: another process takes the owner of an unlocked `.lock` file for dead.
         let hidden = directory.join(format!("{id}.new"));
-        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden);
+        let lock = OpenOptions::new().write(true).create_new(true).mode(files::PRIVATE_FILE).open(&hidden);
         let lock = lock.context("making this instance's lock")?;
         lock.lock().context("locking this instance's lock")?;
         std::fs::rename(&hidden, path_of(&directory, &id)).context("showing this instance's lock")?;
