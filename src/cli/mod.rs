@@ -4,16 +4,16 @@
 use crate::catalog::Catalog;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
 use crate::config::Config;
+use crate::files;
 use crate::http::HttpServer;
-use crate::model::{Heading, Reply};
-use crate::postgres::Environments;
-use crate::preflight::{self, CheckContext};
+use crate::model::Reply;
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod check;
 mod run;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
@@ -47,10 +47,13 @@ enum Cli {
     },
     /// Check the configuration, the commands, every server and every login, and show how to fix what is missing.
     ///
-    /// Exit status: 0 all is well, 1 something is missing or wrong.
+    /// Changes nothing: no server and no file. Exit status: 0 all is well, 1 something is missing or wrong.
     Check {
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,
+        /// Check one part only; the secrets of the others needn't exist yet.
+        #[arg(long)]
+        only: Option<check::CheckPart>,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
@@ -89,7 +92,10 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             let args = run::RunArgs::new(command, config, json);
             (run::run(args, variables).await, run::EXIT_INTERNAL)
         }
-        Cli::Check { config, json } => (check(&config, json, variables).await, EXIT_MISSING),
+        Cli::Check { config, only, json } => {
+            let args = check::CheckArgs { config, only: only.map(Into::into), json };
+            (check::check(args, variables).await, EXIT_MISSING)
+        }
         Cli::Commands => (commands(), 1),
     };
     ExitCode::from(status.unwrap_or_else(|error| {
@@ -114,7 +120,9 @@ async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
     HttpServer::bind(config).await?.serve(crate::http::shutdown_signal()).await.map(|()| 0)
 }
 
+/// Loads the configuration. From here on no other account may read the files that the process makes.
 fn load_config(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config> {
+    files::restrict_umask();
     Config::load(path, variables).context("configuring")
 }
 
@@ -154,26 +162,4 @@ fn screen(variables: &Variables<'_>) -> Screen {
     let is_dumb = variables("TERM").is_some_and(|value| value == "dumb");
     let width = if size == 0 { DEFAULT_COLUMNS } else { size.max(MIN_COLUMNS) };
     Screen { width, colours: !no_color && !is_dumb }
-}
-
-/// Runs the checks, prints the report, and returns the exit status.
-/// The error lists every mistake in the configuration or in the commands.
-async fn check(path: &Path, json: bool, variables: &Variables<'_>) -> anyhow::Result<u8> {
-    let config = load_config(path, variables)?;
-    let catalog = crate::bootstrap::rules(&config)?.catalog;
-    let environments = Environments::new(&config)?;
-    let names: Vec<&str> = environments.names().iter().map(String::as_str).collect();
-    let mut report = preflight::check(
-        &CheckContext { config: &config, catalog: &catalog, environments: &environments },
-        &names,
-    )
-    .await;
-    for finding in crate::chat::check(&config).await {
-        report.add_finding(finding);
-    }
-    let command = format!("check of {}", path.display());
-    let mut reply = Reply::new(Heading { requester: None, command, environment: None, run: None });
-    reply.blocks = report.blocks();
-    print_reply(&reply, &ButtonLines::new(), json, variables)?;
-    Ok(if report.missing_count() == 0 { 0 } else { EXIT_MISSING })
 }

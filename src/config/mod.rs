@@ -4,7 +4,7 @@
 
 use crate::model::{LoginKind, PlatformKind};
 use crate::toml_reader::{self, Problem, Problems, Reader, Source};
-use nix::unistd::{Uid, User, getuid};
+use nix::unistd::{Uid, User, geteuid, getuid};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -261,7 +261,15 @@ pub fn login_name() -> String {
     let audit_id = std::fs::read_to_string("/proc/self/loginuid").ok();
     // Nobody logged in to a container or a service: u32::MAX.
     let audit_id = audit_id.and_then(|text| text.trim().parse().ok()).filter(|uid| *uid != u32::MAX);
-    let uid = audit_id.map_or_else(getuid, Uid::from_raw);
+    user_name(audit_id.map_or_else(getuid, Uid::from_raw))
+}
+
+/// The account that the process acts as; an account without a name is its number.
+pub fn process_account() -> String {
+    user_name(geteuid())
+}
+
+fn user_name(uid: Uid) -> String {
     let user = User::from_uid(uid).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
 }
@@ -276,18 +284,56 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Half of the above, so that there is time left to say that the file is locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A part of the set-up that is used by itself, as a check does. The secrets of the others needn't exist yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigPart {
+    /// The database servers.
+    Servers,
+    /// Slack and Teams.
+    Chat,
+    /// The audit log and the backups on this host.
+    Host,
+}
+
 /// The surroundings that a configuration refers to.
+#[derive(Clone)]
 struct LoadContext<'a> {
     /// Environment variables, by name.
     env_var: &'a dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from: the configuration file's own.
     directory: PathBuf,
+    /// The only part that is used; `None` is all.
+    only: Option<ConfigPart>,
+    /// Secrets that are named must exist.
+    requires_secrets: bool,
+}
+
+impl<'a> LoadContext<'a> {
+    fn new(file: &str, env_var: &'a dyn Fn(&str) -> Option<String>, only: Option<ConfigPart>) -> Self {
+        let directory = Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf();
+        LoadContext { env_var, directory, only, requires_secrets: only.is_none() }
+    }
+
+    /// For the sections of a part.
+    fn of(&self, part: ConfigPart) -> Self {
+        LoadContext { requires_secrets: self.only.is_none_or(|only| only == part), ..self.clone() }
+    }
 }
 
 impl Config {
     /// Reads a configuration file, and the secrets that it names from `env` (a variable's name to its value) and from files.
     /// Relative paths start from the file's directory. The error holds everything that is wrong at once, never a secret.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+        Config::load_for(path, env, None)
+    }
+
+    /// Reads a configuration file of which only one part is used, where one is named: secrets of the others may be absent, and are
+    /// then empty.
+    pub fn load_for(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+        only: Option<ConfigPart>,
+    ) -> Result<Config, Problems> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|cause| Problem {
             file: name.clone(),
@@ -298,21 +344,23 @@ impl Config {
             let valid = String::from_utf8_lossy(&cause.as_bytes()[..cause.utf8_error().valid_up_to()]);
             Source::new(&name, &valid).problem(valid.len(), "this is not UTF-8 text")
         })?;
-        Config::parse(&name, &text, env)
+        parse(&name, &text, LoadContext::new(&name, env, only))
     }
 
     /// Reads a configuration from a text; `name` is its file, for messages and as the start of relative paths.
     pub fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
-        let directory = Path::new(name).parent().unwrap_or(Path::new("")).to_path_buf();
-        let context = LoadContext { env_var: env, directory };
-        let hash = hex::encode(Sha256::digest(text.as_bytes()));
-        let content = text.strip_prefix('\u{feff}').unwrap_or(text);
-        toml_reader::read(Source::new(name, content), |root| config(root, &context, hash))
+        parse(name, text, LoadContext::new(name, env, None))
     }
 }
 
+fn parse(name: &str, text: &str, context: LoadContext<'_>) -> Result<Config, Problems> {
+    let hash = hex::encode(Sha256::digest(text.as_bytes()));
+    let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+    toml_reader::read(Source::new(name, content), |root| config(root, &context, hash))
+}
+
 fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Config {
-    let environments = environments::environments(root, context);
+    let environments = environments::environments(root, &context.of(ConfigPart::Servers));
     let access = access::grants(root, &environments);
     let break_glass = access::break_glass(root);
     let break_glass_role = break_glass.as_ref().map(|settings| settings.role.as_str());
@@ -329,7 +377,7 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         shutdown_timeout: duration(root, "finish_within", LONGEST_SHUTDOWN).unwrap_or(SHUTDOWN_TIMEOUT),
         store: store.unwrap_or_default(),
         store_timeouts,
-        chat: chat::sections(root, context, &roles),
+        chat: chat::sections(root, &context.of(ConfigPart::Chat), &roles),
         approval: access::approval(root, &environments),
         backups: root.table("backups", |table| backups(table, context)).unwrap_or_default(),
         commands: root.opt_table("commands", |table| path(table, "directory", context)),

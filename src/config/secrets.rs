@@ -29,7 +29,7 @@ impl Lookup {
     }
 }
 
-/// A secret that must be there.
+/// A secret that must be there. Empty if it is absent and not required.
 pub(super) fn secret(table: &mut Reader<'_>, key: &str, context: &LoadContext<'_>) -> SecretString {
     if table.has(key) {
         return opt_secret(table, key, context).unwrap_or_default();
@@ -54,7 +54,10 @@ pub(super) fn secrets(table: &mut Reader<'_>, key: &str, context: &LoadContext<'
     let lookups = table.tables_like(key, EXPECTED_FORM, |entry| {
         if entry.flag("optional") { look_up(entry, context) } else { look_up_required(entry, context) }
     });
-    if !lookups.is_empty() && lookups.iter().all(|lookup| matches!(lookup, Lookup::Absent(_))) {
+    if context.requires_secrets
+        && !lookups.is_empty()
+        && lookups.iter().all(|lookup| matches!(lookup, Lookup::Absent(_)))
+    {
         table.problem(key, format!("`{key}` needs at least one that exists"));
     }
     lookups.into_iter().filter_map(Lookup::secret).collect()
@@ -62,7 +65,7 @@ pub(super) fn secrets(table: &mut Reader<'_>, key: &str, context: &LoadContext<'
 
 fn look_up_required(entry: &mut Reader<'_>, context: &LoadContext<'_>) -> Lookup {
     match look_up(entry, context) {
-        Lookup::Absent(reason) => {
+        Lookup::Absent(reason) if context.requires_secrets => {
             entry.problem_at(entry.position(), reason);
             Lookup::Reported
         }

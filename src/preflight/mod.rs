@@ -1,20 +1,17 @@
 //! Checks before an incident, for `countersign check`: for every environment, server and login, what works, what is missing and
-//! how to fix it. They change nothing, except for one small object that is written into the backup storage and removed again.
+//! how to fix it. They change nothing: no server, no file.
 
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::actions::support::blocks::{count, verdict};
 use crate::catalog::Catalog;
-use crate::config::{BackupSettings, Config, Environment, LoginCredentials, Server};
+use crate::config::{Config, ConfigPart, Environment, LoginCredentials, Server};
 use crate::model::{Block, Cell, Column, ColumnKind, LoginKind, Row, Severity, Table, Text};
 use crate::postgres::{Address, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable};
-use crate::storage::{Key, Storage};
-use crate::store;
-use anyhow::Context;
-use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
 mod custom_commands;
 mod databases;
+mod host;
 mod unreachable;
 
 /// Configuration and connections that the checks use.
@@ -62,22 +59,29 @@ impl Finding {
 
 /// All findings by section: an environment's name, or [`HOST_SECTION`].
 #[derive(Debug, Clone, Default)]
-pub struct Report(pub Vec<(String, Vec<Finding>)>);
+pub struct Report {
+    /// The only part that was checked; `None` is all.
+    pub only: Option<ConfigPart>,
+    pub sections: Vec<(String, Vec<Finding>)>,
+}
 
 /// Section about the host that Countersign runs on.
 const HOST_SECTION: &str = "Where Countersign runs";
 
-/// Checks the named environments in parallel.
-pub async fn check(context: &CheckContext<'_>, environments: &[&str]) -> Report {
-    let installations = find_installations(&context.config.backups).await;
-    let selected = context.config.environments.iter().filter(|e| environments.contains(&e.name.as_str()));
-    let checks = selected.map(|environment| check_environment(context, &installations, environment));
-    let mut sections = futures::future::join_all(checks).await;
-    sections.push((
-        HOST_SECTION.to_owned(),
-        vec![check_audit_log(context.config), check_backup_storage(&context.config.backups).await],
-    ));
-    Report(sections)
+/// Checks a part, or all: the environments in parallel. The chat platforms add their own findings.
+pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Report {
+    let includes = |part| only.is_none_or(|only| only == part);
+    let mut sections = Vec::new();
+    if includes(ConfigPart::Servers) {
+        let installations = find_installations(&context.config.backups).await;
+        let environments = context.config.environments.iter();
+        let checks = environments.map(|environment| check_environment(context, &installations, environment));
+        sections = futures::future::join_all(checks).await;
+    }
+    if includes(ConfigPart::Host) {
+        sections.push((HOST_SECTION.to_owned(), host::check(context.config)));
+    }
+    Report { only, sections }
 }
 
 async fn check_environment(
@@ -91,63 +95,47 @@ async fn check_environment(
     (environment.name.clone(), findings)
 }
 
-/// Checks the audit log's store: without it only read commands work.
-fn check_audit_log(config: &Config) -> Finding {
-    let subject = "audit log";
-    match store::check_writable(&config.store, config.store_timeouts.lock_timeout) {
-        Ok(true) => Finding::works(subject, "can be written"),
-        Ok(false) => Finding::works(subject, "can be created, as `serve` does at its first start"),
-        Err(error) => {
-            let fix = "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.";
-            Finding::missing(subject, format!("can't be written: {error:#}"), fix)
-        }
-    }
-}
-
-async fn check_backup_storage(backups: &BackupSettings) -> Finding {
-    let subject = "backup storage";
-    match write_and_remove(backups).await {
-        Ok(()) => Finding::works(subject, "can be written"),
-        Err(error) => {
-            let fix = "Let the account that Countersign runs as write to `directory` of `[backups]`.";
-            Finding::missing(subject, format!("can't be written: {error:#}"), fix)
-        }
-    }
-}
-
-async fn write_and_remove(backups: &BackupSettings) -> anyhow::Result<()> {
-    let storage = Storage::open(backups)?;
-    let name = crate::model::random_token().context("the system has no random numbers")?;
-    let key = Key::from(format!("check-{name}"));
-    storage.put(&key, Bytes::from_static(b"can be written")).await?;
-    Ok(storage.delete(&key).await?)
-}
-
 impl Report {
     /// Adds a finding about the host that Countersign runs on.
     pub fn add_finding(&mut self, finding: Finding) {
-        match self.0.iter_mut().find(|(section, _)| section == HOST_SECTION) {
+        match self.sections.iter_mut().find(|(section, _)| section == HOST_SECTION) {
             Some((_, findings)) => findings.push(finding),
-            None => self.0.push((HOST_SECTION.to_owned(), vec![finding])),
+            None => self.sections.push((HOST_SECTION.to_owned(), vec![finding])),
+        }
+    }
+
+    /// The verdict where nothing is missing: no wider than the checks.
+    fn success(&self) -> &'static str {
+        match self.only {
+            None => "All checks passed.",
+            Some(ConfigPart::Servers) => {
+                "All checks of the servers passed. Chat and this host were not checked."
+            }
+            Some(ConfigPart::Chat) => {
+                "All checks of chat passed. The servers and this host were not checked."
+            }
+            Some(ConfigPart::Host) => {
+                "All checks of this host passed. The servers and chat were not checked."
+            }
         }
     }
 
     pub fn missing_count(&self) -> usize {
-        self.0.iter().map(|(_, findings)| count_missing(findings)).sum()
+        self.sections.iter().map(|(_, findings)| count_missing(findings)).sum()
     }
 
     /// A verdict, then each section's findings and fixes.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = vec![match self.missing_count() {
-            0 => verdict(Severity::Ok, "All checks passed."),
+            0 => verdict(Severity::Ok, self.success()),
             missing => {
-                let sections = self.0.iter().filter(|(_, findings)| count_missing(findings) > 0);
+                let sections = self.sections.iter().filter(|(_, findings)| count_missing(findings) > 0);
                 let sections: Vec<&str> = sections.map(|(section, _)| section.as_str()).collect();
                 let failed = count(missing, "check failed", "checks failed");
                 verdict(Severity::Critical, format!("{failed}: {}.", sections.join(", ")))
             }
         }];
-        for (section, findings) in &self.0 {
+        for (section, findings) in &self.sections {
             blocks.push(Block::Table(table(section, findings)));
             blocks.extend(findings.iter().filter_map(fix).map(Block::Text));
         }

@@ -14,18 +14,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 mod hash_chain;
 pub mod sqlite;
 
-/// Checks that the audit log of the configuration can be written, without changing it: true if it exists, false if it could
-/// be created. Blocks for `busy` at most.
+/// Checks that the audit log of the configuration can be written, and changes no file: true if it exists, false if it could be
+/// created.
 ///
 /// # Errors
 /// The obstacle.
-pub fn check_writable(path: &Path, busy: Duration) -> anyhow::Result<bool> {
-    sqlite::SqliteStore::check_writable(path, busy)
+pub fn check_writable(path: &Path) -> anyhow::Result<bool> {
+    sqlite::SqliteStore::check_writable(path)
 }
 
 /// A run to be opened. Its first event and state come from `audit`.

@@ -66,6 +66,16 @@ pub struct Said {
 }
 
 impl Said {
+    async fn of(mut program: Command) -> Said {
+        let output = program.output().await.expect("the program");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Said {
+            status: output.status.code().expect("an exit status"),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+
     /// Nothing is wider than a terminal, and nothing speaks to it.
     pub fn is_fit_for_a_terminal(&self) {
         for line in self.out.lines() {
@@ -137,7 +147,11 @@ impl<'s> World<'s> {
     }
 
     fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        self.command(env!("CARGO_BIN_EXE_countersign"), arguments)
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.directory())
@@ -156,13 +170,13 @@ impl<'s> World<'s> {
 
     /// Runs the program, where its configuration is, with nothing in its environment but the secrets.
     pub async fn say(&self, arguments: &[&str]) -> Said {
-        let output = self.program(arguments).output().await.expect("the program");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        Said {
-            status: output.status.code().expect("an exit status"),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
+        Said::of(self.program(arguments)).await
+    }
+
+    /// The same with another mask for the modes of new files.
+    pub async fn say_under(&self, umask: &str, arguments: &[&str]) -> Said {
+        let shell = ["-c", "umask $0 && exec \"$@\"", umask, env!("CARGO_BIN_EXE_countersign")];
+        Said::of(self.command("/bin/sh", &[&shell, arguments].concat())).await
     }
 
     /// `countersign run`, with a line as one would type it without quotes.

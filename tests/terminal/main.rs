@@ -2,6 +2,7 @@
 
 mod check;
 mod every_command;
+mod files;
 mod harness;
 mod pooler;
 mod queries;

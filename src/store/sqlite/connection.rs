@@ -1,5 +1,6 @@
 //! The database file: creating, opening and recognising it, and the mapping of its errors. No run, no query.
 
+use crate::files;
 use crate::store::StoreError;
 use anyhow::{Context, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
@@ -8,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use url::Url;
 
 const SCHEMA: &str = include_str!("migrations/0001_init.sql");
 const SUSPENDED_LOCKS: &str = include_str!("migrations/0002_suspended_locks.sql");
@@ -137,7 +139,7 @@ impl FileConnector {
     /// Makes the file and its schema where they are missing, and opens it.
     pub fn prepare(&self) -> anyhow::Result<OpenedFile> {
         // Never opened when it exists: closing it again would drop this process's POSIX locks on it, SQLite's among them.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+        let made = OpenOptions::new().write(true).create_new(true).mode(files::PRIVATE_FILE).open(&self.path);
         if !made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
             made.context("making the record's file")?;
         }
@@ -161,6 +163,28 @@ impl FileConnector {
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
+    }
+}
+
+/// Checks that the file is ours, or still empty, without a lock and without its write-ahead log: SQLite makes no file beside it.
+pub(super) fn check_version(path: &Path) -> DbResult<()> {
+    let unreachable = || DbError::Message("its file is gone or can't be reached".into());
+    // Opened read-only, SQLite takes a directory for a file.
+    if !path.is_file() {
+        return Err(DbError::Message("its file can't be opened: it is no file".into()));
+    }
+    let absolute = std::path::absolute(path).map_err(|_| unreachable())?;
+    let mut url = Url::from_file_path(absolute).map_err(|()| unreachable())?;
+    url.set_query(Some("immutable=1"));
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(url.as_str(), flags)?;
+    let version = integer_pragma(&connection, "user_version")?;
+    let application = integer_pragma(&connection, "application_id")?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (application, version, tables) {
+        (APPLICATION, VERSION, _) | (0, 0, 0) => Ok(()),
+        _ => Err(DbError::Message("its file is not this version's record".into())),
     }
 }
 

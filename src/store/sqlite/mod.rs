@@ -18,10 +18,11 @@ mod worker;
 use super::{
     Append, AppendOutcome, ChainReport, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError, StoreResult,
 };
+use crate::files;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
 use anyhow::Context;
 use async_trait::async_trait;
-use connection::{DbError, FileConnector};
+use connection::FileConnector;
 use jiff::Timestamp;
 use process_lock::Instance;
 use std::path::Path;
@@ -73,21 +74,18 @@ impl SqliteStore {
         Ok(SqliteStore { instance, writer, reader, auditor })
     }
 
-    /// Checks that the audit log can be written, without changing it: true if it exists, false if it could be made. Blocks
-    /// for `busy` at most.
-    pub fn check_writable(path: &Path, busy: Duration) -> anyhow::Result<bool> {
-        if path.exists() {
-            let writing = FileConnector { path: path.to_owned(), read_only: false, busy };
-            let opened = writing.open().map_err(StoreError::from)?;
-            let written = opened.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(DbError::from);
-            written.map_err(StoreError::from)?;
-            return Ok(true);
+    /// Checks that the audit log can be written, by its permissions and its version: true if it exists, false if it could be made.
+    /// Changes no file, not even a write-ahead log that a crash left behind.
+    pub fn check_writable(path: &Path) -> anyhow::Result<bool> {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        if !path.exists() {
+            files::check_directory(directory).context("its file can't be made")?;
+            return Ok(false);
         }
-        let trial = path.with_extension(format!("check-{}", std::process::id()));
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&trial);
-        drop(made.context("its file can't be made")?);
-        std::fs::remove_file(&trial).context("a file that was made beside it can't be removed")?;
-        Ok(false)
+        files::check_file(path).context("its file can't be written")?;
+        files::check_directory(directory).context("its write-ahead log can't be made")?;
+        connection::check_version(path).map_err(StoreError::from)?;
+        Ok(true)
     }
 
     /// Erases every text of that name from a run, with the keys of their HMACs; the chain stays valid. Returns their number.

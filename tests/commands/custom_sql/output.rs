@@ -125,8 +125,8 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
 /// The findings of `countersign check` about production.
 async fn findings(world: &World) -> String {
     let App { config, catalog, environments, .. } = &world.app;
-    let report = preflight::check(&CheckContext { config, catalog, environments }, &["production"]).await;
-    let findings = report.0.into_iter().flat_map(|(_, findings)| findings);
+    let report = preflight::check(&CheckContext { config, catalog, environments }, None).await;
+    let findings = report.sections.into_iter().flat_map(|(_, findings)| findings);
     let lines = findings
         .map(|found| format!("{}: {} {}\n", found.subject, found.details, found.fix.unwrap_or_default()));
     lines.collect()

@@ -1,0 +1,88 @@
+//! Checks of the host: the audit log's file, the backups' directory, and the access of other accounts to them. By permissions
+//! only: nothing is written.
+
+use super::{CheckStatus, Finding};
+use crate::config::{Config, process_account};
+use crate::files::{self, Exposure};
+use crate::store;
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+/// Findings about the audit log and the backup storage, as the account that runs the check.
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![audit_log(&config.store)];
+    if config.store.is_file() {
+        findings.extend(exposed(AUDIT_LOG, &config.store, "600"));
+    }
+    let directory = config.store.parent().filter(|directory| !directory.as_os_str().is_empty());
+    findings.extend(exposed_directory_of_audit_log(directory.unwrap_or(Path::new("."))));
+    let backups = &config.backups.directory;
+    findings.push(backup_storage(backups));
+    if backups.is_dir() {
+        findings.extend(exposed(BACKUP_STORAGE, backups, "700"));
+    }
+    findings
+}
+
+const AUDIT_LOG: &str = "audit log";
+const BACKUP_STORAGE: &str = "backup storage";
+
+/// Checks the audit log's store: without it only read commands work.
+fn audit_log(path: &Path) -> Finding {
+    let fix = "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.";
+    finding(AUDIT_LOG, store::check_writable(path), fix)
+}
+
+fn backup_storage(directory: &Path) -> Finding {
+    let fix = "Let the account that Countersign runs as write to `directory` of `[backups]`.";
+    finding(BACKUP_STORAGE, files::check_directory_or_parent(directory), fix)
+}
+
+/// The finding that a thing can be written (true) or created (false), or the obstacle.
+fn finding(subject: &str, exists: anyhow::Result<bool>, fix: &str) -> Finding {
+    let account = process_account();
+    match exists {
+        Ok(true) => Finding::works(subject, format!("can be written by {account}")),
+        Ok(false) => Finding::works(
+            subject,
+            format!("can be created by {account}, as `serve` does at its first start"),
+        ),
+        Err(error) => Finding::missing(subject, format!("can't be written: {error:#}"), fix),
+    }
+}
+
+/// The finding that other accounts have access, or that it can't be found out.
+fn exposed(subject: &str, path: &Path, mode: &str) -> Option<Finding> {
+    let (verb, current) = match files::exposure(path) {
+        Ok(Exposure::None) => return None,
+        Ok(Exposure::Readable { mode }) => ("read", mode),
+        Ok(Exposure::Writable { mode }) => ("write", mode),
+        Err(error) => return Some(unknown(subject, path, &error)),
+    };
+    let details = format!("other accounts may {verb} {} (mode {current:04o})", path.display());
+    Some(Finding::missing(subject, details, format!("Run `chmod {mode} {}`.", shell_word(path))))
+}
+
+/// The same for the directory of the audit log: whoever only lists it can't read the file, and whoever writes it can replace it.
+fn exposed_directory_of_audit_log(directory: &Path) -> Option<Finding> {
+    let finding = exposed(AUDIT_LOG, directory, "700")?;
+    let only_lists = matches!(files::exposure(directory), Ok(Exposure::Readable { .. }));
+    Some(if only_lists { Finding { status: CheckStatus::Optional, ..finding } } else { finding })
+}
+
+fn unknown(subject: &str, path: &Path, error: &io::Error) -> Finding {
+    let details = format!("the mode of {} can't be read: {error}", path.display());
+    Finding::missing(subject, details, "Let the account that Countersign runs as enter its directory.")
+}
+
+/// A path as a shell reads it.
+fn shell_word(path: &Path) -> Cow<'_, str> {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if text.chars().all(is_plain) && !text.starts_with('-') {
+        return text;
+    }
+    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
+    format!("'{}'", text.replace('\'', "'\\''")).into()
+}
