@@ -29,31 +29,12 @@ _stuck_s = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}
 42883 = "has a table _prisma_migrations that is not Prisma's"
 */
 -- ## Migration status
-WITH found AS (
-  SELECT format('%I.%I', n.nspname, c.relname) AS name,
-         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS permitted,
-         -- Prisma's table has none of these, which could run code of their owner as this login while the table is read: types' casts to
-         -- JSON, and functions in expressions, which the planner computes where they are constant.
-         c.relkind = 'p'
-           OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.atttypid >= 16384 OR a.attgenerated <> ''))
-           OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
-           OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
-           OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)
-           OR EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhparent, h.inhrelid)) AS altered
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-), ledger AS (
-  SELECT *, permitted AND NOT altered AS readable FROM found
-), encoded AS (
-  -- A table that may be missing can't be named here: the statement is built once the table is known to exist and to be readable.
-  SELECT l.name, substring(query_to_xml(format($$
-           SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
-           FROM (SELECT migration_name, checksum, started_at, finished_at, rolled_back_at, logs IS NOT NULL AS logged FROM %s) m
-         $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
-  FROM ledger l WHERE l.readable
+WITH ledger AS (
+  SELECT *, permitted AND NOT altered AS readable
+  FROM json_to_recordset(:'migration_history'::json) AS l(name text, permitted boolean, altered boolean, entries json)
 ), entry AS (
-  SELECT t.name AS ledger, e.* FROM encoded t
-  CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
+  SELECT l.name AS ledger, e.* FROM ledger l
+  CROSS JOIN LATERAL json_to_recordset(l.entries)
     AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, logged boolean)
 ), migration AS (
   SELECT ledger, migration_name, max(finished_at) AS finished_at, max(started_at) AS started_at,
@@ -127,31 +108,12 @@ LEFT JOIN summed s ON s.ledger = l.name
 ORDER BY l.name;
 
 -- ## Migrations [database if service]
-WITH found AS (
-  SELECT format('%I.%I', n.nspname, c.relname) AS name,
-         has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS permitted,
-         -- Prisma's table has none of these, which could run code of their owner as this login while the table is read: types' casts to
-         -- JSON, and functions in expressions, which the planner computes where they are constant.
-         c.relkind = 'p'
-           OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.atttypid >= 16384 OR a.attgenerated <> ''))
-           OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
-           OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
-           OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)
-           OR EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhparent, h.inhrelid)) AS altered
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relname = '_prisma_migrations' AND c.relkind IN ('r', 'p')
-), ledger AS (
-  SELECT *, permitted AND NOT altered AS readable FROM found
-), encoded AS (
-  SELECT substring(query_to_xml(format($$
-           SELECT encode(convert_to(COALESCE(json_agg(m), '[]')::text, 'UTF8'), 'hex') AS hex
-           FROM (SELECT migration_name, checksum, started_at, finished_at, rolled_back_at, applied_steps_count AS steps, logs IS NOT NULL AS logged,
-                        substring(logs FROM 'Database error code: ([0-9A-Z]{5})') AS code FROM %s) m
-         $$, l.name), true, true, '')::text FROM '<hex>([0-9a-f]*)</hex>') AS hex
-  FROM ledger l WHERE l.readable
+WITH ledger AS (
+  SELECT *, permitted AND NOT altered AS readable
+  FROM json_to_recordset(:'migration_history'::json) AS l(name text, permitted boolean, altered boolean, entries json)
 ), entry AS (
-  SELECT e.*, e.finished_at IS NULL AND e.rolled_back_at IS NULL AS open FROM encoded t
-  CROSS JOIN LATERAL json_to_recordset(convert_from(decode(t.hex, 'hex'), 'UTF8')::json)
+  SELECT e.*, e.finished_at IS NULL AND e.rolled_back_at IS NULL AS open FROM ledger l
+  CROSS JOIN LATERAL json_to_recordset(l.entries)
     AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, steps int, logged boolean, code text)
 ), migration AS (
   SELECT migration_name, count(*) AS attempts, max(started_at) AS started_at, bool_or(open) AS open, max(started_at) FILTER (WHERE open) AS open_at,

@@ -4,6 +4,7 @@
 use crate::harness::World;
 use countersign::catalog::{
     Body, MIGRATIONS_DIRECTORY, OWN_ROLES, SHARED_QUERIES, STATEMENT_TEXTS, Scope, WAIT_GRAPH, WAL_POSITIONS,
+    shared_query,
 };
 use countersign::sql::{SectionResult, Value};
 use std::collections::BTreeMap;
@@ -95,6 +96,9 @@ fn compare(name: &str, ours: &SectionResult, printed: &Printed) {
 async fn psql_finds_the_same() {
     let world = World::start().await;
     world.work().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    let sql = shared_query("migration_history").unwrap().sql;
+    let history: String = asset.query_one(&sql, &[]).await.unwrap().get(0);
     let mut compared = 0;
     for command in world.app.catalog.iter().filter(|command| matches!(command.body, Body::Sql(_))) {
         let name = &command.name;
@@ -121,6 +125,7 @@ async fn psql_finds_the_same() {
             values.insert(STATEMENT_TEXTS.into(), "true".to_owned());
             values.insert(WAL_POSITIONS.into(), "[]".to_owned());
             values.extend(SHARED_QUERIES.map(|(name, _)| (name.to_owned(), "[]".to_owned())));
+            values.insert("migration_history".into(), history.clone());
             values.insert(OWN_ROLES.into(), "{countersign_read,countersign_act}".to_owned());
             let printed = psql(&world, &file, ("asset_service_db", &values));
             let sections = command.sections(15);

@@ -4,9 +4,10 @@
 use super::bind::{bind_names, parameter_order};
 
 /// The name and the SQL of each: one SELECT, which runs on the target beforehand.
-pub const SHARED_QUERIES: [(&str, &str); 6] = [
+pub const SHARED_QUERIES: [(&str, &str); 7] = [
     ("connection_limits", include_str!("connection_limits.sql")),
     ("counters", include_str!("counters.sql")),
+    ("migration_history", include_str!("migration_history.sql")),
     ("replay", include_str!("replay.sql")),
     ("standbys", include_str!("standbys.sql")),
     ("wal_position", include_str!("wal_position.sql")),
