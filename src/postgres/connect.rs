@@ -4,7 +4,7 @@ use super::dedicated::Warnings;
 use super::pool::Connection;
 use super::server_message;
 use super::session_settings::{ApplyError, SessionSettings};
-use super::unreachable::{self, Unreachable};
+use super::unreachable::{self, SettingChange, Unreachable};
 use crate::config::{Environment, LoginCredentials, Server, Tls};
 use crate::model::LoginKind;
 use anyhow::Context;
@@ -65,9 +65,13 @@ pub async fn open(
     match tokio::time::timeout(timeout, handshake(tls, &config, &settings, shows_sessions)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(ApplyError::Failed(error))) => Err(unreachable::reason(&error, server, timeout).await),
-        Ok(Err(ApplyError::Ignored(setting))) => {
-            tracing::warn!(server = server.name, setting, "a start-up option has no effect");
+        Ok(Err(ApplyError::Ignored)) => {
+            tracing::warn!(server = server.name, "start-up options have no effect");
             Err(Unreachable::IgnoresOptions)
+        }
+        Ok(Err(ApplyError::Changed { setting, triggers })) => {
+            tracing::warn!(server = server.name, setting, "a start-up option was changed at login");
+            Err(Unreachable::ChangesSetting { setting, cause: SettingChange::of(&triggers) })
         }
         Err(_) => Err(Unreachable::TimedOut(timeout)),
     }

@@ -23,7 +23,7 @@ pub use pool::{PooledClient, QueryError, QueryResult, SqlValues};
 pub use row::{ColumnError, PgRow};
 pub use session_settings::{dump_options, migration_options};
 pub use transaction::{AccessMode, BoundSql, READ_ONLY, Transaction};
-pub use unreachable::{LoginRefusal, SlotLimit, Unreachable};
+pub use unreachable::{LoginRefusal, SettingChange, SlotLimit, Unreachable};
 
 use connect::{ClientTls, TargetRole};
 use pool::{ClientKind, Connection, ConnectionPool, ConnectionUse, GRACE, Lifetime, Priority};

@@ -99,9 +99,14 @@ impl SessionSettings {
             _ => None,
         });
         for (index, (name, value)) in self.pinned.iter().enumerate() {
-            if row.and_then(|row| row.get(index)) != Some(value.as_str()) {
-                return Err(ApplyError::Ignored(name));
+            if row.and_then(|row| row.get(index)) == Some(value.as_str()) {
+                continue;
             }
+            return Err(if *name == CONNECTION_ID {
+                ApplyError::Ignored
+            } else {
+                ApplyError::Changed { setting: name, triggers: login_triggers(client).await }
+            });
         }
         let lc_messages = row.and_then(|row| row.get(row.len().checked_sub(1)?));
         Ok(lc_messages.unwrap_or_default().to_owned())
@@ -141,12 +146,31 @@ impl SessionSettings {
     }
 }
 
+/// The database's event triggers that run when a session begins, which PostgreSQL has from 17 on. None if they can't be read. Every name
+/// in the statement has its schema: the settings of this session don't apply.
+async fn login_triggers(client: &Client) -> Vec<String> {
+    let sql = "SELECT t.evtname FROM pg_catalog.pg_event_trigger t
+               WHERE t.evtevent OPERATOR(pg_catalog.=) 'login'::pg_catalog.name
+                 AND t.evtenabled OPERATOR(pg_catalog.<>) 'D'::pg_catalog.\"char\" ORDER BY t.evtname";
+    let messages = client.simple_query(sql).await.unwrap_or_default();
+    let names = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    names.collect()
+}
+
 /// The reason that the settings of a new connection don't apply.
 #[derive(Debug)]
 pub enum ApplyError {
     Failed(tokio_postgres::Error),
-    /// The setting that has another value.
-    Ignored(&'static str),
+    /// The server didn't read the start-up options.
+    Ignored,
+    /// It read them, and a setting has another value now.
+    Changed {
+        setting: &'static str,
+        triggers: Vec<String>,
+    },
 }
 
 impl From<tokio_postgres::Error> for ApplyError {

@@ -3,6 +3,7 @@
 
 use super::server_message::condition;
 use crate::config::Server;
+use crate::redact;
 use std::error::Error as _;
 use std::io;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub enum Unreachable {
         "is a pooler, or ignores start-up options: Countersign needs the server's own address, port 5432 as a rule"
     )]
     IgnoresOptions,
+    #[error("changes {setting} when Countersign logs in, by {cause}: let it leave Countersign's roles out")]
+    ChangesSetting { setting: &'static str, cause: SettingChange },
     #[error("is not in the configuration")]
     Misconfigured,
     #[error("can't be reached ({0})")]
@@ -57,11 +60,13 @@ impl Unreachable {
     /// True if the server itself replied.
     pub fn is_reply(&self) -> bool {
         use Unreachable::{
-            HalfDropped, Login, NoConnectionsAllowed, NoDatabase, NoSlot, NotYetHot, Pooler, Restarting,
+            ChangesSetting, HalfDropped, Login, NoConnectionsAllowed, NoDatabase, NoSlot, NotYetHot, Pooler,
+            Restarting,
         };
         matches!(
             self,
             Login(_)
+                | ChangesSetting { .. }
                 | NoDatabase
                 | NoSlot(_)
                 | Pooler
@@ -91,6 +96,30 @@ impl Unreachable {
                 | Pooler
                 | IgnoresOptions
         )
+    }
+}
+
+/// The part of a database that changes a setting after the start-up options.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingChange {
+    /// By name.
+    #[error("its login event trigger {0}")]
+    LoginTrigger(String),
+    #[error("one of its login event triggers ({})", .0.join(", "))]
+    LoginTriggers(Vec<String>),
+    #[error("a library that the server loads, or a proxy")]
+    Other,
+}
+
+impl SettingChange {
+    /// The cause, where the database has those login event triggers.
+    pub fn of(triggers: &[String]) -> SettingChange {
+        let mut names: Vec<String> = triggers.iter().map(|name| redact::name(name)).collect();
+        match names.len() {
+            0 => SettingChange::Other,
+            1 => SettingChange::LoginTrigger(names.remove(0)),
+            _ => SettingChange::LoginTriggers(names),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::quoted;
 use crate::config::{Environment, LoginCredentials, Server};
-use crate::postgres::{LoginRefusal, SlotLimit, Unreachable};
+use crate::postgres::{LoginRefusal, SettingChange, SlotLimit, Unreachable};
 
 /// The fix, in whole sentences.
 pub(super) fn fix(
@@ -47,6 +47,14 @@ pub(super) fn fix(
         Unreachable::Pooler | Unreachable::IgnoresOptions => format!(
             "Set `host` and `port` of {} to PostgreSQL's own: port 5432 as a rule, where a pooler has another.",
             server.name
+        ),
+        Unreachable::ChangesSetting { cause: SettingChange::Other, .. } => {
+            "Look for what sets it: session_preload_libraries, or a proxy between Countersign and the server."
+                .to_owned()
+        }
+        Unreachable::ChangesSetting { .. } => format!(
+            "In the trigger's function, return before it sets anything where session_user is {}.",
+            quoted(&credentials.user)
         ),
         Unreachable::Misconfigured | Unreachable::Other(_) => {
             "Check the server's log for the reason.".to_owned()

@@ -1,6 +1,7 @@
 //! What may never look like an all-clear: missing rights, a dead or hanging server, a missing extension.
 
 use crate::harness::{World, severity, words};
+use crate::installed::servers;
 use countersign::demo::sample::LoginAccount;
 use countersign::model::Severity;
 
@@ -154,4 +155,41 @@ async fn each_refusal_of_a_connection_says_what_to_do() {
     });
     let told = world.told("sizes payout-service").await;
     assert!(told.contains("payout-service has a host name that can't be resolved"), "{told}");
+}
+
+/// From PostgreSQL 17 on a database can run code in each session that begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_trigger_that_changes_a_setting_is_named() {
+    for bin_dir in servers() {
+        let mut world = World::on(Some(bin_dir)).await;
+        let reader = world.team.reader.clone();
+        let owner = world.cluster.connect("asset_service_db").await.unwrap();
+        let function = "CREATE FUNCTION public.greet() RETURNS event_trigger LANGUAGE plpgsql AS $$
+            BEGIN IF session_user <> 'postgres' THEN PERFORM set_config('search_path', 'public', false); END IF; END $$";
+        owner.batch_execute(function).await.unwrap();
+        let created =
+            owner.batch_execute("CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION public.greet()").await;
+        assert_eq!(created.is_ok(), world.cluster.version_num() >= 170_000, "{created:?}");
+        world.read_as(&reader);
+        let told = world.told("sizes asset-service").await;
+        if created.is_err() {
+            assert!(told.contains("assets"), "{told}");
+            continue;
+        }
+        let refused = "asset-service changes search_path when Countersign logs in, by its login event trigger greet: let it leave Countersign's roles out";
+        assert!(told.contains(refused), "{told}");
+        owner
+            .batch_execute("CREATE EVENT TRIGGER good_day ON login EXECUTE FUNCTION public.greet()")
+            .await
+            .unwrap();
+        world.read_as(&reader);
+        let told = world.told("sizes asset-service").await;
+        assert!(told.contains(", by one of its login event triggers (good_day, greet): "), "{told}");
+        let exclude = "CREATE OR REPLACE FUNCTION public.greet() RETURNS event_trigger LANGUAGE plpgsql AS $$
+            BEGIN IF session_user NOT LIKE 'countersign%' THEN PERFORM set_config('search_path', 'public', false); END IF; END $$";
+        owner.batch_execute(exclude).await.unwrap();
+        world.read_as(&reader);
+        let told = world.told("sizes asset-service").await;
+        assert!(told.contains("assets"), "{told}");
+    }
 }
