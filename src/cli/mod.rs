@@ -1,4 +1,4 @@
-//! The command line: serve the chat, show the demo, run one command here, check everything. Standard output has the answer,
+//! The command line: serve the chat, show the demo, run one command here, check everything, begin a configuration. Standard output has the answer,
 //! standard error the errors and the log; the exit status says whether the command succeeded.
 
 use crate::catalog::Catalog;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod check;
+mod generate;
 mod run;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
@@ -60,6 +61,13 @@ enum Cli {
     },
     /// Print the table of commands, as docs/commands.md has it.
     Commands,
+    /// Print the completions of a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Print a manual page: countersign man | man -l -
+    Man {
+        /// The command to describe: run, check. Without one, the program.
+        command: Option<String>,
+    },
 }
 
 const CONFIG: &str = "countersign.toml";
@@ -97,6 +105,8 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             (check::check(args, variables).await, EXIT_MISSING)
         }
         Cli::Commands => (commands(), 1),
+        Cli::Completions { shell } => (print(&generate::completions(shell)).map(|()| 0), 1),
+        Cli::Man { command } => (manual(command.as_deref()), 1),
     };
     ExitCode::from(status.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "Error: {}", with_causes(&error));
@@ -128,6 +138,11 @@ fn load_config(path: &Path, variables: &Variables<'_>) -> anyhow::Result<Config>
 
 fn commands() -> anyhow::Result<u8> {
     print(&Catalog::built_in().map_err(crate::bootstrap::command_errors)?.markdown())?;
+    Ok(0)
+}
+
+fn manual(command: Option<&str>) -> anyhow::Result<u8> {
+    print(&generate::manual(command)?)?;
     Ok(0)
 }
 

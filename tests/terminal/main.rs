@@ -3,6 +3,7 @@
 mod check;
 mod every_command;
 mod files;
+mod generate;
 mod harness;
 mod pooler;
 mod queries;
