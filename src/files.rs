@@ -2,9 +2,10 @@
 
 use anyhow::{Context, bail};
 use rustix::fs::{Access, Mode, access, statvfs};
-use std::fs::{DirBuilder, File, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::borrow::Cow;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Mode of a file that only its owner may read and write.
@@ -39,6 +40,19 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 /// The directory of a plain file name is the process' own.
 fn or_here(directory: &Path) -> &Path {
     if directory.as_os_str().is_empty() { Path::new(".") } else { directory }
+}
+
+/// Mode of a file for people: the owner's to edit, the group's to read. A directory's group can be Countersign's.
+const SHARED_FILE: u32 = 0o640;
+
+/// Writes a file that isn't there yet, for its owner to edit and its group to read.
+///
+/// # Errors
+/// A file that is there already is one: it is never overwritten.
+pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(Permissions::from_mode(SHARED_FILE))
 }
 
 /// Keeps other accounts out of a file.
@@ -115,4 +129,15 @@ pub fn check_directory_or_parent(directory: &Path) -> anyhow::Result<bool> {
     let nearest = directory.ancestors().find(|path| !path.as_os_str().is_empty() && !missing(path));
     check_directory(nearest.unwrap_or(Path::new("")))?;
     Ok(exists)
+}
+
+/// A path as a shell reads it.
+pub fn shell_word(path: &Path) -> Cow<'_, str> {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if text.chars().all(is_plain) && !text.starts_with('-') {
+        return text;
+    }
+    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
+    format!("'{}'", text.replace('\'', "'\\''")).into()
 }

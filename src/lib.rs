@@ -66,7 +66,7 @@
 //! | [`bootstrap`] | the composition root: configuration → app |
 //! | [`http`] | the server of the platforms' routes, and the end of the process |
 //! | [`demo`] | the fake Slack and the sample servers, for `make demo` and the tests |
-//! | [`cli`] | the command line: serve, demo, run, check |
+//! | [`cli`] | the command line: serve, demo, run, check, init |
 //!
 //! # Invariants
 //!

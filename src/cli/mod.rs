@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 mod check;
 mod generate;
+mod init;
 mod run;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
@@ -61,6 +62,8 @@ enum Cli {
     },
     /// Print the table of commands, as docs/commands.md has it.
     Commands,
+    /// Write a configuration, from at most six answers. Options answer a question beforehand.
+    Init(init::InitArgs),
     /// Print the completions of a shell.
     Completions { shell: clap_complete::Shell },
     /// Print a manual page: countersign man | man -l -
@@ -105,6 +108,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             (check::check(args, variables).await, EXIT_MISSING)
         }
         Cli::Commands => (commands(), 1),
+        Cli::Init(args) => (init::init(&args), 1),
         Cli::Completions { shell } => (print(&generate::completions(shell)).map(|()| 0), 1),
         Cli::Man { command } => (manual(command.as_deref()), 1),
     };

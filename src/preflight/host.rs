@@ -3,9 +3,8 @@
 
 use super::{CheckStatus, Finding};
 use crate::config::{Config, process_account};
-use crate::files::{self, Exposure};
+use crate::files::{self, Exposure, shell_word};
 use crate::store;
-use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
@@ -74,15 +73,4 @@ fn exposed_directory_of_audit_log(directory: &Path) -> Option<Finding> {
 fn unknown(subject: &str, path: &Path, error: &io::Error) -> Finding {
     let details = format!("the mode of {} can't be read: {error}", path.display());
     Finding::missing(subject, details, "Let the account that Countersign runs as enter its directory.")
-}
-
-/// A path as a shell reads it.
-fn shell_word(path: &Path) -> Cow<'_, str> {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if text.chars().all(is_plain) && !text.starts_with('-') {
-        return text;
-    }
-    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
-    format!("'{}'", text.replace('\'', "'\\''")).into()
 }

@@ -179,6 +179,12 @@ impl<'s> World<'s> {
         Said::of(self.command("/bin/sh", &[&shell, arguments].concat())).await
     }
 
+    /// The same with lines on standard input.
+    pub async fn say_typing(&self, typed: &str, arguments: &[&str]) -> Said {
+        let shell = ["-c", "printf %s \"$0\" | \"$@\"", typed, env!("CARGO_BIN_EXE_countersign")];
+        Said::of(self.command("/bin/sh", &[&shell, arguments].concat())).await
+    }
+
     /// `countersign run`, with a line as one would type it without quotes.
     pub async fn runs(&self, line: &str) -> Said {
         let words: Vec<&str> = ["run"].into_iter().chain(line.split_whitespace()).collect();

@@ -5,6 +5,7 @@ mod every_command;
 mod files;
 mod generate;
 mod harness;
+mod init;
 mod pooler;
 mod queries;
 mod recovery;
