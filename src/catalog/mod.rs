@@ -244,6 +244,15 @@ impl Catalog {
         problems.into_result(self)
     }
 
+    /// Adds one custom command from a text; `file` is its file's name.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn with_file(mut self, file: &str, text: &str) -> Result<Catalog, Problems> {
+        let problems = self.add(vec![(file.to_owned(), text.to_owned())], true);
+        problems.into_result(self)
+    }
+
     /// Adds the commands that are right, and returns every mistake in the others.
     fn add(&mut self, files: Vec<(String, String)>, custom: bool) -> Problems {
         let mut problems = Problems::default();

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 mod check;
 mod generate;
 mod init;
+mod new_command;
 mod run;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
@@ -64,6 +65,8 @@ enum Cli {
     Commands,
     /// Write a configuration, from at most six answers. Options answer a question beforehand.
     Init(init::InitArgs),
+    /// Write a file to begin a custom command with.
+    NewCommand(new_command::NewCommandArgs),
     /// Print the completions of a shell.
     Completions { shell: clap_complete::Shell },
     /// Print a manual page: countersign man | man -l -
@@ -109,6 +112,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
         }
         Cli::Commands => (commands(), 1),
         Cli::Init(args) => (init::init(&args), 1),
+        Cli::NewCommand(args) => (new_command::new_command(&args), 1),
         Cli::Completions { shell } => (print(&generate::completions(shell)).map(|()| 0), 1),
         Cli::Man { command } => (manual(command.as_deref()), 1),
     };
