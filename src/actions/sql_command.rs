@@ -15,7 +15,7 @@ use crate::model::{Block, Cell, ColumnKind, EventKind, Plan, Table, as_text};
 use crate::postgres::{
     AccessMode, Address, BoundSql, PooledClient, QueryError, QueryResult, SqlValues, Transaction,
 };
-use crate::sql::analysis::{self, Analysis};
+use crate::sql::analysis::{self, Analysis, AnalysisError};
 use crate::sql::{Target, Value, decode, explain, parameters, user_error, value_text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl Action for SqlCommand {
         plan.set_target(&identity);
         let address = identity.address(call.environment_name(), command);
         let analyses = analyze(call.app, &address, &call.asker, command).await;
-        let analyses = analyses.map_err(|error| user_error(label, &error))?;
+        let analyses = analyses.map_err(|error| analysis_error(call, label, &error))?;
         let client = call.app.environments.acquire_single_use(&address, &call.asker).await;
         let client = client.map_err(|error| user_error(label, &error.to_string()))?;
         let variant = variant(command, &client).map_err(|error| user_error(label, error))?;
@@ -131,7 +131,9 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     let fail = |error: &str| failed_outcome(&identity.server, error);
     let address = identity.address(environment, command);
     let analyses = tokio::select! {
-        analyses = analyze(execution.app, &address, &execution.asker, command) => analyses.map_err(|error| fail(&error))?,
+        analyses = analyze(execution.app, &address, &execution.asker, command) => {
+            analyses.map_err(|error| fail(&analysis::explain(&error, command)))?
+        }
         () = execution.stop.cancelled() => return Err(stopped()),
     };
     let client = execution.connect_single_use(&address).await;
@@ -205,15 +207,27 @@ async fn analyze(
     address: &Address,
     application_name: &str,
     command: &Command,
-) -> Result<Vec<Analysis>, String> {
+) -> Result<Vec<Analysis>, AnalysisError> {
     if !command.is_limited {
         return Ok(Vec::new());
     }
-    let found = analysis::check(&app.environments, address, application_name, |major| {
+    analysis::check(&app.environments, address, application_name, |major| {
         command.sections(major).iter().collect()
     })
-    .await;
-    found.map_err(|error| analysis::explain(&error, command))
+    .await
+}
+
+/// The refusal of a command that was analysed. What fires triggers is for `run-sql`, whose file is reviewed with them.
+fn analysis_error(call: &Call<'_>, label: &str, error: &AnalysisError) -> Error {
+    let problem = format!("{label} {}.", analysis::explain(error, call.command));
+    let AnalysisError::Triggers(_) = error else { return Error::user(problem) };
+    let name = &call.command.name;
+    let service = call.value("service").unwrap_or("<service>");
+    let environment = call.environment_name();
+    let hint = format!(
+        "Save its statements as `{name}.sql` in the directory of `[sql]`, then type `run-sql {name} {service} --env {environment}`."
+    );
+    Error::instead(problem, hint)
 }
 
 fn failed_outcome(server: &str, error: &str) -> Outcome {

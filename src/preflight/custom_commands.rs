@@ -40,6 +40,11 @@ impl ServerCheck<'_> {
                 Err(AnalysisError::NoTemporaryTables(grant)) => {
                     grants.insert(place, format!("{grant};"));
                 }
+                Err(AnalysisError::Triggers(reason)) => {
+                    let fix =
+                        "Run its statements with `run-sql`, as a reviewed file in the directory of `[sql]`.";
+                    findings.push(Finding::missing(subject, reason, fix));
+                }
                 Err(AnalysisError::Refused(reason)) => {
                     let fix = "Correct the command's file, or what it refers to in the database.";
                     findings.push(Finding::missing(subject, reason, fix));

@@ -1,6 +1,6 @@
 //! A team's own command that changes rows: shown whole and counted, approved by a second person, and then exactly that or nothing.
 
-use crate::harness::{ANA, BEN, Scene, Twist, servers};
+use crate::harness::{ANA, BEN, Scene, Servers, Twist, servers};
 use countersign::demo::fake_slack::Message;
 use countersign::model::{EventKind, Plan, RunState};
 use tokio_postgres::Client;
@@ -234,7 +234,76 @@ async fn what_the_application_adds_after_the_approval_was_asked_is_not_run() {
     assert_eq!(ids(&client, "team_late").await, [1, 2, 3, 4, 5]);
     let called = client.query_one("SELECT is_called FROM team_late_alarm", &[]).await.unwrap();
     assert!(!called.get::<_, bool>(0), "the trigger was not called");
-    scene.refused(ANA, "act --env production", "it would call public.team_late_trigger()").await;
+    let told = scene.asks(ANA, "act --env production").await.plain();
+    for words in [
+        "it would call public.team_late_trigger() through the table public.team_late",
+        "public.team_late.late calls public.team_late_trigger(), owned by azuresu",
+        "run-sql act <service> --env production",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_trigger_that_it_would_fire_is_named_and_a_reviewed_file_fires_them() {
+    let servers = Servers::alone(60).await;
+    let owner = servers.cluster.connect("asset_service_db").await.unwrap();
+    let setup = "CREATE ROLE \"App\" NOLOGIN; CREATE SCHEMA shop; CREATE SEQUENCE shop.alarm;
+        GRANT USAGE ON SCHEMA shop TO PUBLIC; GRANT USAGE ON SEQUENCE shop.alarm TO PUBLIC;
+        CREATE TABLE shop.\"Orders\" (id int PRIMARY KEY);
+        CREATE TABLE shop.lines (orders int REFERENCES shop.\"Orders\" ON DELETE CASCADE);
+        INSERT INTO shop.\"Orders\" VALUES (1), (2); INSERT INTO shop.lines VALUES (1);
+        CREATE FUNCTION shop.audit() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM pg_catalog.nextval('shop.alarm'); RETURN OLD; END $$;
+        CREATE FUNCTION shop.\"Tell\"() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN PERFORM pg_catalog.nextval('shop.alarm'); RETURN OLD; END $$;
+        ALTER FUNCTION shop.\"Tell\"() OWNER TO \"App\";
+        CREATE TRIGGER audit AFTER DELETE ON shop.\"Orders\" FOR EACH ROW EXECUTE FUNCTION shop.audit();
+        CREATE TRIGGER \"Tell\" BEFORE DELETE ON shop.\"Orders\" FOR EACH ROW EXECUTE FUNCTION shop.\"Tell\"();
+        CREATE TRIGGER fresh BEFORE INSERT ON shop.\"Orders\" FOR EACH ROW EXECUTE FUNCTION shop.audit();
+        CREATE TRIGGER off BEFORE DELETE ON shop.\"Orders\" FOR EACH ROW EXECUTE FUNCTION shop.audit();
+        ALTER TABLE shop.\"Orders\" DISABLE TRIGGER off;
+        GRANT SELECT, DELETE ON shop.\"Orders\", shop.lines TO countersign_read, countersign_act";
+    owner.batch_execute(setup).await.unwrap();
+    let delete = "DELETE FROM shop.\"Orders\" WHERE id = 1";
+    let arguments = "args = [{ name = \"service\", type = \"service\", positional = true, required = true, help = \"x\" }]\n";
+    let file = act("SELECT 1 AS count", &[delete])
+        .replace("scope = \"server\"", "scope = \"database\"")
+        .replace("timeout", &format!("{arguments}timeout"))
+        .replace("example = \"act\"", "example = \"act asset-service\"");
+    let twist = Twist {
+        servers: Some(servers),
+        more: "\n[sql]\ndirectory = \"sql\"\n",
+        commands: vec![("act.sql", &file)],
+        ..Twist::default()
+    };
+    let mut scene = Scene::without_bot(twist).await;
+    std::fs::create_dir(scene.directory.path().join("sql")).unwrap();
+    scene.bot = Some(scene.stage.bot().await.expect("a bot"));
+    let told = scene.asks(ANA, "act asset-service --env production").await.plain();
+    let step = "run-sql act asset-service --env production";
+    for words in [
+        "shop.\"Orders\".\"Tell\" calls shop.\"Tell\"(), owned by \"App\"",
+        "shop.\"Orders\".audit calls shop.audit(), owned by azuresu",
+        step,
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!told.contains("fresh") && !told.contains("off calls"), "{told}");
+    let alarm = async || {
+        let row = owner.query_one("SELECT is_called FROM shop.alarm", &[]).await.unwrap();
+        row.get::<_, bool>(0)
+    };
+    assert!(!alarm().await, "no trigger was called");
+
+    // The step that it names, once the file is there.
+    let reviewed = format!("/* summary = \"Deletes an order\"\nlogin = \"operator\" */\n{delete}");
+    std::fs::write(scene.directory.path().join("sql/act.sql"), reviewed).unwrap();
+    let card = scene.card(ANA, step).await;
+    approved(&scene, &card, " ran on ").await;
+    assert!(alarm().await);
+    let left: i32 = owner.query_one("SELECT id FROM shop.\"Orders\"", &[]).await.unwrap().get(0);
+    assert_eq!(left, 2);
 }
 
 /// Functions that stand in `public` under names of PostgreSQL's own, or are called like a column.

@@ -18,6 +18,9 @@ use std::time::Duration;
 mod node_tree;
 mod probe;
 
+/// Triggers that a refusal names.
+const MAX_TRIGGERS: usize = 5;
+
 /// More objects than this are not examined.
 const MAX_OBJECTS: usize = 10_000;
 
@@ -79,6 +82,9 @@ pub enum AnalysisError {
     /// In words that follow the target's name.
     #[error("{0}")]
     Refused(String),
+    /// As [`AnalysisError::Refused`]: it would fire an application's triggers, which a reviewed file may.
+    #[error("{0}")]
+    Triggers(String),
     /// The reader may not create temporary tables; the statement that lets it.
     #[error(
         "isn't asked: custom SQL is analysed with a temporary table, which Countersign may not create; {0}"
@@ -326,6 +332,8 @@ struct Closure {
     pending: References,
     /// Through which object others were reached: the kind and OID, and words such as " through the view public.v".
     paths: HashMap<(&'static str, u32), String>,
+    /// Triggers that would fire: each one's function, and words such as "public.t.audit calls public.f(), owned by app".
+    triggers: BTreeSet<(u32, String)>,
     analysis: Analysis,
 }
 
@@ -416,6 +424,17 @@ impl Closure {
         Ok(objects)
     }
 
+    /// The triggers whose functions aren't PostgreSQL's own.
+    fn refused_triggers(&self) -> String {
+        let refused = self.triggers.iter().filter(|(function, _)| *function >= FIRST_OF_USERS);
+        let mut labels: Vec<&str> = refused.map(|(_, label)| label.as_str()).collect();
+        labels.sort_unstable();
+        let others = labels.len().saturating_sub(MAX_TRIGGERS);
+        labels.truncate(MAX_TRIGGERS);
+        let others = if others == 0 { String::new() } else { format!("; and {others} more") };
+        labels.join("; ") + &others
+    }
+
     /// Judges one object, and adds what it refers to.
     fn object(&mut self, row: &PgRow) -> Result<(), AnalysisError> {
         let (kind, oid, label): (String, u32, String) =
@@ -424,6 +443,13 @@ impl Closure {
             ["function", "operator", "type", "relation"].into_iter().find(|known| *known == kind.as_str());
         let path = kind.and_then(|kind| self.paths.get(&(kind, oid))).cloned().unwrap_or_default();
         if let Some(refusal) = row.get::<Option<String>>("refusal")? {
+            if kind == Some("function") && self.triggers.iter().any(|(function, _)| *function == oid) {
+                let triggers = self.refused_triggers();
+                return Err(AnalysisError::Triggers(format!(
+                    "isn't asked: it {refusal} {label}{path}. It would fire triggers, whose functions run with the rights of Countersign's \
+                     login: {triggers}. Custom SQL may not fire an application's triggers. A reviewed SQL file may"
+                )));
+            }
             return Err(AnalysisError::Refused(format!(
                 "isn't asked: it {refusal} {label}{path}. Custom SQL may use only PostgreSQL's own functions on the allowlist: \
                  leave it out, or write a reviewed file for `run-sql`"
@@ -442,6 +468,9 @@ impl Closure {
             }
         }
         let mut references = References::default();
+        let functions = row.get::<Option<Vec<u32>>>("trigger_functions")?.unwrap_or_default();
+        let triggers = row.get::<Option<Vec<String>>>("triggers")?.unwrap_or_default();
+        self.triggers.extend(functions.into_iter().zip(triggers));
         let trees = |column: &str| row.get::<Option<Vec<String>>>(column).map(Option::unwrap_or_default);
         trees("defaults")?.iter().try_for_each(|tree| references.add(tree))?;
         references.functions.remove(&NEXTVAL);

@@ -108,12 +108,19 @@ SELECT 'relation' AS kind, r.oid,
        (SELECT array_agg(function ORDER BY function)
         FROM (SELECT tgfoid::oid AS function FROM pg_trigger
               WHERE tgrelid = r.oid AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & r.all_events & 28 <> 0
-              UNION ALL SELECT castfunc FROM converted WHERE relation = r.oid) AS called) AS functions
+              UNION ALL SELECT castfunc FROM converted WHERE relation = r.oid) AS called) AS functions,
+       g.functions AS trigger_functions, g.labels AS triggers
 FROM changed r
 JOIN pg_namespace n ON n.oid = r.relnamespace
 LEFT JOIN (SELECT relation, array_agg(tree ORDER BY tree) AS trees FROM tree GROUP BY 1) t ON t.relation = r.oid
 LEFT JOIN (SELECT relation, array_agg(oid ORDER BY oid, events) AS relations, array_agg(events ORDER BY oid, events) AS events
            FROM follows GROUP BY 1) w ON w.relation = r.oid
+CROSS JOIN LATERAL (
+    SELECT array_agg(t.tgfoid::oid ORDER BY t.tgname) AS functions,
+           array_agg(format('%I.%I.%I calls %s, owned by %I', n.nspname, r.relname, t.tgname, t.tgfoid::regprocedure,
+                            pg_get_userbyid(p.proowner)) ORDER BY t.tgname) AS labels
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = r.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & r.all_events & 28 <> 0) AS g
 UNION ALL
 SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type ' END || format_type(t.oid, NULL),
        CASE
@@ -143,7 +150,8 @@ SELECT 'type', t.oid, CASE t.typtype WHEN 'd' THEN 'the domain ' ELSE 'the type 
               SELECT k.castfunc
               FROM pg_cast k JOIN pg_proc p ON p.oid = k.castfunc JOIN pg_language l ON l.oid = p.prolang
               WHERE k.castsource = t.oid AND k.casttarget IN ('json'::regtype, 'jsonb'::regtype) AND l.lanname NOT IN ('c', 'internal')
-             ) AS called)
+             ) AS called),
+       NULL, NULL
 FROM pg_type t WHERE t.oid = ANY ($3)
 UNION ALL
 SELECT 'function', p.oid, p.oid::regprocedure::text,
@@ -158,10 +166,10 @@ SELECT 'function', p.oid, p.oid::regprocedure::text,
            ELSE 'would call'
        END,
        p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = 'pg_blocking_pids', NULL, true, NULL, NULL, NULL, NULL, NULL,
-       NULL
+       NULL, NULL, NULL
 FROM pg_proc p WHERE p.oid = ANY ($4)
 UNION ALL
 SELECT 'operator', o.oid, 'the operator ' || o.oid::regoperator::text,
        CASE WHEN o.oid < 16384 AND o.oprnamespace = 'pg_catalog'::regnamespace THEN NULL ELSE 'would use' END,
-       false, NULL, true, NULL, NULL, NULL, NULL, NULL, ARRAY[o.oprcode::oid]
+       false, NULL, true, NULL, NULL, NULL, NULL, NULL, ARRAY[o.oprcode::oid], NULL, NULL
 FROM pg_operator o WHERE o.oid = ANY ($5)
