@@ -7,6 +7,7 @@ use crate::catalog::{
 };
 use crate::command_line::Values;
 use crate::error::{Error, Result};
+use crate::model::Risk;
 use crate::postgres::{Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Unreachable};
 use analysis::AnalysisError;
 use custom::CustomQuery;
@@ -378,6 +379,7 @@ async fn read_rows(
 
 /// The reason that a target has no answer, in words that follow its name.
 pub fn explain(error: &QueryError, command: &Command) -> String {
+    let is_custom_read = command.custom && command.header.risk == Risk::Read;
     match error {
         QueryError::Refused { code, .. } if command.header.on_error.contains_key(code) => {
             command.header.on_error[code].clone()
@@ -387,6 +389,10 @@ pub fn explain(error: &QueryError, command: &Command) -> String {
             "refuses it: Countersign's login is missing the privilege".to_owned()
         }
         QueryError::Refused { code, .. } if code == "55P03" => "is locked by somebody else".to_owned(),
+        QueryError::Refused { code, .. } if is_custom_read && error.is_encoding() => format!(
+            "can't convert one of the texts that the file reads (SQLSTATE {code}): let the file leave that column out; of \
+             pg_stat_statements, the command slow shows the numbers without the texts"
+        ),
         QueryError::Unreadable(_) if command.custom => {
             format!("{error}: let the file cast it to text, bigint or float8")
         }

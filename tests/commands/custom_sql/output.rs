@@ -183,3 +183,34 @@ async fn a_replicas_statements_are_analysed_on_its_primary() {
     let called = superuser.query_one("SELECT is_called FROM public.alarm", &[]).await.unwrap();
     assert!(!called.get::<_, bool>(0));
 }
+
+/// The view converts every text, whichever columns are selected of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_cannot_be_converted_is_told_in_words() {
+    let mut world = World::start().await;
+    let superuser = world.cluster.connect("postgres").await.unwrap();
+    superuser.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
+    let create = "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    superuser.batch_execute(create).await.unwrap();
+    let ascii = world.cluster.connect("ascii").await.unwrap();
+    let odd = r"SET pg_stat_statements.track = 'all';
+        DO $$ BEGIN EXECUTE 'SELECT count(*) AS caf' || convert_from('\xe9', 'SQL_ASCII') || ' FROM pg_class'; END $$";
+    ascii.batch_execute(odd).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let commands = [
+        ("texts", "SELECT left(query, 20) AS start FROM public.pg_stat_statements", "22021"),
+        ("calls", "SELECT sum(calls)::bigint AS calls FROM public.pg_stat_statements", "22021"),
+        ("bytes", r"SELECT convert_from(decode('e9', 'hex'), 'UTF8') AS word", "22021"),
+    ];
+    adopt(&mut world, directory.path(), &commands.map(|(name, sql, _)| (name, file(sql, SEES))));
+    for (name, _, code) in commands {
+        let told = world.told(name).await;
+        let words = format!(
+            "primary can't convert one of the texts that the file reads (SQLSTATE {code}): let the file leave that column out; of pg_stat_statements, the command slow shows the numbers without the texts"
+        );
+        assert!(told.contains(&words), "{name}: {told}");
+    }
+    superuser.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
+    let told = world.told("calls").await;
+    assert!(told.contains("1 rows."), "{told}");
+}
