@@ -371,3 +371,37 @@ async fn a_foreign_table_is_analyzed_where_it_is_named() {
     let told = asks(&scene, "vacuum asset-service remote").await.plain();
     assert!(told.contains("public.remote of asset_service_db is a foreign table, not a table."), "{told}");
 }
+
+/// A database in SQL_ASCII may have names that are no UTF-8, which no statement of ours can have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_name_is_no_utf_8_is_told_as_what_it_is() {
+    let servers = Servers::alone(60).await;
+    let superuser = servers.cluster.connect("postgres").await.unwrap();
+    let create = "CREATE DATABASE asset_service_db ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0 OWNER asset_svc";
+    for sql in ["DROP DATABASE asset_service_db WITH (FORCE)", create] {
+        superuser.batch_execute(sql).await.unwrap();
+    }
+    superuser.batch_execute("GRANT asset_svc TO countersign_act").await.unwrap();
+    let ascii = servers.cluster.connect(DATABASE).await.unwrap();
+    let tables = r"SET ROLE asset_svc; CREATE TABLE plain (id int);
+        DO $$ BEGIN EXECUTE 'CREATE TABLE caf' || convert_from('\xe9', 'SQL_ASCII') || ' (id int PRIMARY KEY)';
+                    EXECUTE 'CREATE INDEX caf' || convert_from('\xe9', 'SQL_ASCII') || '_plain ON plain (id)'; END $$";
+    ascii.batch_execute(tables).await.unwrap();
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    for (command, past) in [("vacuum", "vacuumed and analyzed"), ("analyze", "analyzed")] {
+        let told = asks(&scene, &format!("{command} asset-service")).await.plain();
+        assert!(told.contains(&format!("1 of 2 tables are {past}, in ")), "{told}");
+        let why = "its name has bytes that aren't UTF-8, so Countersign can't name it: not touched.";
+        assert!(told.lines().any(|line| line.contains("caf\u{fffd}") && line.contains(why)), "{told}");
+        let told =
+            scene.asks(ANA, &format!("{command} asset-service caf\u{fffd} --env production")).await.plain();
+        let why = "The name of caf\u{fffd} in asset_service_db has bytes that aren't UTF-8, so Countersign can't name it.";
+        assert!(told.contains(why) && told.contains("Rename it with psql"), "{told}");
+    }
+    let told = asks(&scene, "reindex asset-service plain").await.plain();
+    let why = "Its name has bytes that aren't UTF-8, so Countersign can't name it: not touched.";
+    assert!(told.contains(why), "{told}");
+    assert!(last(&ascii, "last_vacuum", "plain").await.is_some());
+    let touched = "SELECT count(*) FROM pg_stat_user_tables WHERE relname <> 'plain' AND (last_vacuum IS NOT NULL OR last_analyze IS NOT NULL)";
+    assert_eq!(ascii.query_one(touched, &[]).await.unwrap().get::<_, i64>(0), 0);
+}

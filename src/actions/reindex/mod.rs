@@ -211,7 +211,7 @@ async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> 
     let PlannedRelation { relation, oid, .. } = target;
     match session.query(REBUILT, &[relation, oid]).await {
         Ok(rows) if rows.first().is_some_and(|row| row.is_true("same")) => {}
-        Ok(_) => return TableOutcome::Replaced,
+        Ok(_) => return TableOutcome::not_found(relation),
         Err(error) => return TableOutcome::Rejected(error),
     }
     let outcome = match session.execute(&format!("REINDEX INDEX CONCURRENTLY {relation}")).await {

@@ -162,11 +162,19 @@ impl RelationKind {
                 "`sizes <service>` shows the tables that there are.",
             );
         }
-        let problem = format!("{database} has no {noun} “{}”.", shown(typed));
         let all = self.list(client, None).await.unwrap_or_default();
+        let near = nearest(typed, all.iter().map(|relation| relation.name.as_str()));
+        if let Some(near) = near.filter(|near| near.contains(char::REPLACEMENT_CHARACTER)) {
+            return Error::instead(
+                format!(
+                    "The name of {near} in {database} has bytes that aren't UTF-8, so Countersign can't name it."
+                ),
+                "Rename it with psql: `ALTER TABLE … RENAME TO …`.",
+            );
+        }
         Error::instead(
-            problem,
-            match nearest(typed, all.iter().map(|relation| relation.name.as_str())) {
+            format!("{database} has no {noun} “{}”.", shown(typed)),
+            match near {
                 Some(near) => format!("Did you mean `{}`?", as_word(near)),
                 None => "`sizes <service>` shows the tables that there are.".to_owned(),
             },

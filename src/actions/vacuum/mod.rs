@@ -214,7 +214,7 @@ impl TableStep<'_> {
         };
         let Some(row) = rows.first() else { return TableOutcome::NoTrace };
         if row.value(0) != Some(true) {
-            return TableOutcome::Replaced;
+            return TableOutcome::not_found(relation);
         }
         let Some(since) = row.value::<String>(1) else { return TableOutcome::NoTrace };
         let statement = match self.operation {

@@ -184,6 +184,8 @@ pub enum TableOutcome {
     NoTrace,
     /// The name belongs to another relation now, or to none.
     Replaced,
+    /// The name has bytes that aren't UTF-8, which no statement of ours can have.
+    NotUtf8,
     Locked,
     Stopped,
     /// Its VACUUM is done, and its ANALYZE is not: the reason, or `None` for the stop.
@@ -195,6 +197,12 @@ pub enum TableOutcome {
 }
 
 impl TableOutcome {
+    /// The outcome for a target that PostgreSQL doesn't find by its name, as it was read.
+    pub fn not_found(relation: &str) -> TableOutcome {
+        let is_utf8 = !relation.contains(char::REPLACEMENT_CHARACTER);
+        if is_utf8 { TableOutcome::Replaced } else { TableOutcome::NotUtf8 }
+    }
+
     /// Tells an outcome after which no other target is begun.
     pub fn ends_run(&self) -> bool {
         use TableOutcome::{OnlyVacuumed, SessionLost, Stopped, Unknown};
@@ -320,7 +328,8 @@ pub fn results_block(results: &[TableResult], targets: &[PlannedRelation], noun:
 fn outcome_cell(outcome: &TableOutcome) -> Cell {
     use Severity::{Critical, Warning};
     use TableOutcome::{
-        Done, Locked, NoTrace, OnlyVacuumed, Rejected, Replaced, SessionLost, Skipped, Stopped, Unknown,
+        Done, Locked, NoTrace, NotUtf8, OnlyVacuumed, Rejected, Replaced, SessionLost, Skipped, Stopped,
+        Unknown,
     };
     let (text, severity) = match outcome {
         Done { .. } => ("done".to_owned(), Severity::Ok),
@@ -329,6 +338,10 @@ fn outcome_cell(outcome: &TableOutcome) -> Cell {
         Replaced => {
             ("it is gone, or its name belongs to another relation now: not touched".to_owned(), Warning)
         }
+        NotUtf8 => (
+            "its name has bytes that aren't UTF-8, so Countersign can't name it: not touched. Rename it with psql".to_owned(),
+            Warning,
+        ),
         Locked => ("another Countersign instance holds the lock on it: not touched".to_owned(), Warning),
         Stopped => ("interrupted by the stop".to_owned(), Warning),
         OnlyVacuumed(None) => ("vacuumed; the stop interrupted its ANALYZE".to_owned(), Warning),
