@@ -143,6 +143,9 @@ fn ask(question: &Question, answers: &Answers, input: &mut impl BufRead) -> anyh
         let _ = write!(std::io::stderr(), "{}{shown}: ", question.text);
         let mut line = String::new();
         let length = input.read_line(&mut line).context("reading the answer")?;
+        if length == 0 {
+            let _ = writeln!(std::io::stderr());
+        }
         let typed = line.trim();
         let answer = match &default {
             Some(default) if typed.is_empty() => default.as_str(),
