@@ -23,7 +23,7 @@ ALL_MAJORS := 13 14 15 16 17 18
 SERVERS := tests/servers/package.json tests/servers/package-lock.json .ci/install-servers
 CLIENTS := tests/servers/requirements.txt .ci/install-clients
 
-.PHONY: help demo test rust-test soak compat schema-checks browser bench lint teams-package tools system
+.PHONY: help demo test rust-test soak compat schema-checks browser bench lint deb teams-package tools system
 
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,13 @@ lint: ## check the formatting and the lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
+# Not part of `make test`: a release takes minutes to build. The chroot needs root.
+deb: .tools/bin/cargo-deb ## build the Debian package, install it into a chroot and start its service there
+	cargo build --release --locked --no-default-features
+	tests/package/pages.sh $(TARGET)/release/countersign target/package
+	.tools/bin/cargo-deb --no-build --locked --quiet --output $(TARGET)/countersign.deb
+	tests/package/install.sh $(TARGET)/countersign.deb
+
 teams-package: ## pack the Teams app: APP_ID=<client id of the bot> HOST=<countersign.contoso.com>
 	@mkdir -p $(TARGET)
 	@python3 manifest/teams/package.py "$(APP_ID)" "$(HOST)" $(TARGET)/countersign-teams.zip
@@ -97,6 +104,9 @@ system:
 
 .tools/clients/.stamp: .tools/venv/.stamp $(CLIENTS)
 	@.ci/install-clients
+
+.tools/bin/cargo-deb:
+	cargo install --quiet --locked --root .tools --version 3.8.0 cargo-deb
 
 # Its own scripts would look for an engine outside of the registry.
 .tools/prisma/.stamp: tests/prisma/package.json tests/prisma/package-lock.json
