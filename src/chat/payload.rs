@@ -4,6 +4,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
 use std::fmt;
 
 /// The keys and types of a payload that can't be read, without any of its content.
@@ -99,7 +100,7 @@ pub(super) fn readable_items<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         Value::Array(items) => items,
         _ => Vec::new(),
     };
-    Ok(items.into_iter().filter_map(|item| T::deserialize(item).ok()).collect())
+    Ok(items.into_iter().filter_map(|item| read_request(item).ok()).collect())
 }
 
 /// Parses a payload, and removes its nulls.
@@ -112,21 +113,67 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, PayloadShape> {
     Ok(payload)
 }
 
-/// Reads a payload. The error is its shape.
+/// Reads an answer of a platform's, whose every part counts. The error is its shape.
 pub(super) fn read<T: DeserializeOwned>(mut payload: Value) -> Result<T, PayloadShape> {
     remove_nulls(&mut payload);
     T::deserialize(&payload).map_err(|_| PayloadShape::of(&payload))
 }
 
+/// Reads as much of a request as can be read: an empty string counts as absent, and so does a field of another type than it should
+/// have, which is logged. The error is the shape of a request without a field that it needs.
+pub(super) fn read_request<T: DeserializeOwned>(mut payload: Value) -> Result<T, PayloadShape> {
+    remove(&mut payload, &|value| value.is_null() || *value == "");
+    let mut unreadable: Option<PayloadShape> = None;
+    loop {
+        let error = match serde_path_to_error::deserialize(&payload) {
+            Ok(request) => {
+                if let Some(shape) = unreadable {
+                    tracing::warn!(%shape, "a part of a request can't be read");
+                }
+                return Ok(request);
+            }
+            Err(error) => error,
+        };
+        let shape = unreadable.get_or_insert_with(|| PayloadShape::of(&payload)).clone();
+        if !remove_at(&mut payload, error.path()) {
+            return Err(shape);
+        }
+    }
+}
+
+/// Removes what the path leads to; `false` if that is the whole, or nothing.
+fn remove_at(payload: &mut Value, path: &Path) -> bool {
+    let mut path = path.iter().collect::<Vec<_>>();
+    let Some(last) = path.pop() else { return false };
+    let parent = path.into_iter().try_fold(payload, |value, segment| match segment {
+        Segment::Map { key } => value.get_mut(key),
+        Segment::Seq { index } => value.get_mut(*index),
+        _ => None,
+    });
+    match (parent, last) {
+        (Some(Value::Object(fields)), Segment::Map { key }) => fields.remove(key).is_some(),
+        (Some(Value::Array(items)), Segment::Seq { index }) if *index < items.len() => {
+            items.remove(*index);
+            true
+        }
+        _ => false,
+    }
+}
+
 fn remove_nulls(value: &mut Value) {
+    remove(value, &Value::is_null);
+}
+
+/// Removes the fields and items that count as absent, at every depth.
+fn remove(value: &mut Value, is_absent: &impl Fn(&Value) -> bool) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(remove_nulls);
+            fields.retain(|_, field| !is_absent(field));
+            fields.values_mut().for_each(|field| remove(field, is_absent));
         }
         Value::Array(items) => {
-            items.retain(|item| !item.is_null());
-            items.iter_mut().for_each(remove_nulls);
+            items.retain(|item| !is_absent(item));
+            items.iter_mut().for_each(|item| remove(item, is_absent));
         }
         _ => {}
     }
@@ -142,6 +189,37 @@ mod tests {
         let mut payload = json!({ "a": null, "b": [null, { "c": null, "d": [null] }], "e": { "f": null } });
         remove_nulls(&mut payload);
         assert_eq!(payload, json!({ "b": [{ "d": [] }], "e": {} }));
+    }
+
+    #[test]
+    fn what_a_request_has_of_another_type_counts_as_absent_unless_it_is_needed() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Inner {
+            id: String,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Outer {
+            user: Inner,
+            team: Option<Inner>,
+            #[serde(default)]
+            text: String,
+            #[serde(default, deserialize_with = "readable_items")]
+            items: Vec<Inner>,
+        }
+        let read = |payload: Value| read_request::<Outer>(payload);
+        let id = |id: &str| Inner { id: id.to_owned() };
+        let odd = [json!(5), json!(true), json!([]), json!({}), json!([5]), json!(""), json!(null)];
+        for value in odd {
+            let payload = json!({
+                "user": { "id": "U1", "name": value }, "team": { "id": value }, "text": value,
+                "items": [{ "id": value }, { "id": "a", "more": value }, value],
+            });
+            let outer = Outer { user: id("U1"), team: None, text: String::new(), items: vec![id("a")] };
+            assert_eq!(read(payload.clone()).unwrap(), outer, "{payload}");
+            for user in [value.clone(), json!({ "id": value })] {
+                assert!(read(json!({ "user": user, "text": "x" })).is_err(), "{user}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod checks;
 mod keyboards;
 mod parse;
+#[path = "../payload_leaves/mod.rs"]
+mod payload_leaves;
 mod render;
 mod render_any;
 #[path = "../sample_lines/mod.rs"]

@@ -1,5 +1,6 @@
 //! Slack's requests as they come over the wire, and what they become.
 
+use crate::payload_leaves::altered;
 use countersign::chat::slack::parse::MalformedRequest;
 use countersign::chat::slack::{ParsedRequest, SlackParser};
 use countersign::model::{ChatEvent, ChatEventKind};
@@ -223,4 +224,61 @@ fn bots_edits_and_other_events_are_ignored_and_the_address_check_is_answered() {
     assert!(matches!(parser().event("{\"type\":\"app_rate_limited\"}"), Ok(ParsedRequest::Ignore)));
     let challenge = json!({ "type": "url_verification", "token": "x", "challenge": "3eZb" }).to_string();
     assert!(matches!(parser().event(&challenge), Ok(ParsedRequest::Challenge(text)) if text == "3eZb"));
+}
+
+/// Where the sender and the conversation can be read, nothing else keeps a person from an answer.
+#[test]
+fn whatever_one_part_of_a_request_is_it_is_delivered_if_its_sender_and_conversation_are_intact() {
+    let slash = json!({
+        "token": "x", "team_id": "T1", "team_domain": "cb", "enterprise_id": "E1", "channel_id": "C1", "user_id": "U1",
+        "user_name": "ana", "command": "/db", "text": "locks", "trigger_id": "1.2.3", "is_enterprise_install": "false",
+        "response_url": "https://hooks.slack.com/commands/1",
+    });
+    for request in altered(&slash) {
+        let parsed = parser().command_json(&request.payload.to_string());
+        if ["/user_id", "/channel_id"].contains(&request.leaf.as_str()) {
+            assert!(parsed.is_err(), "{}", request.payload);
+            continue;
+        }
+        let incoming = delivered(parsed);
+        assert_eq!((incoming.sender.account.as_str(), incoming.conversation.id.as_str()), ("U1", "C1"));
+        assert_eq!(line(&incoming), if request.leaf == "/text" { "" } else { "locks" });
+    }
+    for request in altered(&click()) {
+        let parsed = parser().interaction(&form(&request.payload));
+        if ["/type", "/user/id"].contains(&request.leaf.as_str()) {
+            assert!(parsed.is_err(), "{}", request.payload);
+            continue;
+        }
+        let incoming = delivered(parsed);
+        assert_eq!((incoming.sender.account.as_str(), incoming.conversation.id.as_str()), ("U2", "C1"));
+        let ChatEventKind::Button { token, message } = incoming.event else { panic!("{:?}", incoming.event) };
+        assert_eq!(message, "100.5", "{}", request.payload);
+        assert_eq!(token, if request.leaf == "/actions/0/value" { "" } else { "tok" }, "{}", request.payload);
+    }
+    let event: Value = serde_json::from_str(&mention(json!({}))).unwrap();
+    for request in altered(&event) {
+        let parsed = parser().event(&request.payload.to_string());
+        if ["/type", "/event/type", "/event/user", "/event/channel"].contains(&request.leaf.as_str()) {
+            let is_acknowledged = matches!(parsed, Ok(ParsedRequest::Ignore | ParsedRequest::Unreadable(_)));
+            assert!(is_acknowledged, "{}", request.payload);
+            continue;
+        }
+        let incoming = delivered(parsed);
+        assert_eq!((incoming.sender.account.as_str(), incoming.conversation.id.as_str()), ("U1", "C1"));
+        let text = if request.leaf == "/event/text" { "" } else { "locks --env staging" };
+        assert_eq!(line(&incoming), text, "{}", request.payload);
+    }
+}
+
+#[test]
+fn a_click_whose_channel_is_unknown_is_answered_where_slack_says() {
+    let mut lost = click();
+    lost["channel"] = json!(7);
+    lost["container"]["channel_id"] = json!([]);
+    let incoming = delivered(parser().interaction(&form(&lost)));
+    assert_eq!(incoming.conversation.id, "");
+    assert_eq!(incoming.handle.unwrap().id, "https://hooks.slack.com/actions/1");
+    lost["response_url"] = json!(7);
+    assert!(matches!(parser().interaction(&form(&lost)), Ok(ParsedRequest::Ignore)));
 }

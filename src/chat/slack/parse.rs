@@ -102,12 +102,11 @@ struct MessageAddress {
     thread_ts: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Action {
-    #[serde(rename = "type", default)]
-    kind: String,
-    #[serde(default)]
-    action_id: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    action_id: Option<String>,
     value: Option<String>,
     action_ts: Option<String>,
 }
@@ -136,13 +135,13 @@ struct AppMention {
     user: Option<String>,
     #[serde(default)]
     text: String,
-    ts: String,
+    ts: Option<String>,
     thread_ts: Option<String>,
     channel: String,
     bot_id: Option<String>,
     team: Option<String>,
     user_team: Option<String>,
-    edited: Option<Value>,
+    edited: Option<Map<String, Value>>,
 }
 
 /// Every button that [`super::render`] makes carries an `action_id` that begins so.
@@ -190,7 +189,8 @@ impl SlackParser {
         if kind != "block_actions" {
             return Ok(ParsedRequest::Ignore);
         }
-        Ok(self.block_actions(read(payload)?))
+        let click = read(payload.clone())?;
+        Ok(self.block_actions(click, &payload))
     }
 
     fn read_event(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
@@ -236,20 +236,20 @@ impl SlackParser {
         })))
     }
 
-    fn block_actions(&self, click: BlockActions) -> ParsedRequest {
+    fn block_actions(&self, click: BlockActions, payload: &Value) -> ParsedRequest {
         let organisation = click.enterprise.map(|enterprise| enterprise.id);
         let team = click.team.map(|team| team.id);
         let Some(team) = self.workspace(team, organisation.as_ref()) else { return ParsedRequest::Foreign };
-        let is_ours =
-            |action: &Action| action.kind == "button" && action.action_id.starts_with(ACTION_PREFIX);
-        let Some(action) = click.actions.into_iter().find(is_ours) else { return ParsedRequest::Ignore };
+        let Some(action) = our_action(click.actions) else { return ParsedRequest::Ignore };
         let container = click.container.unwrap_or_default();
         if container.kind.as_deref() == Some("view") {
             return ParsedRequest::Ignore; // no message
         }
         let channel = click.channel.map(|channel| channel.id).or(container.channel_id);
-        let unique = click.trigger_id.or(action.action_ts);
-        let (Some(channel), Some(unique)) = (channel, unique) else { return ParsedRequest::Ignore };
+        // Without a channel no button is known, and the clicker is told so where they can be.
+        let channel = channel.or(click.response_url.as_ref().map(|_| String::new()));
+        let Some(channel) = channel else { return ParsedRequest::Ignore };
+        let unique = click.trigger_id.or(action.action_ts).unwrap_or_else(|| unique(None, payload));
         let clicked = click.message.unwrap_or_default();
         // Without a token or a message no button is known, and the clicker is told so.
         let token = action.value.unwrap_or_default();
@@ -285,8 +285,7 @@ impl SlackParser {
         };
         let mention: AppMention = read(callback.event)?;
         // Bots don't command bots; and Slack reports a mention again when its message is edited.
-        let bot = mention.bot_id.filter(|id| !id.is_empty());
-        let (Some(user), None, None) = (mention.user, bot, mention.edited) else {
+        let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
             return Ok(ParsedRequest::Ignore);
         };
         let bots = callback.authorizations.into_iter().filter_map(|authorization| authorization.user_id);
@@ -295,11 +294,32 @@ impl SlackParser {
         Ok(ParsedRequest::Deliver(Box::new(ChatEvent {
             delivery: format!("slack:evt:{}", callback.event_id.unwrap_or(unique)),
             sender: ChatAccount::new(PlatformKind::Slack, &home, user, None),
-            conversation: conversation(team, mention.channel, Some(mention.thread_ts.unwrap_or(mention.ts))),
+            conversation: conversation(team, mention.channel, mention.thread_ts.or(mention.ts)),
             handle: None,
             event: ChatEventKind::Command(text),
         })))
     }
+}
+
+/// The action of our button. What can't be read of one may be ours, since Slack sends us those on our own messages; `None` if all are
+/// others'.
+fn our_action(mut actions: Vec<Action>) -> Option<Action> {
+    let is_ours = |action: &Action| {
+        let is_button = action.kind.as_deref().map(|kind| kind == "button");
+        let has_prefix = action.action_id.as_deref().map(|id| id.starts_with(ACTION_PREFIX));
+        (is_button, has_prefix)
+    };
+    if actions.is_empty() {
+        return Some(Action::default());
+    }
+    let whole = actions.iter().position(|action| is_ours(action) == (Some(true), Some(true)));
+    let partial = || {
+        actions
+            .iter()
+            .map(is_ours)
+            .position(|(is_button, has_prefix)| is_button.unwrap_or(true) && has_prefix.unwrap_or(true))
+    };
+    whole.or_else(partial).map(|index| actions.swap_remove(index))
 }
 
 fn parse(payload: &str) -> Result<Value, MalformedRequest> {
@@ -307,7 +327,7 @@ fn parse(payload: &str) -> Result<Value, MalformedRequest> {
 }
 
 fn read<T: DeserializeOwned>(payload: Value) -> Result<T, MalformedRequest> {
-    payload::read(payload).map_err(MalformedRequest)
+    payload::read_request(payload).map_err(MalformedRequest)
 }
 
 /// An id for a delivery: Slack's, or where it sends none, one that the same payload has again.
