@@ -98,7 +98,7 @@ fn statements(section: &Section) -> Vec<String> {
     for (at, name) in section.parameters.iter().enumerate() {
         let value = match shared_query(name) {
             Some(query) => {
-                statements.push(query);
+                statements.push(query.sql);
                 "'[]'"
             }
             None if name == OWN_ROLES => "'{countersign_read,countersign_act}'",
