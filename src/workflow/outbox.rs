@@ -118,7 +118,7 @@ pub(super) struct Outbox {
     retries: RetrySchedule,
     pub refusals: RefusalQueue,
     /// By platform.
-    direct_turns: HashMap<PlatformKind, Semaphore>,
+    direct_turns: HashMap<PlatformKind, Arc<Semaphore>>,
     /// By platform.
     progress_limiter: RateLimiter,
     /// Notified when this process has recorded the message of a posted card.
@@ -128,7 +128,8 @@ pub(super) struct Outbox {
 impl Outbox {
     pub fn new(app: Arc<App>, platforms: Arc<Platforms>, background: TaskTracker) -> Arc<Outbox> {
         let sender = CardSender { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
-        let turns = |platform: &Arc<dyn Platform>| (platform.name(), Semaphore::new(MAX_DIRECT_SENDS));
+        let turns =
+            |platform: &Arc<dyn Platform>| (platform.name(), Arc::new(Semaphore::new(MAX_DIRECT_SENDS)));
         let direct_turns = platforms.iter().map(turns).collect();
         Arc::new(Outbox {
             direct_turns,
@@ -193,9 +194,9 @@ impl Outbox {
             if is_copy && busy_runs.contains(&card.run) {
                 continue;
             }
+            let turns = self.direct_turns.get(&card.conversation.platform).filter(|_| is_copy).cloned();
             let outbox = Arc::clone(self);
             self.background.spawn(async move {
-                let turns = outbox.direct_turns.get(&card.conversation.platform).filter(|_| is_copy);
                 outbox.deliver_in_turn(card.id, CardUpdate::IfOutdated, turns).await;
             });
         }
@@ -208,11 +209,11 @@ impl Outbox {
     }
 
     /// As [`Outbox::deliver`], each time after a turn of `turns`.
-    async fn deliver_in_turn(self: &Arc<Self>, card: i64, update: CardUpdate, turns: Option<&Semaphore>) {
+    async fn deliver_in_turn(self: &Arc<Self>, card: i64, update: CardUpdate, turns: Option<Arc<Semaphore>>) {
         let mut next = self.sending.begin(card, update).then_some(update);
         while let Some(update) = next {
-            let _turn = match turns {
-                Some(turns) => turns.acquire().await.ok(),
+            let _turn = match &turns {
+                Some(turns) => Arc::clone(turns).acquire_owned().await.ok(),
                 None => None,
             };
             if let Err(error) = self.claim_and_send(card, update).await {
