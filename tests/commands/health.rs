@@ -1,12 +1,11 @@
 //! What `health` has looked at: each check is named, with its result or with the reason why it was not made; an all-clear needs them all.
 
+use crate::catalog_objects::Object;
 use crate::harness::{World, severity, words};
-use countersign::catalog::{Scope, Section, shared_query};
+use countersign::catalog::{Scope, Section};
 use countersign::model::{Block, Coverage, Severity};
 use countersign::sql::Answer;
-use regex::Regex;
 use std::collections::BTreeSet;
-use tokio_postgres::Client;
 
 /// Characters of a check's title, and of its row on a quiet server: so many fit beside each other on a phone.
 const MAX_TITLE: usize = 18;
@@ -38,44 +37,6 @@ fn not_checked(answer: &Answer) -> BTreeSet<String> {
     unmade.map(|row| row.cells[0].text.clone()).collect()
 }
 
-/// A relation or a function of PostgreSQL's, and how to take everybody's privilege on it away.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Object {
-    name: String,
-    is_function: bool,
-}
-
-impl Object {
-    /// All that a check names, and the queries that it shares with other commands.
-    fn of(check: &Section) -> BTreeSet<Object> {
-        let shared = check.parameters.iter().filter_map(|name| shared_query(name));
-        let sql = shared.fold(check.sql.clone(), |sql, query| format!("{sql}\n{}", query.sql));
-        // In quotes it is only a name, and behind colons a type.
-        let named = Regex::new(r"[^'a-z_:](pg_[a-z_]+|current_setting)(\()?").unwrap();
-        let code: String = sql
-            .lines()
-            .map(|line| line.split("--").next().unwrap_or_default())
-            .collect::<Vec<_>>()
-            .join("\n");
-        let objects = named
-            .captures_iter(&code)
-            .map(|found| Object { name: found[1].to_owned(), is_function: found.get(2).is_some() });
-        objects.collect()
-    }
-
-    async fn statements(&self, superuser: &Client, verb: &str, preposition: &str) -> Vec<String> {
-        if !self.is_function {
-            return vec![format!("{verb} SELECT ON pg_catalog.{} {preposition} PUBLIC", self.name)];
-        }
-        let sql = "SELECT oid::regprocedure::text FROM pg_proc WHERE proname = $1 AND pronamespace = 'pg_catalog'::regnamespace";
-        let overloads = superuser.query(sql, &[&self.name]).await.unwrap();
-        let functions = overloads.iter().map(|row| row.get::<_, String>(0));
-        functions
-            .map(|function| format!("{verb} EXECUTE ON FUNCTION {function} {preposition} PUBLIC"))
-            .collect()
-    }
-}
-
 /// For each relation and function that some check reads: without it, exactly the checks that name it are not made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_without_its_right_is_named_and_there_is_no_all_clear() {
@@ -100,12 +61,10 @@ async fn a_check_without_its_right_is_named_and_there_is_no_all_clear() {
     }
     let mut tried = BTreeSet::new();
     for object in checks.iter().flat_map(Object::of).collect::<BTreeSet<_>>() {
-        let revoke = object.statements(&superuser, "REVOKE", "FROM").await;
-        superuser.batch_execute(&revoke.join(";")).await.unwrap();
+        object.take_away(&superuser).await;
         let answer = world.ask("Ana Example", "health").await.unwrap();
         let told = words(&answer);
-        let grant = object.statements(&superuser, "GRANT", "TO").await;
-        superuser.batch_execute(&grant.join(";")).await.unwrap();
+        object.give_back(&superuser).await;
         let naming = checks.iter().filter(|check| Object::of(check).contains(&object));
         let expected: BTreeSet<String> = naming.map(title).collect();
         assert!(severity(&answer) >= Severity::Warning, "without {}: {told}", object.name);

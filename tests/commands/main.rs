@@ -2,6 +2,7 @@
 //! the rights it needs, with servers that are down, hang or lack an extension, and on each major version of PostgreSQL.
 
 mod backups;
+mod catalog_objects;
 #[path = "../slack/checks.rs"]
 mod checks;
 mod connections;
