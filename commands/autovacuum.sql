@@ -17,8 +17,8 @@ row_action = "kill {pid}"
 row_action_if = "_killable"
 
 [thresholds]
-_replica = { warning = 1, message = "{target}: its server is a replica, where autovacuum never runs and no counters are kept. Ask its primary." }
-_uncounted = { warning = 1, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
+_replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, where autovacuum never runs and no counters are kept. Ask its primary." }
+_uncounted = { warning = 1, in_part = true, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
 _off = { critical = 1, message = "{target}: autovacuum is disabled ({_why} = off)." }
 _busy = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy." }
 _held_s = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: rows that died since then can't be removed." }
@@ -29,6 +29,7 @@ _stale = { warning = 1, message = "{target}: the planner statistics of {table} a
 _wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to XID wraparound and needs VACUUM." }
 wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "" }
 */
+-- Looked at: settings
 -- Shown only in the verdict.
 SELECT CASE WHEN s.off IS NOT NULL THEN 1 END AS _off, s.off AS _why,
        CASE WHEN w.workers >= s.most THEN 1 END AS _busy, w.workers AS _workers
@@ -37,12 +38,8 @@ FROM (SELECT CASE WHEN NOT current_setting('autovacuum')::boolean THEN 'autovacu
              current_setting('autovacuum_max_workers')::int AS most) s
 CROSS JOIN (SELECT count(*) AS workers FROM pg_stat_activity WHERE backend_type = 'autovacuum worker') w;
 
--- ## [database]
--- Shown only in the verdict.
-SELECT replica AS _replica, uncounted AS _uncounted, tables AS _tables, since AS _since_at
-FROM json_to_recordset(:'counters'::json) AS c(replica int, uncounted int, tables text, since timestamptz);
-
 -- ## Running now [database]
+-- Looked at: running VACUUMs
 SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname)
             ELSE p.relid::text END AS "table",
        p.phase || CASE WHEN j.j ->> 'indexes_total' <> '0' -- from PostgreSQL 17 on
@@ -60,6 +57,7 @@ WHERE p.datname = current_database()
 ORDER BY a.xact_start, 1 LIMIT 20;
 
 -- ## Held back by [server]
+-- Looked at: what holds VACUUM back
 WITH holders AS (
   SELECT 'session' AS kind, a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text || COALESCE(' of ' || a.datname, '') AS who,
          greatest(age(a.backend_xmin), age(a.backend_xid)) AS xids, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS held_s,
@@ -90,6 +88,7 @@ FROM holders WHERE kind <> 'session' OR held_s >= 60 OR xids >= 10000
 ORDER BY xids DESC NULLS LAST LIMIT 8;
 
 -- ## Tables [database]
+-- Looked at: dead rows
 WITH options AS (
   SELECT c.oid, greatest(c.reltuples, 0)::float8 AS tuples, greatest(age(c.relfrozenxid), 0)::float8 AS xids,
          -- from PostgreSQL 18 on only the share that is not frozen counts for inserts
@@ -142,6 +141,12 @@ SELECT "table", n_dead_tup AS "dead rows", vacuum_pct::float8 AS "of threshold_p
        CASE WHEN due <> '' THEN 1e12 ELSE 0 END + greatest(vacuum_pct, insert_pct, analyze_pct) AS _rank, count(*) OVER () AS _total
 FROM ranked
 ORDER BY _rank DESC, "table" LIMIT 20;
+
+-- ## [database limits]
+-- Looked at: row counters
+-- Shown only in the verdict.
+SELECT replica AS _replica, uncounted AS _uncounted, tables AS _tables, since AS _since_at
+FROM json_to_recordset(:'counters'::json) AS c(replica int, uncounted int, tables text, since timestamptz);
 
 -- ## Age of databases [server unless service]
 SELECT datname::text AS database, x.age::bigint AS "age (XIDs)", (100.0 * x.age / 2147483648)::float8 AS "XID wraparound_pct",

@@ -17,16 +17,17 @@ row_action_if = "_due"
 [thresholds]
 _bloat_pct = { warning = 30, message = "{target}: an estimated {value} of {table} is wasted: {wasted (est.)_bytes} of {size (est.)_bytes}." }
 _dead_pct = { warning = 20, message = "{target}: {value} of the rows of {table} are dead and not removed yet. `autovacuum` shows why." }
-_hidden = { warning = 1, message = "{target}: Countersign's reader may not SELECT from {_tables}, so their bloat is unknown: PostgreSQL shows the widths of their rows only with SELECT, which lets it read the rows too. deploy/roles.sql says how to grant it." }
-_secured = { warning = 1, message = "{target}: row security hides the statistics of {_behind} from Countersign's reader, so their bloat is unknown: SELECT alone does not show them. pgstattuple measures it." }
-_unanalyzed = { warning = 1, message = "{target}: {_never} no statistics yet, so their bloat is unknown. Next: `analyze {service} {_typed}`" }
-_replica = { warning = 1, message = "{target}: its server is a replica, which does not count dead rows. Ask its primary." }
-_uncounted = { warning = 1, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
+_hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not SELECT from {_tables}, so their bloat is unknown: PostgreSQL shows the widths of their rows only with SELECT, which lets it read the rows too. deploy/roles.sql says how to grant it." }
+_secured = { warning = 1, in_part = true, message = "{target}: row security hides the statistics of {_behind} from Countersign's reader, so their bloat is unknown: SELECT alone does not show them. pgstattuple measures it." }
+_unanalyzed = { warning = 1, in_part = true, message = "{target}: {_never} no statistics yet, so their bloat is unknown. Next: `analyze {service} {_typed}`" }
+_replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, which does not count dead rows. Ask its primary." }
+_uncounted = { warning = 1, in_part = true, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
 
 [on_error]
 55P03 = "had a table locked while it was being measured: try again"
 */
 -- ## Bloat (estimated)
+-- Looked at: bloat
 WITH RECURSIVE busy AS (
   SELECT DISTINCT l.relation FROM pg_locks l
   WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -116,11 +117,6 @@ FROM ranked
 ORDER BY least(nth, nth_unanalyzed + 1), nth
 LIMIT 30;
 
--- ## [database]
--- Shown only in the verdict.
-SELECT replica AS _replica, uncounted AS _uncounted, tables AS _tables, since AS _since_at
-FROM json_to_recordset(:'counters'::json) AS c(replica int, uncounted int, tables text, since timestamptz);
-
 -- ## Dead rows
 WITH summed AS (
   SELECT COALESCE(pg_partition_root(s.relid), s.relid) AS root, sum(s.n_live_tup)::bigint AS live, sum(s.n_dead_tup)::bigint AS dead,
@@ -138,4 +134,10 @@ SELECT "table", dead AS "dead rows", pct AS "of all rows_pct", last_vacuum AS va
        CASE WHEN counts THEN pct END AS _dead_pct,
        counts AND pct >= 20 AS _due, typed AS _typed, dead AS _rank, count(*) OVER () AS _total
 FROM named
-WHERE dead > 0 ORDER BY dead DESC, "table" LIMIT 30
+WHERE dead > 0 ORDER BY dead DESC, "table" LIMIT 30;
+
+-- ## [database limits]
+-- Looked at: row counters
+-- Shown only in the verdict.
+SELECT replica AS _replica, uncounted AS _uncounted, tables AS _tables, since AS _since_at
+FROM json_to_recordset(:'counters'::json) AS c(replica int, uncounted int, tables text, since timestamptz)

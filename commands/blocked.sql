@@ -23,6 +23,7 @@ _waiter_pid = "The root blocker can't be ended from here ({_reason}). To let the
 [limits]
 _upper_bound = "The time of a wait is at most what is shown: for {_upper_bound} the server knows only when the statement began."
 */
+-- Looked at: waits for locks, buffer pins, snapshots and standbys
 WITH graph AS (
   SELECT * FROM json_to_recordset(:'wait_graph'::json -> 'waiters') AS g(
     place int, pid int, holder text, queue int, depth int, root bool, deadlocked bool, behind int, waits_for text, waiting_s float8,

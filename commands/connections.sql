@@ -21,6 +21,7 @@ _taken_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_u
 _limit_pct = { warning = 75, critical = 100, message = "{target}: {limit of} has {in use} of {limit} connections; {_free}." }
 longest_s = { warning = 300, critical = 900, message = "{database}: {app} has been idle in a transaction for {value}. `idle` shows the session." }
 */
+-- Looked at: connections in use
 WITH limits AS (
   SELECT *, kind = 'role' AND name = ANY (:'own_roles'::text[]) AS own
   FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, name text, in_use int, allowed int, free int, shut boolean, pct float8, databases text[])
@@ -37,6 +38,7 @@ SELECT s.pct AS in_use_share_pct, s.in_use AS _taken, s.allowed AS _usable, s.fr
 FROM limits s WHERE s.kind = 'server';
 
 -- ## Connected applications
+-- Looked at: applications
 -- The app and its count come first, because a phone shows only these. Our own sessions make one row for all databases.
 SELECT app, count(*) AS sessions,
        count(*) FILTER (WHERE state = 'active') AS active,
@@ -57,6 +59,7 @@ ORDER BY sessions DESC, app, database
 LIMIT 30;
 
 -- ## Limits
+-- Looked at: connection limits
 WITH limits AS (
   SELECT *, kind = 'role' AND name = ANY (:'own_roles'::text[]) AS own
   FROM json_to_recordset(:'connection_limits'::json) AS l(kind text, name text, in_use int, allowed int, free int, shut boolean, pct float8, databases text[])

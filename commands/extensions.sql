@@ -18,7 +18,7 @@ row_action_if = "_due"
 _missing = { warning = 1, critical = 1, message = "{target}: the server has no files for {extension}: whatever uses it fails." }
 _update = { warning = 1, message = "{target}: an update is available for {_updates}." }
 _idle = { warning = 1, message = "{target}: {extension} is installed, but the server doesn't load it: add it to shared_preload_libraries and restart." }
-_blind = { warning = 1, message = "{target}: Countersign's reader may not see which libraries the server preloads: grant it pg_monitor." }
+_blind = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not see which libraries the server preloads: grant it pg_monitor." }
 */
 -- ## Extensions
 WITH loaded AS (

@@ -23,6 +23,7 @@ blocks = { critical = 1, message = "" }
 _holds_up = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in a transaction for {idle_s} and blocks {_waiting}." }
 _longest_s = { critical = 900, message = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
 */
+-- Looked at: idle transactions
 WITH held AS (
   SELECT pid, count(*) FILTER (WHERE granted) AS locks FROM pg_locks WHERE locktype <> 'virtualxid' GROUP BY pid
 ), idle AS (
@@ -61,6 +62,7 @@ WHERE backend_type = 'client backend' AND state = 'disabled' AND usename::text <
 HAVING count(*) > 0;
 
 -- ## Locked tables [database]
+-- Looked at: their locked tables
 WITH held AS (
   SELECT DISTINCT ON (l.pid, l.relation) l.pid, l.relation, l.mode
   FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid

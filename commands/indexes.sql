@@ -20,6 +20,7 @@ _foreign = { warning = 1, message = "{target}: {_keys} no index that begins with
 _unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them." }
 */
 -- ## Invalid
+-- Looked at: invalid indexes
 WITH found AS (
   SELECT i.indexrelid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
@@ -46,6 +47,7 @@ SELECT index, "table", bytes AS "size (est.)_bytes",
 FROM found ORDER BY building, relkind = 'I', bytes DESC, index LIMIT 30;
 
 -- ## Redundant
+-- Looked at: redundant indexes
 WITH leaves AS ( -- pg_partition_tree would wait for a lock
   SELECT pg_partition_root(oid) AS root, sum(greatest(relpages, 0)) AS pages FROM pg_class
   WHERE relkind = 'i' AND relispartition GROUP BY 1
@@ -91,6 +93,7 @@ SELECT index, CASE WHEN nspname = 'public' THEN quote_ident(of) ELSE format('%I.
 FROM named ORDER BY relkind = 'I', bytes DESC, index LIMIT 30;
 
 -- ## Foreign keys without an index
+-- Looked at: foreign keys
 WITH leaves AS (
   SELECT pg_partition_root(oid) AS root, CASE WHEN bool_and(reltuples >= 0 AND (relpages > 0 OR reltuples > 0 OR current_setting('server_version_num')::int >= 140000))
                                                 THEN sum(reltuples) END AS tuples -- unknown before each was analyzed
@@ -124,6 +127,7 @@ FROM keys k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oi
 ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname LIMIT 30;
 
 -- ## Unused
+-- Looked at: unused indexes
 WITH counting AS (
   -- From 15 on a database that was never reset has no time of its own. A crash or the first start has left one with the server; there a
   -- reset of one kind of counters has its own time, which is not that of the others.
@@ -162,6 +166,7 @@ SELECT index, "table", bytes AS "size (est.)_bytes", extract(epoch FROM clock_ti
 FROM found ORDER BY bytes DESC, index LIMIT 30;
 
 -- ## Large tables with frequent sequential scans
+-- Looked at: sequential scans
 WITH read AS (
   SELECT COALESCE(pg_partition_root(s.relid), s.relid) AS root, sum(s.seq_scan)::bigint AS scans, sum(s.seq_tup_read)::bigint AS tuples,
          sum(COALESCE(s.idx_scan, 0))::bigint AS index_scans, sum(s.n_live_tup)::bigint AS about
@@ -174,6 +179,7 @@ WHERE r.about >= 10000 AND r.scans >= 10 AND r.tuples / r.scans > r.about / 10
 ORDER BY r.tuples DESC, 1 LIMIT 15;
 
 -- ## Tables without a primary key
+-- Looked at: primary keys
 WITH leaves AS (
   SELECT pg_partition_root(oid) AS root, CASE WHEN bool_and(reltuples >= 0 AND (relpages > 0 OR reltuples > 0 OR current_setting('server_version_num')::int >= 140000))
                                                 THEN sum(reltuples) END AS tuples -- unknown before each was analyzed

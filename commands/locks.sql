@@ -19,6 +19,7 @@ waits_s = { warning = 0, critical = 60, message = "{_who} has waited {_at_most}{
 blocks = { warning = 1, message = "" }
 _behind_s = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
 */
+-- Looked at: the session and its waits
 WITH graph AS (
   SELECT * FROM json_to_recordset(:'wait_graph'::json -> 'waiters') AS g(
     pid int, behind int, behind_s float8, deadlocked bool, waits_for text, waiting_s float8, at_most bool, holders text)
@@ -59,6 +60,7 @@ LEFT JOIN LATERAL (
 WHERE a.pid = :'pid'::int;
 
 -- ## Locks [database]
+-- Looked at: its locked tables
 SELECT COALESCE(CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname)
                      WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
                 CASE l.locktype

@@ -17,6 +17,7 @@ row_action = "kill {pid}"
 row_action_if = "_killable"
 limits = { _hidden = "{_hidden_sessions}: nothing can be said of {_them}." }
 */
+-- Looked at: running statements and open transactions
 SELECT a.pid, extract(epoch FROM clock_timestamp() - t.since)::float8 AS for_s,
        CASE WHEN o.run IS NOT NULL THEN 'Countersign, run #' || o.run
             ELSE COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type) END::text AS app,

@@ -16,11 +16,11 @@ next = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no de
 [thresholds]
 _open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it applied or rolled back with `migrate-resolve`." }
 _running = { warning = 1, message = "{target}: {_running_name} is running (pid {_holder})." }
-_unreadable = { warning = 1, message = "{target}: Countersign's reader may not read Prisma's migration table {_ledger}: grant it SELECT on the table and USAGE on its schema." }
-_altered = { warning = 1, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that." }
+_unreadable = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not read Prisma's migration table {_ledger}: grant it SELECT on the table and USAGE on its schema." }
+_altered = { warning = 1, in_part = true, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that." }
 _changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration." }
 _gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch." }
-_no_files = { warning = 1, message = "{target}: the migrations directory {_no_files_says}: pending migrations are unknown." }
+_no_files = { warning = 1, in_part = true, message = "{target}: the migrations directory {_no_files_says}: pending migrations are unknown." }
 _missing = { warning = 1, message = "{database} has no Prisma migration table (_prisma_migrations)." }
 _stuck_s = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}) holds Prisma's lock but has been idle for {value}: no migration can start." }
 
@@ -154,6 +154,7 @@ ORDER BY COALESCE(m.open, false) DESC, m.started_at DESC, 1 DESC
 LIMIT 20;
 
 -- ## Prisma's advisory lock
+-- Looked at: Prisma's advisory lock
 SELECT k.pid, CASE WHEN k.granted THEN 'holds' ELSE 'waits' END AS lock,
        COALESCE(NULLIF(a.application_name, ''), a.usename, '-')::text AS app, COALESCE(a.state, 'no privilege') AS state,
        extract(epoch FROM clock_timestamp() - CASE WHEN k.granted THEN a.state_change ELSE a.query_start END)::float8 AS for_s,

@@ -85,6 +85,7 @@ LEFT JOIN standbys y ON true
 LEFT JOIN replay r ON true;
 
 -- ## Replicas and other receivers of WAL [server]
+-- Looked at: WAL receivers
 SELECT w.name, w.kind, w.client, concat_ws(', ', w.state, CASE WHEN w.kind <> 'logical receiver' THEN w.sync_state END) AS state,
        w.behind_bytes, w.lag_s, w.kind || ' ' || w.name AS _what
 FROM json_to_recordset(:'walsenders'::json)

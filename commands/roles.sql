@@ -62,6 +62,7 @@ ORDER BY r.rolsuper DESC, r.rolcreaterole OR r.rolreplication OR r.rolbypassrls 
 LIMIT 60;
 
 -- ## Databases: granted to PUBLIC [server]
+-- Looked at: grants on databases
 SELECT COALESCE(p.rights, 'none') AS privileges, string_agg(d.datname::text, ', ' ORDER BY d.datname) AS databases,
        CASE WHEN p.rights LIKE '%CREATE%' THEN 1 END AS _public_create
 FROM pg_database d
@@ -72,6 +73,7 @@ GROUP BY 1, 3
 ORDER BY 1;
 
 -- ## Schemas where PUBLIC may create objects [database]
+-- Looked at: grants on schemas
 SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner, 1 AS _public_schema, quote_ident(n.nspname) AS _quoted,
        true AS _closable
 FROM pg_namespace n
@@ -81,6 +83,7 @@ ORDER BY 1
 LIMIT 30;
 
 -- ## Table privileges, except the owner's [database if service]
+-- Looked at: table privileges
 SELECT COALESCE(r.rolname, 'PUBLIC')::text AS role, g.schema, g.privileges, count(*) AS tables
 FROM (SELECT x.grantee, n.nspname::text AS schema, c.oid,
              string_agg(DISTINCT x.privilege_type, ', ' ORDER BY x.privilege_type) AS privileges
@@ -94,6 +97,7 @@ ORDER BY bool_and(r.rolname IS NOT NULL), 1, 2, 4 DESC, 3
 LIMIT 30;
 
 -- ## Column privileges, except the owner's [database if service]
+-- Looked at: column privileges
 SELECT COALESCE(r.rolname, 'PUBLIC')::text AS role, g."table", g.privileges, string_agg(g.attname, ', ' ORDER BY g.attname) AS columns
 FROM (SELECT x.grantee, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
              a.attname::text, string_agg(DISTINCT x.privilege_type, ', ' ORDER BY x.privilege_type) AS privileges

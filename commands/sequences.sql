@@ -17,13 +17,14 @@ row_action_if = "_next"
 [thresholds]
 used_pct = { warning = 75, critical = 90, message = "" }
 _used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left." }
-_locked = { warning = 1, message = "{target}: {_unread} locked by another session and could not be read: `blocked` shows who waits. Try again." }
-_hidden = { warning = 1, message = "{target}: Countersign's reader may not read {_sequences}: grant it SELECT on them." }
+_locked = { warning = 1, in_part = true, message = "{target}: {_unread} locked by another session and could not be read: `blocked` shows who waits. Try again." }
+_hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not read {_sequences}: grant it SELECT on them." }
 
 [on_error]
 XX000 = "reported an internal error (XX000), as when a sequence is dropped while it is being read: try again"
 55P03 = "had a sequence locked while it was being read: try again"
 */
+-- Looked at: sequences
 WITH RECURSIVE busy AS (
   SELECT DISTINCT l.relation FROM pg_locks l
   WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -13,8 +13,9 @@ next = "To see every setting with a matching name: `settings <part of a name>`"
 
 [thresholds]
 _restart = { warning = 1, message = "{target}: {_waiting} for a server restart; until then the old value applies." }
-_blind = { warning = 1, message = "{target}: Countersign's reader may not see settings that are restricted to administrators: grant it pg_monitor." }
+_blind = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not see settings that are restricted to administrators: grant it pg_monitor." }
 */
+-- Looked at: changes waiting for a restart
 -- Shown only in the verdict.
 WITH asked AS (
   SELECT '%' || replace(replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '%', '\%'), '_', '\_'), '*', '%') || '%' AS pattern, COALESCE(:'pattern', '') <> '' AS given
@@ -65,6 +66,7 @@ WHERE pending_restart OR changed OR given
 ORDER BY pending_restart DESC, changed DESC, name LIMIT 100;
 
 -- ## Role and database settings
+-- Looked at: overrides by role or database
 WITH asked AS (
   SELECT '%' || replace(replace(replace(replace(COALESCE(:'pattern', ''), '\', '\\'), '%', '\%'), '_', '\_'), '*', '%') || '%' AS pattern
 ), entries AS (

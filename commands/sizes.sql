@@ -12,12 +12,13 @@ verdict_empty = "The database has no tables."
 next = "`sizes <service>` shows a service's tables, `slow <service>` its most expensive statements."
 
 [thresholds]
-_estimates = { warning = 1, message = "{_locked}: `blocked` shows the blocking session. {_what} about {_all_bytes}{_of}; the largest is {_largest} with {size_bytes}." }
+_estimates = { warning = 1, in_part = true, message = "{_locked}: `blocked` shows the blocking session. {_what} about {_all_bytes}{_of}; the largest is {_largest} with {size_bytes}." }
 
 [on_error]
 55P03 = "had a table locked while it was being measured: try again"
 */
 -- ## Databases [server unless service]
+-- Looked at: database sizes
 SELECT d.datname::text AS database, s.size_bytes, (100.0 * s.size_bytes / NULLIF(sum(s.size_bytes) OVER (), 0))::float8 AS share_pct,
        d.datname::text AS _largest, sum(s.size_bytes) OVER ()::bigint AS _all_bytes, ' in total' AS _of,
        CASE count(s.size_bytes) OVER () WHEN 1 THEN '1 database takes' ELSE count(s.size_bytes) OVER () || ' databases take' END AS _what
@@ -28,6 +29,7 @@ WHERE NOT d.datistemplate
 ORDER BY s.size_bytes DESC NULLS LAST;
 
 -- ## Tables [database if service]
+-- Looked at: table sizes
 WITH busy AS (
   SELECT DISTINCT l.relation FROM pg_locks l
   WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

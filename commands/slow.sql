@@ -20,6 +20,7 @@ verdict = "{target}: {_says}"
 42501 = "has pg_stat_statements, but Countersign's reader may not use it: run deploy/roles.sql there again, which grants it USAGE of its schema and EXECUTE of its function"
 55000 = "has pg_stat_statements, but the server doesn't load it: a DBA has to add it to shared_preload_libraries and restart the server"
 */
+-- Looked at: statement statistics
 -- Its function is in the schema that a DBA chose for the extension, where others may have created one of its name: the argument has its
 -- exact type. Without the extension there is no such name, which is the error.
 WITH extension AS (

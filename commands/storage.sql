@@ -11,13 +11,14 @@ verdict = "{target}: databases use {databases_bytes}, WAL {WAL_bytes}, temporary
 next = "`sizes <service>` shows a service's tables, `replication` the slots that retain WAL."
 
 [thresholds]
-_unmeasured = { warning = 1, message = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the total is too low: grant pg_monitor to Countersign's reader." }
-_hidden = { warning = 1, message = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases use {databases_bytes}." }
+_unmeasured = { warning = 1, in_part = true, message = "{target}: {_unmeasured} of {_databases} databases can't be measured, so the total is too low: grant pg_monitor to Countersign's reader." }
+_hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not see {_what}: grant it pg_monitor. The databases use {databases_bytes}." }
 kept_by_slots_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: slot {_slot} retains {value} of WAL. `replication` shows whether it has a consumer." }
 _wal_times = { warning = 3, message = "{target}: WAL takes {WAL_bytes}, {value} times the larger of max_wal_size and wal_keep_size: a slot, a replica or the archive may be behind." }
 temporary_bytes = { warning = 10737418240, critical = 53687091200, message = "{target}: running statements use {value} of temporary files. `long` shows the sessions." }
 */
 -- ## Disk [server facts]
+-- Looked at: disk use
 SELECT d.bytes AS databases_bytes, w.wal_bytes AS "WAL_bytes", k.kept_bytes AS kept_by_slots_bytes, w.temporary_bytes,
        d.bytes + w.wal_bytes + w.temporary_bytes AS total_bytes,
        'unknown to PostgreSQL' AS "disk size",
@@ -46,6 +47,7 @@ LEFT JOIN (SELECT s.slot_name::text AS slot, greatest(pg_wal_lsn_diff(h.lsn, s.r
            ORDER BY 2 DESC LIMIT 1) k ON true;
 
 -- ## Databases [server]
+-- Looked at: database sizes
 SELECT d.datname::text AS database, s.size_bytes, (100.0 * s.size_bytes / NULLIF(sum(s.size_bytes) OVER (), 0))::float8 AS share_pct,
        t.temp_bytes AS "temp files written_bytes"
 FROM pg_database d

@@ -217,6 +217,7 @@ fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
             critical: threshold.opt_number("critical"),
             below: threshold.flag("below"),
             message: threshold.opt_string("message"),
+            in_part: threshold.flag("in_part"),
         });
         let Some(threshold) = threshold else { continue };
         if threshold.warning.is_none() && threshold.critical.is_none() {
@@ -323,7 +324,8 @@ impl<'a> SqlFile<'a> {
         }
         let parameters = bind::parameter_order(&bound.names);
         let changes_data = allowlist::changes(&bound.sql);
-        Ok(Section { title: part.title.clone(), changes_data, sql: bound.sql, parameters, ..options })
+        let (title, subject) = (part.title.clone(), subject(part.sql));
+        Ok(Section { title, subject, changes_data, sql: bound.sql, parameters, ..options })
     }
 }
 
@@ -351,6 +353,15 @@ fn section_options(words: &str, scope: Scope, known: &[&str]) -> Result<Section,
         }
     }
     Ok(options)
+}
+
+/// The words of a line `-- Looked at: …` before the statement.
+fn subject(sql: &str) -> Option<String> {
+    let mut comments = sql.lines().map_while(|line| {
+        let line = line.trim();
+        (line.is_empty() || line.starts_with("--")).then_some(line)
+    });
+    comments.find_map(|line| Some(line.strip_prefix("-- Looked at: ")?.trim().to_owned()))
 }
 
 struct SqlPart<'a> {

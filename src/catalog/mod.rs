@@ -52,6 +52,8 @@ pub struct Threshold {
     /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
     /// another column speaks for it.
     pub message: Option<String>,
+    /// Beyond the limit the section saw only a part of what it looks at, and the answer says so.
+    pub in_part: bool,
 }
 
 /// The header of a command file.
@@ -122,6 +124,8 @@ pub struct SectionCondition {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Section {
     pub title: Option<String>,
+    /// Words for what it looks at, where the title doesn't say it: `-- Looked at: rows and sizes of tables` below the title.
+    pub subject: Option<String>,
     /// The command's scope unless the title line names another: `-- ## Services [database]`.
     pub scope: Scope,
     /// Runs only if, or unless, an argument has a value: `[database if service]`, `[server unless service]`.
@@ -143,6 +147,23 @@ pub struct Section {
     pub sql: String,
     /// The names behind `$1`, `$2` …
     pub parameters: Vec<String>,
+}
+
+impl Section {
+    /// Words for what it looks at within a sentence: its own, its title, or else the command's summary.
+    pub fn subject(&self, command: &Command) -> String {
+        let title = self.title.as_deref().unwrap_or(&command.header.summary);
+        self.subject.clone().unwrap_or_else(|| without_initial_capital(title))
+    }
+}
+
+/// A title as it is written within a sentence: "XID wraparound" keeps its capitals.
+fn without_initial_capital(title: &str) -> String {
+    let mut letters = title.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => title.to_owned(),
+    }
 }
 
 /// The sections for servers of at least a major version; the plain file is for version 0.

@@ -1,53 +1,16 @@
-//! The checks of an answer: which were made, which were not and why, and one line for each with its worst finding. All three come from
-//! the sections that ran.
+//! The checks of an answer: which were made, and one line for each with its worst finding. Both come from the sections that ran.
 
+use super::coverage::enumeration;
 use super::format::fill_placeholders;
 use super::present::{cell, look_up, value_severity};
 use super::{SectionResult, Target, TargetRow, Value};
 use crate::catalog::Command;
-use crate::model::{Cell, Column, ColumnKind, Row, Severity, Table, Text};
+use crate::model::{Cell, Column, ColumnKind, Row, Severity, Table};
 
 /// The checks that were made on every target, in words: "locks, replication and settings".
 pub(super) fn checks_made(sections: &[SectionResult]) -> String {
     let made = sections.iter().filter(|section| section.check && section.failures.is_empty());
-    let names: Vec<String> = made.map(check_name).collect();
-    match names.split_last() {
-        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        _ => names.concat(),
-    }
-}
-
-/// The title as it is written within a sentence: "XID wraparound" keeps its capitals.
-fn check_name(section: &SectionResult) -> String {
-    let title = section.title.as_deref().unwrap_or_default();
-    let mut letters = title.chars();
-    match (letters.next(), letters.clone().next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
-        _ => title.to_owned(),
-    }
-}
-
-/// "Not checked on primary: locks and replication (reason)": each reason of a target that answered other checks.
-pub(super) fn not_checked(sections: &[SectionResult]) -> Vec<Text> {
-    let mut reasons: Vec<((&str, &str), Vec<String>)> = Vec::new();
-    for section in sections.iter().filter(|section| section.check) {
-        for (target, why) in section.failures.iter().filter(|(target, _)| answered(sections, target)) {
-            let key = (target.label(), why.as_str());
-            match reasons.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, names)) => names.push(check_name(section)),
-                None => reasons.push((key, vec![check_name(section)])),
-            }
-        }
-    }
-    let line = |((target, why), names): ((&str, &str), Vec<String>)| {
-        Text::from(format!("Not checked on {target}: {} ({target} {why}).", names.join(", ")))
-    };
-    reasons.into_iter().map(line).collect()
-}
-
-/// True if the target answered some section. Targets of another scope don't count: each has its connection.
-pub(super) fn answered(sections: &[SectionResult], target: &Target) -> bool {
-    sections.iter().any(|section| section.rows.iter().any(|row| row.target == *target))
+    enumeration(&made.map(|section| section.subject.as_str()).collect::<Vec<_>>())
 }
 
 /// The column of a check that the answer shows. The row's columns in braces are filled in.

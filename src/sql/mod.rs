@@ -17,6 +17,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 pub mod analysis;
 mod checks;
+mod coverage;
 mod custom;
 mod format;
 mod present;
@@ -25,6 +26,7 @@ mod wait_graph;
 mod wal_positions;
 
 pub use crate::clock::{duration, minute, moment};
+pub use coverage::place_of;
 pub use format::{bytes, fill, grouped, value_text};
 pub use present::{Answer, present, severity_of};
 pub use sections::{SectionResult, TargetRow};

@@ -1,9 +1,10 @@
 //! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens here;
 //! the workflow stores their purposes before anything is sent.
 
-use super::checks::{answered, checks_made, checks_table, not_checked};
+use super::checks::{checks_made, checks_table};
+use super::coverage::{coverage, coverage_line, failures, not_checked, silent_targets};
 use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
-use super::{SectionResult, Target, TargetRow, Value};
+use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
 use crate::model::{
@@ -57,6 +58,7 @@ pub fn present(
         answer.blocks.push(Block::Note(format!("… and {omitted} more to look at.").into()));
     }
     answer.blocks.extend(failures.into_iter().map(Block::Text));
+    answer.blocks.extend(coverage_line(command, sections).map(Block::Note));
     let mut offers = Offers { command, catalog, environment, purposes: Vec::new() };
     for section in sections.iter().filter(|section| is_shown(section)) {
         answer.blocks.push(if section.transposed {
@@ -73,13 +75,6 @@ pub fn present(
         answer.blocks.push(Block::Note(next));
     }
     answer
-}
-
-/// The share of the sections' targets that gave an answer.
-fn coverage(sections: &[SectionResult]) -> Coverage {
-    let asked = sections.iter().map(|section| section.target_count).sum();
-    let failed: usize = sections.iter().map(|section| section.failures.len()).sum();
-    Coverage::of(asked - failed, asked)
 }
 
 pub(super) fn cell<'a>(section: &SectionResult, row: &'a TargetRow, column: &str) -> Option<&'a Value> {
@@ -161,7 +156,7 @@ pub fn severity_of(threshold: &Threshold, number: f64) -> Severity {
 fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Block {
     let main = sections.iter().find(|section| !section.rows.is_empty() && !section.limits);
     let critical = |text: String| Block::Verdict { severity: Severity::Critical, text: text.into() };
-    let silent = labels(sections).join(", ");
+    let silent = silent_targets(sections).join(", ");
     if coverage(sections) == Coverage::None {
         let replies: usize = sections.iter().map(|section| section.refusals).sum();
         return critical(match replies {
@@ -193,10 +188,13 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
     }
 }
 
-/// The verdict and what the answer can't tell: an all-clear comes behind its first limit.
+/// The verdict and what the answer can't tell: an all-clear comes behind its first limit. A section that was not checked leaves of it
+/// only what the checks make: other sentences may be about that section.
 fn verdict_and_limits(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Vec<Block> {
     let verdict = verdict(command, sections, hits);
     let mut limits = not_checked(sections);
+    let sentence = command.header.verdict.as_deref().unwrap_or_default();
+    let remains = limits.is_empty() || sentence.contains("{checks}");
     limits.extend(by_column(&command.header.limits, sections));
     let mut limits = limits.into_iter();
     let mut blocks = match verdict {
@@ -204,49 +202,13 @@ fn verdict_and_limits(command: &Command, sections: &[SectionResult], hits: &[Thr
             let mut rest = Text::from("Apart from that: ");
             rest.0.extend(text.0);
             let limit = limits.next().unwrap_or_default();
-            vec![Block::Verdict { severity: Severity::Warning, text: limit }, Block::Text(rest)]
+            let verdict = Block::Verdict { severity: Severity::Warning, text: limit };
+            std::iter::once(verdict).chain(remains.then_some(Block::Text(rest))).collect()
         }
         verdict => vec![verdict],
     };
     blocks.extend(limits.map(Block::Text));
     blocks
-}
-
-/// The failures that are not those of a single check.
-fn target_failures(sections: &[SectionResult]) -> impl Iterator<Item = &(Target, String)> {
-    let is_single = |section: &SectionResult, target: &Target| section.check && answered(sections, target);
-    sections.iter().flat_map(move |section| {
-        section.failures.iter().filter(move |(target, _)| !is_single(section, target))
-    })
-}
-
-fn labels(sections: &[SectionResult]) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for (target, _) in target_failures(sections) {
-        if !names.contains(&target.label()) {
-            names.push(target.label());
-        }
-    }
-    names
-}
-
-/// "billing-service doesn't answer (waited 3 s)": each reason once, with all its targets.
-fn failures(sections: &[SectionResult]) -> Vec<Text> {
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (target, why) in target_failures(sections) {
-        let at = reasons.iter().position(|(known, _)| known == why).unwrap_or_else(|| {
-            reasons.push((why, Vec::new()));
-            reasons.len() - 1
-        });
-        if !reasons[at].1.contains(&target.label()) {
-            reasons[at].1.push(target.label());
-        }
-    }
-    let line = |(why, targets): (&str, Vec<&str>)| {
-        let between = if targets.len() > 1 { ": " } else { " " };
-        Text::new().strong(targets.join(", ")).plain(format!("{between}{why}"))
-    };
-    reasons.into_iter().map(line).collect()
 }
 
 /// The columns that people see: hidden ones and those without a single value are left out, since a phone has no room for them.
@@ -423,7 +385,7 @@ fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
 }
 
 /// The templates whose column has a value in some row, each filled from the first such row.
-fn by_column(templates: &BTreeMap<String, String>, sections: &[SectionResult]) -> Vec<Text> {
+pub(super) fn by_column(templates: &BTreeMap<String, String>, sections: &[SectionResult]) -> Vec<Text> {
     let rows = || sections.iter().flat_map(|section| section.rows.iter().map(move |row| (section, row)));
     let filled = templates.iter().filter_map(|(column, template)| {
         let has_value = |(section, row): &(&SectionResult, &TargetRow)| {

@@ -4,7 +4,7 @@
 use super::{
     QueryRequest, Rows, Target, TargetFailure, Value, applies, position_of_texts, query_target, scope_targets,
 };
-use crate::catalog::{Scope, Section};
+use crate::catalog::{Command, Scope, Section};
 use crate::error::Result;
 use crate::postgres::Environments;
 
@@ -19,6 +19,8 @@ pub struct TargetRow {
 #[derive(Debug, Clone, Default)]
 pub struct SectionResult {
     pub title: Option<String>,
+    /// What it looks at, as written within a sentence.
+    pub subject: String,
     pub scope: Scope,
     /// One row of each target, shown as a column.
     pub transposed: bool,
@@ -28,6 +30,8 @@ pub struct SectionResult {
     pub check: bool,
     pub columns: Vec<String>,
     pub rows: Vec<TargetRow>,
+    /// Targets with an answer, which may have no rows.
+    pub targets: Vec<Target>,
     /// Targets without an answer, and why, in words for people.
     pub failures: Vec<(Target, String)>,
     /// The number of failures with which a server replied: a refusal, or its own time limit.
@@ -65,7 +69,7 @@ pub(super) async fn run_group(
 ) -> Result<Vec<SectionResult>> {
     let targets = scope_targets(environments, query, group[0].1.scope)?;
     let mut results: Vec<SectionResult> =
-        group.iter().map(|(_, section)| SectionResult::of(section, targets.len())).collect();
+        group.iter().map(|(_, section)| SectionResult::of(query.command, section, targets.len())).collect();
     let all = targets.iter().map(|target| query_target(environments, query, group, target));
     let answers = futures::future::join_all(all).await;
     for (target, answers) in targets.iter().zip(answers) {
@@ -84,9 +88,10 @@ pub(super) async fn run_group(
 }
 
 impl SectionResult {
-    fn of(section: &Section, target_count: usize) -> SectionResult {
+    fn of(command: &Command, section: &Section, target_count: usize) -> SectionResult {
         SectionResult {
             title: section.title.clone(),
+            subject: section.subject(command),
             scope: section.scope,
             transposed: section.transposed,
             limits: section.limits,
@@ -106,6 +111,7 @@ impl SectionResult {
                 }
                 let rows = rows.into_iter().map(|values| TargetRow { target: target.clone(), values });
                 self.rows.extend(rows);
+                self.targets.push(target.clone());
             }
             Err(failure) => {
                 self.refusals += usize::from(failure.is_reply);

@@ -41,11 +41,16 @@ async fn what_a_person_reads_when_all_is_well() {
     assert_eq!(one.lines().filter(|line| line.contains("version | ")).count(), 1, "{one}");
 
     let blocked = world.told("blocked").await;
-    assert_eq!(blocked, "OK: No session is waiting for a lock, a buffer pin or a safe snapshot.\n");
+    assert_eq!(
+        blocked,
+        "OK: No session is waiting for a lock, a buffer pin or a safe snapshot.\n\
+         Looked at: waits for locks, buffer pins, snapshots and standbys on primary.\n"
+    );
     let long = world.told("long --over 1h").await;
     assert_eq!(
         long,
-        "OK: No statement has been running, and no transaction open, for that long (--over, 30 s by default).\n"
+        "OK: No statement has been running, and no transaction open, for that long (--over, 30 s by default).\n\
+         Looked at: running statements and open transactions on primary.\n"
     );
 
     let connections = world.told("connections asset-service").await;

@@ -6,6 +6,7 @@ mod catalog_objects;
 #[path = "../slack/checks.rs"]
 mod checks;
 mod connections;
+mod coverage;
 mod custom_sql;
 mod degraded;
 mod encodings;

@@ -7,27 +7,32 @@ use crate::installed::servers;
 use countersign::actions::backup;
 use countersign::catalog::{Body, Command, Scope};
 use countersign::chat::slack::render::render;
-use countersign::command_line::{ArgSpec, ArgType, Values};
+use countersign::command_line::{ArgSpec, ArgType, Values, as_word};
 use countersign::demo::sample::{Incident, ROLES_SQL};
 use countersign::model::{EnvironmentTag, Heading, Person, Reply, Risk, Severity};
 use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 
 /// Something to ask.
-struct Form<'w> {
-    command: &'w Command,
-    values: Values,
+pub struct Form<'w> {
+    pub command: &'w Command,
+    pub values: Values,
 }
 
 impl Form<'_> {
-    fn line(&self) -> String {
-        let values = self.values.iter().map(|(name, value)| format!(" --{name} {value}"));
-        self.command.name.clone() + &values.collect::<String>()
+    /// The line as it is typed.
+    pub fn line(&self) -> String {
+        let args = self.command.header.args.iter();
+        let typed = args.filter_map(|arg| {
+            let value = as_word(self.values.get(&arg.name)?);
+            Some(if arg.positional { format!(" {value}") } else { format!(" --{} {value}", arg.name) })
+        });
+        self.command.name.clone() + &typed.collect::<String>()
     }
 }
 
 /// Every SQL command that reads, with each choice of its arguments, and with and without those that may be left out. Other
 /// values are its example's.
-fn forms(world: &World) -> Vec<Form<'_>> {
+pub fn forms(world: &World) -> Vec<Form<'_>> {
     let asks_a_server = |command: &&Command| {
         let header = &command.header;
         matches!(command.body, Body::Sql(_))
