@@ -3,7 +3,7 @@
 
 use super::Call;
 use super::support::blocks::{answer, count, environments, note, table, verdict};
-use super::support::servers::{ServerAnswer, ask_all, coverage, failure_blocks};
+use super::support::servers::{ServerAnswer, ask_all, coverage, failure_blocks, place};
 use crate::config::Service;
 use crate::error::Result;
 use crate::model::ColumnKind::{Left, Right};
@@ -42,17 +42,35 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let mut columns = vec![("service", Left), ("database", Left), ("class", Left)];
     columns.extend(names.iter().map(|name| (*name, Right)));
     let mut blocks = failure_blocks(&servers);
-    if blocks.is_empty() {
-        blocks.push(if missing.is_empty() {
-            let services = count(services.len(), "service", "services");
-            verdict(Severity::Ok, format!("{services} in {}.", names.join(" and ")))
-        } else {
-            verdict(Severity::Warning, format!("{}.", missing.join("; ")))
-        });
+    let unmeasured = unmeasured(&servers);
+    if blocks.is_empty() && !missing.is_empty() {
+        blocks.push(verdict(Severity::Warning, format!("{}.", missing.join("; "))));
     }
+    match &unmeasured {
+        Some(text) if blocks.is_empty() => blocks.push(verdict(Severity::Warning, text.clone())),
+        Some(text) => blocks.push(Block::Text(text.clone().into())),
+        None if blocks.is_empty() => {
+            let services = count(services.len(), "service", "services");
+            blocks.push(verdict(Severity::Ok, format!("{services} in {}.", names.join(" and "))));
+        }
+        None => {}
+    }
+    let part = if unmeasured.is_some() { " (in part)" } else { "" };
+    blocks.extend(
+        place(&servers).map(|place| note(&format!("Looked at: databases and their sizes{part} on {place}."))),
+    );
     blocks.push(Block::Table(table(&columns, rows)));
     blocks.push(note("`sizes <service>` shows a service's tables."));
     Ok(Answer { coverage: coverage(&servers), ..answer(blocks) })
+}
+
+/// The databases whose size the reader may not see. Those that are missing are told of before.
+fn unmeasured(servers: &[ServerAnswer<'_>]) -> Option<String> {
+    let rows = servers.iter().filter_map(|server| server.rows.as_ref().ok()).flatten();
+    let unmeasured = rows.filter(|row| row.value::<i64>("size").is_none());
+    let databases: Vec<String> = unmeasured.filter_map(|row| row.value("database")).collect();
+    let reason = "Countersign's reader may not connect to it: grant it CONNECT, or pg_monitor";
+    (!databases.is_empty()).then(|| format!("Not checked: the size of {} ({reason}).", databases.join(", ")))
 }
 
 /// The size of a service's database in an environment; a warning if its server has no such database.

@@ -7,6 +7,7 @@ use crate::config::{Environment, Server};
 use crate::error::Result;
 use crate::model::{Block, Coverage, LoginKind, Severity, Text};
 use crate::postgres::{Address, PgRow};
+use crate::sql::place_of;
 use std::time::Duration;
 use tokio_postgres::types::ToSql;
 
@@ -18,6 +19,13 @@ pub struct ServerAnswer<'a> {
     pub environment: &'a Environment,
     pub server: &'a Server,
     pub rows: ServerRows,
+}
+
+impl ServerAnswer<'_> {
+    /// "production/primary".
+    fn label(&self) -> String {
+        format!("{}/{}", self.environment.name, self.server.name)
+    }
 }
 
 /// Asks one server, no longer than `limit` and the environment's statement_timeout.
@@ -59,12 +67,17 @@ pub fn coverage(answers: &[ServerAnswer<'_>]) -> Coverage {
     Coverage::of(answers.iter().filter(|answer| answer.rows.is_ok()).count(), answers.len())
 }
 
+/// The servers that gave an answer: by name, or "all 3 servers". `None` if there are none.
+pub fn place(answers: &[ServerAnswer<'_>]) -> Option<String> {
+    let answered = answers.iter().filter(|answer| answer.rows.is_ok());
+    let labels: Vec<String> = answered.map(ServerAnswer::label).collect();
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    (!labels.is_empty()).then(|| place_of(&labels, answers.len(), "servers"))
+}
+
 /// The verdict over the servers that gave no answer, and each one's reason; empty if all answered.
 pub fn failure_blocks(answers: &[ServerAnswer<'_>]) -> Vec<Block> {
-    let failure = |answer: &ServerAnswer<'_>| {
-        let name = format!("{}/{}", answer.environment.name, answer.server.name);
-        Some((name, answer.rows.as_ref().err()?.clone()))
-    };
+    let failure = |answer: &ServerAnswer<'_>| Some((answer.label(), answer.rows.as_ref().err()?.clone()));
     let failures: Vec<(String, String)> = answers.iter().filter_map(failure).collect();
     if failures.is_empty() {
         return Vec::new();
