@@ -214,3 +214,22 @@ async fn a_text_that_cannot_be_converted_is_told_in_words() {
     let told = world.told("calls").await;
     assert!(told.contains("1 rows."), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_section_that_is_not_asked_is_not_among_what_was_looked_at() {
+    let (mut world, _) = planted(servers().pop().unwrap()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let notes = "SELECT count(*)::int AS notes FROM public.notes";
+    let both = format!(
+        "-- ## Notes\n{notes};\n-- ## Texts\n-- Looked at: evil texts\nSELECT * FROM public.evil_view"
+    );
+    let header = "verdict = \"All is well.\"\nrows_severity = \"ok\"\n";
+    adopt(&mut world, directory.path(), &[("mine", file(notes, header)), ("both", file(&both, header))]);
+    let told = world.told("mine").await;
+    assert!(told.starts_with("OK: All is well.\nLooked at: mine on primary.\n"), "{told}");
+    let told = world.told("both").await;
+    let refused =
+        "WARNING: Not checked on primary: evil texts (primary isn't asked: it would call public.evil(text)";
+    assert!(told.starts_with(refused), "{told}");
+    assert!(told.contains("\nLooked at: notes on primary.\n") && !told.contains("All is well"), "{told}");
+}
