@@ -21,6 +21,7 @@ mod unreachable;
 pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult, SqlValues};
 pub use row::{ColumnError, PgRow};
+pub use server_message::is_english;
 pub use session_settings::{dump_options, migration_options};
 pub use transaction::{AccessMode, BoundSql, READ_ONLY, Transaction};
 pub use unreachable::{LoginRefusal, SettingChange, SlotLimit, Unreachable};

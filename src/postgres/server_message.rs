@@ -89,7 +89,7 @@ const CONDITIONS: &[(&str, &str)] = &[
 ];
 
 /// True if messages in this setting of `lc_messages` are in English as far as the setting tells.
-pub(super) fn is_english(lc_messages: &str) -> bool {
+pub fn is_english(lc_messages: &str) -> bool {
     let language = lc_messages.split(['_', '.', ' ', '@']).next().unwrap_or_default();
     ["c", "posix", "en", "english"].contains(&language.to_ascii_lowercase().as_str())
 }

@@ -149,7 +149,7 @@ async fn stream_dump(
         // If pg_restore stopped reading first, pg_dump's failure is only a consequence. Otherwise pg_dump's error comes first:
         // its archive was never finished.
         (_, Err(error)) if !copy_result.check_completed => Err(BackupError::Unreadable(error)),
-        (Err(error), _) => Err(BackupError::Dump(add_grant_hint(error, &job.connection.user))),
+        (Err(error), _) => Err(BackupError::Dump(error)),
         (Ok(()), Err(error)) => Err(BackupError::Unreadable(error)),
     }
 }
@@ -224,17 +224,6 @@ fn read_chunk(dump: &mut PipeReader, interval: Duration) -> std::io::Result<Vec<
     }
     chunk.truncate(filled);
     Ok(chunk)
-}
-
-/// Adds the fix to pg_dump's error where a privilege is missing, in the server's words.
-fn add_grant_hint(error: String, login: &str) -> String {
-    if !error.contains("permission denied") {
-        return error;
-    }
-    let error = error.trim_end_matches('.');
-    format!(
-        "{error}. Let {login} read every table: grant it pg_read_all_data, or on PostgreSQL 13 run deploy/roles.sql again"
-    )
 }
 
 async fn read_back(staged: &StagedObject, sha256: &str) -> Result<(), BackupError> {

@@ -7,7 +7,7 @@ use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::{LoginKind, Plan};
-use crate::postgres::{Address, ColumnError};
+use crate::postgres::{Address, ColumnError, Unreachable, is_english};
 use crate::sql::bytes;
 use crate::storage::StorageError;
 use async_trait::async_trait;
@@ -22,7 +22,8 @@ mod text;
 pub use execute::{DumpJob, DumpProgress, dump};
 pub use manifest::{Manifest, NewestBackups, StoredBackup, newest, prefix};
 pub use pg_client::{
-    ClientConnection, ClientInstallation, MissingClient, choose_installation, find_installations,
+    ClientConnection, ClientFailure, ClientInstallation, MissingClient, choose_installation,
+    find_installations,
 };
 
 /// Size of a quickly compressed dump of typical business data, as a share of its tables.
@@ -48,9 +49,9 @@ pub enum BackupError {
     #[error("the client program's output can't be read ({0})")]
     Pipe(#[source] std::io::Error),
     #[error("pg_dump did not finish: {0}")]
-    Dump(String),
+    Dump(ClientFailure),
     #[error("pg_restore can't read the archive: {0}")]
-    Unreadable(String),
+    Unreadable(ClientFailure),
     #[error("the storage returned other bytes than were written")]
     ChecksumMismatch,
     #[error(transparent)]
@@ -157,7 +158,13 @@ async fn back_up(
         execution.progress(percent, label);
     };
     report_progress(DumpProgress { bytes: 0, elapsed: Duration::ZERO, is_verifying: false });
-    dump(&job, &report_progress).await.inspect_err(|error| {
+    let result = match dump(&job, &report_progress).await {
+        Err(BackupError::Dump(failure)) => {
+            Err(context.explain(target, execution.command.header.login, failure).await)
+        }
+        result => result,
+    };
+    result.inspect_err(|error| {
         tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
     })
 }
@@ -242,6 +249,36 @@ impl BackupContext<'_> {
             })
         };
         info().map_err(|error: ColumnError| BackupError::Server(error.to_string()))
+    }
+
+    /// Explains pg_dump's failure by what PostgreSQL tells its login: a refusal of the login, tables that it may not read, or messages
+    /// in another language than English.
+    async fn explain(&self, target: &BackupTarget, login: LoginKind, failure: ClientFailure) -> BackupError {
+        let address =
+            Address::new(self.environment, &target.server, login).in_database(target.database.clone());
+        let unknown = |failure| BackupError::Dump(ClientFailure { in_english: false, ..failure });
+        let client = match self.app.environments.acquire_for_run(&address, self.asker).await {
+            Ok(client) => client,
+            Err(error @ Unreachable::Login(_)) => return BackupError::Server(error.to_string()),
+            Err(_) => return unknown(failure),
+        };
+        let rows = client.query(include_str!("unreadable.sql"), &[]).await.unwrap_or_default();
+        let Some(row) = rows.first() else { return unknown(failure) };
+        let in_english = row.value::<String>("lc_messages").is_some_and(|language| is_english(&language));
+        let hint =
+            row.value::<String>("first").zip(row.value::<i64>("relations")).map(|(first, relations)| {
+                let others =
+                    if relations > 1 { format!(" and {} more", relations - 1) } else { String::new() };
+                let fix = if row.is_true("has_pg_read_all_data") {
+                    "grant it pg_read_all_data"
+                } else {
+                    "run deploy/roles.sql again"
+                };
+                let role =
+                    self.connection(target, login).map(|connection| connection.user).unwrap_or_default();
+                format!("{role} may not read {first}{others}: {fix}")
+            });
+        BackupError::Dump(ClientFailure { in_english, hint, ..failure })
     }
 
     /// The client program's connection, through the login that the command's header names.

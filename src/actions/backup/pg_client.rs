@@ -12,6 +12,8 @@ use crate::config::{BackupSettings, Server, Tls};
 use crate::postgres::dump_options;
 use crate::redact;
 use secrecy::{ExposeSecret, SecretString};
+use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
@@ -94,17 +96,17 @@ impl PgClient {
         process.map(PgClient).map_err(BackupError::Start)
     }
 
-    /// Waits for its end; an error is the reason of its failure, for people.
-    pub async fn wait(mut self) -> Result<(), String> {
+    /// Waits for its end.
+    pub async fn wait(mut self) -> Result<(), ClientFailure> {
         let status = self.0.wait().await;
         let stderr = self.0.output().await.unwrap_or_default().0;
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(failure_reason(&String::from_utf8_lossy(&stderr)).unwrap_or_else(|| {
+            Ok(status) => Err(ClientFailure::read(&String::from_utf8_lossy(&stderr)).unwrap_or_else(|| {
                 let suffix = if status.code().is_some() { " without an error message" } else { "" };
-                format!("it {}{suffix}", describe_exit_status(status))
+                ClientFailure::new(format!("it {}{suffix}", describe_exit_status(status)))
             })),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(ClientFailure::new(error.to_string())),
         }
     }
 }
@@ -118,8 +120,54 @@ impl OutputSink for StderrHead {
     }
 }
 
-/// The cause among a client's error messages: its first error and the server's message, without address, query or value.
-fn failure_reason(stderr: &str) -> Option<String> {
+/// A failed client: its own message, and its server's. `Display` is for people, without address, query or value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFailure {
+    pub(super) messages: Vec<String>,
+    /// False if the server speaks another language: its words are left out, since what is a customer's value in them is unknown.
+    pub in_english: bool,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// Severities of the errors of a server that speaks English.
+const SEVERITIES: [&str; 3] = ["ERROR", "FATAL", "PANIC"];
+
+impl ClientFailure {
+    fn new(message: String) -> ClientFailure {
+        ClientFailure { messages: vec![message], in_english: true, hint: None }
+    }
+
+    /// The cause among a client's error messages; `None` without any.
+    fn read(stderr: &str) -> Option<ClientFailure> {
+        let messages: Vec<String> = error_messages(stderr).into_iter().take(2).map(str::to_owned).collect();
+        (!messages.is_empty()).then_some(ClientFailure { messages, in_english: true, hint: None })
+    }
+
+    /// A message without the server's words, unless they are in English. libpq writes two spaces behind the severity.
+    fn shown<'a>(&self, message: &'a str) -> Cow<'a, str> {
+        let Some((before, _)) = message.split_once(":  ") else { return message.into() };
+        let (own, severity) = before.rsplit_once(": ").unwrap_or(("", before));
+        if self.in_english && SEVERITIES.contains(&severity) {
+            return message.into();
+        }
+        let own = if own.is_empty() { String::new() } else { format!("{own}: ") };
+        format!("{own}the server refused it in another language than English, which is not shown").into()
+    }
+}
+
+impl fmt::Display for ClientFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages: Vec<_> = self.messages.iter().map(|message| self.shown(message)).collect();
+        let text: String = redact::text(&messages.join(": ")).chars().take(MAX_REASON_CHARS).collect();
+        match &self.hint {
+            Some(hint) => write!(f, "{}. {hint}", text.trim_end_matches('.')),
+            None => f.write_str(&text),
+        }
+    }
+}
+
+fn error_messages(stderr: &str) -> Vec<&str> {
     let mut messages: Vec<&str> = Vec::new();
     for line in stderr.lines() {
         let line = line.trim_start_matches("pg_dump: ").trim_start_matches("pg_restore: ");
@@ -136,9 +184,7 @@ fn failure_reason(stderr: &str) -> Option<String> {
         };
         messages.push(message.trim());
     }
-    messages.truncate(2);
-    let text = || redact::text(&messages.join(": ")).chars().take(MAX_REASON_CHARS).collect();
-    (!messages.is_empty()).then(text)
+    messages
 }
 
 /// `pg_dump` and `pg_restore` of one installation.
@@ -304,15 +350,38 @@ mod tests {
     fn a_reason_has_neither_address_nor_query() {
         let login_failure_output = "pg_dump: error: connection to server at \"db.example.com\" (10.0.0.7), port 5432 failed: \
             FATAL:  password authentication failed for user \"dumper\"\n";
-        let reason = failure_reason(login_failure_output).unwrap();
+        let failure = ClientFailure::read(login_failure_output).unwrap();
+        let reason = failure.to_string();
         assert_eq!(reason, "FATAL: password authentication failed for user \"dumper\"");
         let broken_connection_output = "pg_dump: error: Dumping the contents of table \"a\" failed: PQgetCopyData() failed.\n\
             pg_dump: detail: Error message from server: server closed the connection unexpectedly\n\
             \tThis probably means the server terminated abnormally\n\
             pg_dump: detail: Command was: COPY public.a (secret) TO stdout;\n";
-        let error = failure_reason(broken_connection_output).unwrap();
+        let error = ClientFailure::read(broken_connection_output).unwrap().to_string();
         assert!(error.ends_with("failed.: server closed the connection unexpectedly"), "{error}");
-        assert_eq!(failure_reason("pg_dump: warning: something\n"), None);
+        assert_eq!(ClientFailure::read("pg_dump: warning: something\n"), None);
+    }
+
+    #[test]
+    fn a_servers_words_are_shown_in_english_alone() {
+        let hidden = "the server refused it in another language than English, which is not shown";
+        for (message, in_english, expected) in [
+            ("query failed: ERROR:  permission denied for table users", true, None),
+            ("query failed: FEHLER:  keine Berechtigung für Tabelle jane", true, Some("query failed: ")),
+            ("query failed: ERROR:  permiso denegado a la tabla jane", false, Some("query failed: ")),
+            ("query failed: 오류:  jane 테이블 접근 권한 없음", true, Some("query failed: ")),
+            (
+                "connection to server at \"db\", port 5432 failed: FATAL:  el rol «jane» no existe",
+                false,
+                Some(""),
+            ),
+            ("aborting because of server version mismatch", false, None),
+        ] {
+            let failure = ClientFailure::read(&format!("pg_dump: error: {message}\n")).unwrap();
+            let shown = ClientFailure { in_english, ..failure }.to_string();
+            let expected = expected.map_or(message.replace(":  ", ": "), |own| format!("{own}{hidden}"));
+            assert_eq!(shown.replace(":  ", ": "), expected, "{message}");
+        }
     }
 
     fn installation(major: u32, directory: &str) -> ClientInstallation {
