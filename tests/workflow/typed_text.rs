@@ -6,9 +6,10 @@ use countersign::demo::harness::INCIDENT;
 
 /// Types a line behind the slash command; the answer's heading is that of `plain`.
 async fn asks_as(scene: &Scene, typed: &str, plain: &str) {
-    let told = scene.asks(ANA, typed).await.plain();
+    let answer = scene.asks(ANA, typed).await;
+    let told = answer.plain();
     assert!(told.contains(&format!("ana requested {plain} on ")), "{typed:?}: {told}");
-    assert!(!told.contains('⚠'), "{typed:?}: {told}");
+    assert_eq!(answer.ephemeral_to, None, "{typed:?} is refused: {told}");
 }
 
 /// Mentions the bot with this text; the answer's heading is that of `plain`.
