@@ -31,6 +31,13 @@ pub struct TypedLine {
     pub tail: Option<UnquotedTail>,
 }
 
+impl TypedLine {
+    /// True if the line has an option that every command takes, other than the environment.
+    pub fn has_options(&self) -> bool {
+        self.reason.is_some() || self.private || self.dry_run || self.break_glass
+    }
+}
+
 /// A value as one typed word, which [`split`] reads back: in quotes where it would be read otherwise without. A value with a blank and
 /// both kinds of quotes loses its double ones, without which names of tables are found too.
 pub fn as_word(value: &str) -> String {

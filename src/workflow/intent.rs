@@ -186,8 +186,8 @@ impl Authenticator {
         parsed: ParsedCommand<'a>,
         heading: &mut Heading,
     ) -> Result<Intent<'a>> {
+        let environment = self.environment_of(incoming, &parsed).await?;
         let ParsedCommand { command, values, line } = parsed;
-        let environment = self.environment_of(incoming, command, line.environment.as_deref()).await?;
         heading.environment = environment.as_deref().and_then(|name| self.app.environments.tag(name));
         let policy = self.app.access.policy(command, environment.as_deref());
         let intent = Intent {
@@ -286,27 +286,37 @@ impl Authenticator {
     async fn environment_of(
         &self,
         incoming: &ChatEvent,
-        command: &Command,
-        typed: Option<&str>,
+        parsed: &ParsedCommand<'_>,
     ) -> Result<Option<String>> {
-        if let Some(typed) = typed {
+        if let Some(typed) = &parsed.line.environment {
             return Ok(Some(self.app.environments.environment(&typed.to_lowercase())?.name.clone()));
         }
-        if command.header.scope == Scope::None {
+        if parsed.command.header.scope == Scope::None {
             return Ok(None);
         }
-        let choices = || crate::postgres::choices(self.app.environments.names());
         match self.app.audit.store.conversation_environment(incoming.conversation.clone()).await {
             Ok(Some(bound)) => Ok(Some(self.app.environments.environment(&bound)?.name.clone())),
             Ok(None) => Err(Error::instead(
                 "Which environment? None is set for this conversation.",
-                format!("Add {}, or set one with `use`.", choices()),
+                format!("{}, or set one with `use <environment>`.", self.environment_choices(parsed)),
             )),
             Err(_) => Err(Error::instead(
                 "Which environment? The audit log can't be read, so the one set for this conversation isn't known.",
-                format!("Add {}.", choices()),
+                format!("{}.", self.environment_choices(parsed)),
             )),
         }
+    }
+
+    /// "Type `kill 4711 --env production` or `kill 4711 --env staging`", without a line whose options would be lost.
+    fn environment_choices(&self, parsed: &ParsedCommand<'_>) -> String {
+        let ParsedCommand { command, values, line } = parsed;
+        let names = self.app.environments.names();
+        if line.has_options() {
+            return format!("Add {}", crate::postgres::choices(names));
+        }
+        let line = command_line::to_line(&command.name, &command.header.args, values);
+        let lines: Vec<String> = names.iter().map(|name| format!("`{line} --env {name}`")).collect();
+        format!("Type {}", lines.join(" or "))
     }
 
     async fn require_role(&self, intent: &Intent<'_>) -> Result<()> {
