@@ -112,6 +112,11 @@ pub struct TooLarge {
 pub trait Platform: Send + Sync {
     fn name(&self) -> PlatformKind;
 
+    /// What is typed before a command: "/db ". Nothing where the bot is addressed by a mention.
+    fn command_prefix(&self) -> String {
+        String::new()
+    }
+
     /// Checks that a reply fits into one message.
     fn check_size(&self, reply: &Reply) -> Result<(), TooLarge>;
 

@@ -368,7 +368,10 @@ pub fn parse_command<'c>(
     let Some(command) = catalog.find(&line.command) else {
         let problem = format!("There is no command “{}”.", shown(&line.command));
         return Err(match catalog.suggest(&line.command) {
-            Some(near) => Error::instead(problem, format!("Did you mean `{}`?", near.usage())),
+            Some(near) if near.header.args.iter().any(|spec| spec.required) => {
+                Error::instead(problem, format!("Did you mean `{}`?", near.usage()))
+            }
+            Some(near) => Error::instead(problem, format!("Did you mean `{}`?", near.name)),
             None => Error::instead(problem, "Type `help` for what there is."),
         });
     };

@@ -5,9 +5,7 @@ use super::delivery::text_alone;
 use super::in_flight::CardUpdate;
 use super::outbox::Outbox;
 use super::work_queue;
-use crate::model::{
-    Audience, ButtonToken, CardKind, ChatEvent, Conversation, EventKind, Reply, Risk, RunId, TokenPurpose,
-};
+use crate::model::{Audience, CardKind, ChatEvent, Conversation, EventKind, Reply, Risk, RunId};
 use crate::platform::{Platform, Route, SendError};
 use crate::store::StoreResult;
 use std::sync::Arc;
@@ -58,9 +56,9 @@ impl Outbox {
             return self.answer(incoming, reply).await;
         }
         let Some(mut sending) = self.refusals.begin(incoming, &reply) else { return };
-        self.answer(incoming, reply).await;
+        self.answer(incoming, self.next_steps.complete_refusal(incoming, reply).await).await;
         while let Some((incoming, reply)) = sending.followers().together() {
-            self.answer(&incoming, reply).await;
+            self.answer(&incoming, self.next_steps.complete_refusal(&incoming, reply).await).await;
         }
     }
 
@@ -111,24 +109,6 @@ impl Outbox {
             }
             tracing::error!(run = reply.heading.run, %error, "dropped answer: not delivered within 30 min");
         });
-    }
-
-    /// Stores the commands behind an answer's buttons. On `false` the buttons have no meaning and must not be shown.
-    pub(super) async fn store_offers(
-        &self,
-        incoming: &ChatEvent,
-        offers: Vec<(String, TokenPurpose)>,
-    ) -> bool {
-        if offers.is_empty() {
-            return true;
-        }
-        let conversation = &incoming.conversation;
-        let tokens = offers.into_iter().map(|(token, purpose)| ButtonToken {
-            token,
-            purpose,
-            conversation: conversation.clone(),
-        });
-        self.app().audit.store.put_tokens(tokens.collect()).await.is_ok()
     }
 }
 

@@ -98,7 +98,7 @@ impl Workflow {
         };
         let commands: Vec<&str> = replies::FIRST_COMMANDS.into_iter().filter(may_run).collect();
         let (mut reply, offers) = replies::menu(heading, &commands);
-        if !self.executor.outbox.store_offers(incoming, offers).await {
+        if !self.executor.outbox.next_steps.store_offers(incoming, offers).await {
             reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
         }
         Ok(Some(reply))

@@ -34,6 +34,7 @@ mod executor;
 mod in_flight;
 mod ingress;
 mod intent;
+mod next_steps;
 mod outbox;
 mod platforms;
 mod queries;

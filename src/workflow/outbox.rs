@@ -2,6 +2,7 @@
 
 use super::delivery::CardSender;
 use super::in_flight::{CardUpdate, CardsInFlight, RetrySchedule};
+use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use super::refusals::RefusalQueue;
 use super::replies::store_error;
@@ -112,6 +113,7 @@ pub(super) struct Outbox {
     app: Arc<App>,
     pub platforms: Arc<Platforms>,
     pub sender: CardSender,
+    pub next_steps: NextSteps,
     /// Tasks that the process waits for before it ends.
     pub background: TaskTracker,
     sending: CardsInFlight,
@@ -131,7 +133,9 @@ impl Outbox {
         let turns =
             |platform: &Arc<dyn Platform>| (platform.name(), Arc::new(Semaphore::new(MAX_DIRECT_SENDS)));
         let direct_turns = platforms.iter().map(turns).collect();
+        let next_steps = NextSteps { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
         Arc::new(Outbox {
+            next_steps,
             direct_turns,
             app,
             platforms,

@@ -2,13 +2,13 @@
 
 use super::in_flight::CardUpdate;
 use super::intent::{Intent, Recipients};
+use super::next_steps::retain_buttons;
 use super::outbox::Outbox;
 use crate::actions::{self, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::catalog::{Command, Scope};
 use crate::error::{Error, Result, contain_panic};
-use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Span, Text};
+use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Text};
 use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
 use std::sync::Arc;
@@ -45,9 +45,10 @@ impl Queries {
             heading.run = Some(run.id);
         }
         let mut answer = answer?;
-        self.complete_lines(intent, &mut answer.blocks).await;
-        if !self.outbox.store_offers(intent.incoming, std::mem::take(&mut answer.button_purposes)).await {
-            drop_buttons(&mut answer.blocks);
+        let next_steps = &self.outbox.next_steps;
+        next_steps.drop_forbidden(&intent.person, &mut answer);
+        if !next_steps.store_offers(intent.incoming, std::mem::take(&mut answer.button_purposes)).await {
+            retain_buttons(&mut answer.blocks, &|_| false);
         }
         let mut reply = Reply::new(heading);
         reply.blocks = answer.blocks;
@@ -58,6 +59,7 @@ impl Queries {
             );
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
+        next_steps.add_to_answer(intent.incoming, intent.command, &mut reply).await;
         let reply = if intent.private { reply.ephemeral() } else { reply };
         match answer.card.filter(|_| !intent.private) {
             Some(run) => {
@@ -66,42 +68,6 @@ impl Queries {
                 Ok(None)
             }
             None => Ok(Some(reply)),
-        }
-    }
-
-    /// Adds the environment to the command lines in an answer's sentences, unless the conversation has it set: typed as they are, they
-    /// reach the servers that the answer is about.
-    async fn complete_lines(&self, intent: &Intent<'_>, blocks: &mut [Block]) {
-        let Some(environment) =
-            intent.environment.as_deref().filter(|_| intent.command.header.scope != Scope::None)
-        else {
-            return;
-        };
-        let conversation = intent.incoming.conversation.clone();
-        let bound = self.app.audit.store.conversation_environment(conversation);
-        let bound = tokio::time::timeout(RECORD_TIMEOUT, bound).await;
-        if matches!(bound, Ok(Ok(Some(bound))) if bound == environment) {
-            return;
-        }
-        let needs_environment = |line: &str| {
-            let command = line.split_whitespace().next().and_then(|name| self.app.catalog.find(name));
-            // A name alone is no line if the command needs more.
-            let is_complete = |command: &Command| {
-                line != command.name || !command.header.args.iter().any(|argument| argument.required)
-            };
-            command.is_some_and(|command| command.header.scope != Scope::None && is_complete(command))
-                && !line.contains("--env")
-        };
-        let texts = blocks.iter_mut().filter_map(|block| match block {
-            Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
-            _ => None,
-        });
-        for span in texts.flat_map(|text| &mut text.0) {
-            if let Span::Code(line) = span
-                && needs_environment(line)
-            {
-                line.push_str(&format!(" --env {environment}"));
-            }
         }
     }
 
@@ -175,13 +141,4 @@ fn verdict(answer: &Answer) -> String {
         _ => None,
     });
     verdict.unwrap_or_default()
-}
-
-fn drop_buttons(blocks: &mut Vec<Block>) {
-    blocks.retain(|block| !matches!(block, Block::Buttons(_)));
-    for block in blocks {
-        if let Block::Table(table) = block {
-            table.rows.iter_mut().for_each(|row| row.buttons.clear());
-        }
-    }
 }

@@ -77,10 +77,14 @@ async fn in_an_incident_the_line_to_type_stands_below_the_rows() {
         "{}",
         said.out
     );
-    assert!(said.flat().contains(&format!("unblock them: `kill {head} --env production`")), "{}", said.out);
+    assert!(
+        said.flat().contains(&format!("unblock them: `countersign run kill {head} --env production`")),
+        "{}",
+        said.out
+    );
     assert_eq!(world.runs("use production").await.status, 0);
     let bound = world.runs("blocked").await;
-    assert!(bound.flat().contains(&format!("unblock them: `kill {head}`")), "{}", bound.out);
+    assert!(bound.flat().contains(&format!("unblock them: `countersign run kill {head}`")), "{}", bound.out);
     let line = format!("countersign run kill {head} --server main --env production");
     assert!(said.out.lines().any(|shown| shown == line), "{}", said.out);
     let words: Vec<&str> = line.split(' ').skip(1).chain(["--dry-run"]).collect();

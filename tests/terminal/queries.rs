@@ -82,8 +82,11 @@ async fn mistakes_say_what_to_type_and_change_nothing() {
     let world = World::usual().await;
     for (line, words) in [
         ("helth --env staging", "WARNING: There is no command “helth”."),
-        ("helth --env staging", "Did you mean `health [service]`?"),
-        ("health", "Add `--env production` or `--env staging`, or set one with `use`."),
+        ("helth --env staging", "Did you mean `countersign run health`?"),
+        (
+            "health",
+            "Type `countersign run health --env production` or `countersign run health --env staging`, or set one with `countersign run use <environment>`.",
+        ),
         ("health --env stagin", "Did you mean `--env staging`?"),
         ("health --dry-run --env staging", "it has no dry run"),
         ("kill 0 --env staging", "pid"),

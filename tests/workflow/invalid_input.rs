@@ -5,7 +5,7 @@ use countersign::store::Store;
 
 /// What is typed, what the answer says is wrong, and what it says to type instead.
 const WRONG: &[(&str, &str, &str)] = &[
-    ("bloked", "no command “bloked”", "Did you mean `blocked`"),
+    ("bloked", "no command “bloked”", "Did you mean /db blocked?"),
     ("xyzzy", "no command “xyzzy”", "help"),
     ("kil 4711", "no command “kil”", "kill <pid>"),
     ("kill", "Missing <pid>", "kill <pid>"),

@@ -39,6 +39,7 @@ mod migrate_harness;
 mod migrate_prisma;
 mod migrate_recovery;
 mod missing_privileges;
+mod next_steps;
 mod notifications;
 mod organisation;
 mod panics;

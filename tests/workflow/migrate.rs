@@ -104,7 +104,7 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
     for (line, words) in [
         (
             format!("migrate-resolve shop {} --as rolled-back", &THIRD[..18]),
-            format!("Did you mean migrate-resolve shop {THIRD} --as rolled-back"),
+            format!("Did you mean /db migrate-resolve shop {THIRD} --as rolled-back"),
         ),
         ("migrate-resolve shop xyzzy --as rolled-back".to_owned(), "migrations shop lists them".to_owned()),
         (
@@ -204,7 +204,7 @@ async fn what_changed_since_it_was_shown_voids_it() {
         async |how: &str| holder.query(&format!("SELECT pg_advisory_{how}(72707369)"), &[]).await.unwrap();
     lock("lock").await;
     let who = format!("is held by pid {pid} (prisma-stuck), which has been idle for ");
-    shop.refuses("migrate shop", &[&who, &format!("kill {pid} releases the lock")]).await;
+    shop.refuses("migrate shop", &[&who, &format!("/db kill {pid} --env staging releases the lock")]).await;
     lock("unlock").await;
 
     let voided = async |words: &str, change: NewEvent| {

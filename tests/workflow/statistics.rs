@@ -187,8 +187,10 @@ async fn the_extension_is_found_in_any_schema_and_its_rights_are_named() {
     )
     .await;
     run_roles_sql(servers).await;
-    let (works, created) =
-        (["of the total execution time"], ["already has pg_stat_statements ", "`slow` reads it"]);
+    let (works, created) = (
+        ["of the total execution time"],
+        ["already has pg_stat_statements ", "/db slow --env production reads it"],
+    );
     let created = created.map(|words| words.replace('`', ""));
     let created: Vec<&str> = created.iter().map(String::as_str).collect();
     superuser.query("SELECT count(*) FROM pg_class", &[]).await.unwrap();

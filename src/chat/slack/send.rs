@@ -170,6 +170,10 @@ impl Platform for SlackPlatform {
         PlatformKind::Slack
     }
 
+    fn command_prefix(&self) -> String {
+        format!("{} ", self.config.command)
+    }
+
     fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
         render::check_size(reply)
     }

@@ -49,6 +49,10 @@ impl Platform for Terminal {
         PlatformKind::Terminal
     }
 
+    fn command_prefix(&self) -> String {
+        "countersign run ".to_owned()
+    }
+
     fn check_size(&self, _: &Reply) -> Result<(), TooLarge> {
         Ok(())
     }
