@@ -152,7 +152,12 @@ fn visible_lines(text: &str) -> String {
 fn read(src: &str, kind: TextKind) -> MessageReader<'_> {
     let mut reader = MessageReader { src, rest: src, kind, ..MessageReader::default() };
     while let Some(next) = reader.rest.chars().next() {
+        let left = reader.rest.len();
         reader.step(next);
+        if reader.rest.len() == left {
+            // A text must neither be read for ever nor be shown unread.
+            reader.replace(left, "…");
+        }
     }
     if !kind.is_name() {
         reader.out.truncate(reader.out.trim_end().len());
@@ -205,6 +210,8 @@ impl<'a> MessageReader<'a> {
             _ => match Quotes::opened_by(next) {
                 Some(_) if self.kind == TextKind::Note => self.delimiter(next),
                 Some(quotes) => self.quoted(next, quotes),
+                // A closing quote whose opening one is missing.
+                None if is_delimiter(next) => self.delimiter(next),
                 None => self.chunk(),
             },
         }

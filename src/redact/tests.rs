@@ -1,7 +1,7 @@
 //! The cases stand in `sql_cases.txt`, `message_cases.txt` and `name_cases.txt`: what each form of SQL, message and name becomes. Properties over
 //! generated SQL: a secret in any literal never comes out, wherever the text ends.
 
-use super::{name, query, text};
+use super::{identity, name, note, query, quotes, raised, text};
 use crate::sql_lexer;
 use proptest::prelude::*;
 
@@ -167,6 +167,19 @@ const ODD_MESSAGE: &str = "(['\"(=:@/\\\\\n ]|Key|LINE|1|password|contains|ERROR
 
 /// SQL words that change how the next ones are read.
 const STATE_CHANGING_WORDS: &str = "set|to|password|=|:=|select|alter|role|options|(|)|.|connection|limit|x|'a'|\"a\"|\"a b\"|1234|12|;|create|or|table|$1|…| |token|U&\"x\"|@";
+
+#[test]
+fn a_quote_by_itself_ends_no_reading_and_hides_no_secret() {
+    for quote in ('\0'..=char::MAX).filter(|c| quotes::is_quote(*c)) {
+        for read in [text, name, identity, note, raised] {
+            for message in [format!("{quote}"), format!("a{quote}b"), format!("a {quote} b{quote}")] {
+                read(&message);
+            }
+            let shown = read(&format!("b{quote} password=hunter22"));
+            assert!(!shown.contains("hunter22"), "{quote:?}: {shown}");
+        }
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
