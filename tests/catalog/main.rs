@@ -259,7 +259,7 @@ fn limits_are_checked_too() {
     }
     let told = limited("health", "connexions", (None, None)).unwrap_err().join("\n");
     assert!(
-        told.contains("`health` has no threshold for `connexions`; it has _cut_off, _prepared_s, "),
+        told.contains("`health` has no threshold for `connexions`; it has _cut_off, _paused, _prepared_s, "),
         "{told}"
     );
 }
