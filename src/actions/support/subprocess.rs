@@ -145,10 +145,14 @@ mod tests {
     #[tokio::test]
     async fn what_it_started_ends_with_it_even_if_it_does_not_want_to() {
         // The shell and its child both ignore the request; the child would hold the pipe for an hour.
-        let script = "trap '' TERM; sleep 3600 & echo $!; wait";
-        let mut process = Subprocess::start(shell(script), CapturedStreams::Both, All::default()).unwrap();
-        let early = tokio::time::timeout(Duration::from_millis(1), process.wait()).await;
-        assert!(early.is_err(), "it waits for its child");
+        let directory = tempfile::tempdir().unwrap();
+        let is_ready = directory.path().join("ready");
+        let script = format!("trap '' TERM; sleep 3600 & echo $!; : > '{}'; wait", is_ready.display());
+        let mut process = Subprocess::start(shell(&script), CapturedStreams::Both, All::default()).unwrap();
+        while !is_ready.exists() {
+            let early = tokio::time::timeout(Duration::from_millis(1), process.wait()).await;
+            assert!(early.is_err(), "it waits for its child");
+        }
         process.terminate(GRACE).await;
         let output = process.output().await.expect("the pipe is closed: no process holds it");
         let child: i32 = String::from_utf8(output.0).unwrap().trim().parse().unwrap();
