@@ -11,7 +11,7 @@ use super::migrate::{
 };
 use super::{Action, Call, Execution, Outcome};
 use crate::app::RunProgress;
-use crate::command_line::Values;
+use crate::command_line::{Values, as_word};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
 use crate::suggest::shown;
@@ -109,7 +109,10 @@ fn check(target: &MigrateTarget<'_>, history: &MigrationHistory, request: &Resol
             None => "the migration history; no migrations directory is configured",
         };
         let instead = match crate::suggest::nearest(name, history.all_names()) {
-            Some(near) => format!("Did you mean `migrate-resolve {service} {near} --as {resolution}`?"),
+            Some(near) => {
+                let near = as_word(&near.replace('`', ""));
+                format!("Did you mean `migrate-resolve {service} {near} --as {resolution}`?")
+            }
             None => format!("`migrations {service}` lists them."),
         };
         let problem = format!("There is no migration “{quoted}” of {service} in {places}.");

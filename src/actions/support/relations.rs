@@ -175,7 +175,8 @@ impl RelationKind {
         Error::instead(
             format!("{database} has no {noun} “{}”.", shown(typed)),
             match near {
-                Some(near) => format!("Did you mean `{}`?", as_word(near)),
+                // A backtick in a name would end the code, and what follows could look like a command to run.
+                Some(near) => format!("Did you mean `{}`?", as_word(&near.replace('`', ""))),
                 None => "`sizes <service>` shows the tables that there are.".to_owned(),
             },
         )
