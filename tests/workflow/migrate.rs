@@ -106,7 +106,10 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
             format!("migrate-resolve shop {} --as rolled-back", &THIRD[..18]),
             format!("Did you mean /db migrate-resolve shop {THIRD} --as rolled-back"),
         ),
-        ("migrate-resolve shop xyzzy --as rolled-back".to_owned(), "migrations shop lists them".to_owned()),
+        (
+            "migrate-resolve shop xyzzy --as rolled-back".to_owned(),
+            "/db migrations shop --env staging lists them".to_owned(),
+        ),
         (
             format!("migrate-resolve shop {FIRST} --as rolled-back"),
             "doesn't roll back a migration that succeeded".to_owned(),
