@@ -98,7 +98,8 @@ fn statements(section: &Section) -> Vec<String> {
     for (at, name) in section.parameters.iter().enumerate() {
         let value = match shared_query(name) {
             Some(query) => {
-                statements.push(query.sql);
+                // Its own parameter is the positions that the program reads elsewhere first.
+                statements.push(query.sql.replace("$1", "'[]'"));
                 "'[]'"
             }
             None if name == OWN_ROLES => "'{countersign_read,countersign_act}'",
