@@ -12,7 +12,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub use connections::{ConnectionCounts, ConnectionLimits, OpenConnections};
 
 /// File descriptors for the store, for calls to the platforms, and for what a process has anyway.
 const OTHER_DESCRIPTORS: usize = 128;
+/// New connections that wait to be accepted; the system bounds them, too (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
 
 /// Limit, at the end, for requests that were begun: a client that never sends the rest must not keep the process.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +41,14 @@ pub struct HttpServer {
     shutdown_timeout: Duration,
 }
 
+/// Listens with room for as many new connections as the system allows: one that finds none comes again only after a second or more.
+fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl HttpServer {
     /// Assembles the bot and binds its address.
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
@@ -48,7 +58,7 @@ impl HttpServer {
         let platforms = chat::platforms(&app.config, &app.audit.store)?;
         let connections = OpenConnections::new(connection_limits(&app.config));
         let workflow = Workflow::new(app, chat::senders(&platforms));
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+        let listener = listener(listen).with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("listening")?;
         Ok(HttpServer { address, listener, workflow, platforms, connections, shutdown_timeout })
     }
