@@ -292,6 +292,15 @@ async fn a_table_that_would_run_its_owners_code_is_not_read() {
     admin.batch_execute(functions).await.unwrap();
     let heard = || std::fs::read_to_string(world.cluster.log_path()).unwrap().matches("PLANTED").count();
     let alter = "ALTER TABLE _prisma_migrations";
+    // Row security would hide rows, by its owner's function; a superuser sees them all.
+    let policy = "CREATE POLICY planted_policy ON _prisma_migrations USING (planted_text('x') = 'x')";
+    admin.batch_execute(&format!("{alter} ENABLE ROW LEVEL SECURITY; {policy}")).await.unwrap();
+    let before = heard();
+    let told = world.told("migrations asset-service").await;
+    assert!(told.contains("public._prisma_migrations isn't read: it has a type"), "{told}");
+    assert_eq!(heard(), before, "{told}");
+    let undo = "DROP POLICY planted_policy ON _prisma_migrations";
+    admin.batch_execute(&format!("{undo}; {alter} DISABLE ROW LEVEL SECURITY")).await.unwrap();
     for (plant, undo) in [
         (
             "CREATE INDEX planted_index ON _prisma_migrations ((planted_text('x') || id))",

@@ -5,7 +5,7 @@ WITH found AS (
          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS permitted,
          -- Prisma's table has none of these, which could run code of their owner as this login while the table is read: types' casts to
          -- JSON, and functions in expressions, which the planner computes where they are constant.
-         c.relkind = 'p'
+         c.relkind = 'p' OR row_security_active(c.oid)
            OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.atttypid >= 16384 OR a.attgenerated <> ''))
            OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
