@@ -9,17 +9,17 @@ use countersign::model::{ChatEventKind, TypedText};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const APP: &str = "11111111-1111-1111-1111-111111111111";
-const TENANT: &str = "22222222-2222-2222-2222-222222222222";
+pub const APP: &str = "11111111-1111-1111-1111-111111111111";
+pub const TENANT: &str = "22222222-2222-2222-2222-222222222222";
 const SERVICE: &str = "https://smba.trafficmanager.net/emea/";
 
-struct Door {
-    parser: TeamsParser,
-    token: VerifiedToken,
+pub struct Door {
+    pub parser: TeamsParser,
+    pub token: VerifiedToken,
 }
 
 impl Door {
-    fn new() -> Door {
+    pub fn new() -> Door {
         let parser = TeamsParser::new(&TeamsSettings {
             app_id: APP.to_owned(),
             tenants: vec![TENANT.to_owned()],
@@ -60,7 +60,7 @@ impl Door {
     }
 }
 
-fn activity(more: Value) -> Value {
+pub fn activity(more: Value) -> Value {
     let mut activity = json!({
         "type": "message", "id": "1700000000001", "serviceUrl": SERVICE, "channelId": "msteams",
         "from": { "id": "29:ana", "name": "ana", "aadObjectId": "aaaaaaaa-0000-4000-8000-000000000001", "role": "user" },
@@ -72,7 +72,7 @@ fn activity(more: Value) -> Value {
     activity
 }
 
-fn mention(name: &str, text: &Value) -> Value {
+pub fn mention(name: &str, text: &Value) -> Value {
     json!({ "type": "mention", "mentioned": { "id": format!("28:{APP}"), "name": name }, "text": text })
 }
 

@@ -12,6 +12,9 @@ mod keyboards;
 mod manifest;
 mod mentions;
 mod pace;
+#[path = "../payload_leaves/mod.rs"]
+mod payload_leaves;
+mod payloads;
 mod people;
 mod playground;
 mod refusals;

@@ -34,14 +34,23 @@ pub(super) struct MentionEntity {
 }
 
 impl MentionEntity {
-    /// The entities of an activity that are mentions.
-    pub(super) fn all(entities: &[Value]) -> Vec<MentionEntity> {
-        let mentions = entities.iter().filter(|entity| entity["type"] == "mention");
+    /// The entities of an activity that are mentions. One without an id is the bot's if it has the name that the bot goes by there:
+    /// it decides who is spoken to, and nothing else.
+    pub(super) fn all(entities: &[Value], bot: &str, bot_name: Option<&str>) -> Vec<MentionEntity> {
+        let is_mention = |entity: &&Value| match entity["type"].as_str() {
+            Some(kind) => kind == "mention",
+            None => entity["mentioned"].is_object(),
+        };
+        let mentions = entities.iter().filter(is_mention);
         let read = |entity: &Value| {
             let mentioned = &entity["mentioned"];
             let name = mentioned["name"].as_str().map(|name| name.trim().to_owned());
             let text = entity["text"].as_str().map(|text| plain(text).trim().to_owned());
-            MentionEntity { id: mentioned["id"].as_str().map(str::to_owned), name, text }
+            let mut mention = MentionEntity { id: mentioned["id"].as_str().map(str::to_owned), name, text };
+            if mention.id.is_none() && bot_name.is_some_and(|name| mention.explains(name)) {
+                mention.id = Some(bot.to_owned());
+            }
+            mention
         };
         mentions.take(MAX_MENTIONS).map(read).collect()
     }
@@ -296,7 +305,7 @@ mod tests {
     }
 
     fn read(text: &str, entities: &[Value]) -> AddressedText {
-        addressed_text(text, None, &MentionEntity::all(entities), &["28:bot"])
+        addressed_text(text, None, &MentionEntity::all(entities, "28:bot", None), &["28:bot"])
     }
 
     #[test]
@@ -407,7 +416,8 @@ mod tests {
     fn a_flat_quotation_is_told_by_the_html() {
         let html = "<blockquote itemscope=\"\" itemtype=\"http://schema.skype.com/Reply\" itemid=\"1\"><strong>Ana</strong>\
             <p>blocked --env staging</p></blockquote><p><span itemtype=\"http://schema.skype.com/Mention\" itemid=\"0\">Countersign</span> health</p>";
-        let entities = MentionEntity::all(&[entity("28:bot", "Countersign", &json!("<at>Countersign</at>"))]);
+        let bot = entity("28:bot", "Countersign", &json!("<at>Countersign</at>"));
+        let entities = MentionEntity::all(&[bot], "28:bot", None);
         let text = "Ana blocked --env staging <at>Countersign</at> health";
         assert_eq!(addressed_text(text, Some(html), &entities, &["28:bot"]).text.words(), "health");
     }

@@ -5,7 +5,9 @@ use super::markup::{AddressedText, MentionEntity, addressed_text};
 use super::verify::VerifiedToken;
 use crate::chat::payload::{self, PayloadShape, readable_items};
 use crate::config;
-use crate::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle};
+use crate::model::{
+    ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, ReplyHandle, sha256_hex,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use url::{Origin, Url};
@@ -33,6 +35,11 @@ pub enum ActivityError {
     Unreadable(PayloadShape),
     #[error("the activity isn't what its token vouches for")]
     TokenMismatch,
+    #[error("the activity has no sender who is a person with an account: {0}")]
+    NoSender(PayloadShape),
+    /// Of an invoke, whose client waits for an answer.
+    #[error("the click has no sender who is a person with an account: {0}")]
+    NoClicker(PayloadShape),
 }
 
 /// Reads activities of the tenants that are listened to.
@@ -44,44 +51,31 @@ pub struct TeamsParser {
     services: Vec<Origin>,
 }
 
+/// The parts of an activity that say where it is from and who sent it. Each is read as it is: a value of another type is refused, and
+/// an empty one is none of those that are listened to.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Activity {
+struct Origins {
     #[serde(rename = "type")]
     kind: String,
-    id: Option<String>,
-    name: Option<String>,
     service_url: String,
     channel_id: String,
-    from: Option<ChannelAccount>,
-    recipient: Option<ChannelAccount>,
-    conversation: WireConversation,
+    from: Option<Sender>,
+    conversation: Place,
     channel_data: Option<ChannelData>,
-    text: Option<String>,
-    #[serde(default, deserialize_with = "readable_items")]
-    entities: Vec<Value>,
-    value: Option<Value>,
-    reply_to_id: Option<String>,
-    #[serde(default, deserialize_with = "readable_items")]
-    attachments: Vec<Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ChannelAccount {
-    id: String,
-    name: Option<String>,
+struct Sender {
     aad_object_id: Option<String>,
     role: Option<String>,
-    #[serde(default)]
-    is_targeted: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireConversation {
+struct Place {
     id: String,
-    conversation_type: Option<String>,
     tenant_id: Option<String>,
 }
 
@@ -94,6 +88,43 @@ struct ChannelData {
 struct Id {
     id: String,
 }
+
+/// The other parts, as far as they can be read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Activity {
+    id: Option<String>,
+    name: Option<String>,
+    from: Option<ChannelAccount>,
+    recipient: Option<ChannelAccount>,
+    conversation: Option<ConversationKind>,
+    channel_data: Option<Value>,
+    text: Option<String>,
+    #[serde(default, deserialize_with = "readable_items")]
+    entities: Vec<Value>,
+    value: Option<Value>,
+    reply_to_id: Option<String>,
+    #[serde(default, deserialize_with = "readable_items")]
+    attachments: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChannelAccount {
+    id: Option<String>,
+    name: Option<String>,
+    #[serde(default)]
+    is_targeted: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConversationKind {
+    conversation_type: Option<String>,
+}
+
+/// Ids of channels and chats of several people begin so; one of a chat with the bot alone begins with `a:`.
+const SHARED_PREFIX: &str = "19:";
 
 /// The key of a button's token in a card's `data`, and the verb of its `Action.Execute`.
 pub(super) const BUTTON_KEY: &str = "cs";
@@ -115,62 +146,82 @@ impl TeamsParser {
         body: &[u8],
         token: &VerifiedToken,
     ) -> Result<ParsedActivity, ActivityError> {
-        let activity = payload::parse(body).and_then(payload::read::<Activity>);
-        let activity = activity.map_err(ActivityError::Unreadable)?;
-        self.check_token(&activity, token)?;
-        let Some(tenant) = self.tenant(&activity) else { return Ok(ParsedActivity::Foreign) };
-        let is_invoke = activity.kind == "invoke";
-        let event = match activity.kind.as_str() {
-            "message" => self.message_event(&activity),
+        let payload = payload::parse(body).map_err(ActivityError::Unreadable)?;
+        let origins = payload::read::<Origins>(payload.clone()).map_err(ActivityError::Unreadable)?;
+        self.check_token(&origins, token)?;
+        let Some(tenant) = self.tenant(&origins) else { return Ok(ParsedActivity::Foreign) };
+        let shape = PayloadShape::of(&payload);
+        if origins.kind.is_empty() || origins.conversation.id.is_empty() {
+            return Err(ActivityError::Unreadable(shape));
+        }
+        let is_invoke = origins.kind == "invoke";
+        let content = sha256_hex(&[payload.to_string().as_bytes()]);
+        let activity = payload::read_request::<Activity>(payload).map_err(ActivityError::Unreadable)?;
+        let event = match origins.kind.as_str() {
+            "message" => self.message_event(&activity, &origins.conversation),
             "invoke" => invoke_event(&activity),
             _ => None,
         };
-        let incoming = event.and_then(|event| incoming_event(activity, tenant, event));
-        Ok(match incoming {
-            Some(incoming) => ParsedActivity::Deliver(Box::new(incoming)),
-            None if is_invoke => ParsedActivity::Unknown,
-            None => ParsedActivity::Ignore,
-        })
+        let Some(event) = event else {
+            return Ok(if is_invoke { ParsedActivity::Unknown } else { ParsedActivity::Ignore });
+        };
+        // Teams' id of the delivery, or one that the same content has again.
+        let id = activity.id.unwrap_or(content);
+        let Some(account) = person_account(&origins) else {
+            let error = if is_invoke { ActivityError::NoClicker } else { ActivityError::NoSender };
+            return Err(error(shape));
+        };
+        let name = activity.from.and_then(|from| from.name);
+        let sender = ChatAccount::new(PlatformKind::Teams, &tenant, account, name);
+        Ok(ParsedActivity::Deliver(Box::new(incoming_event(origins, sender, id, event))))
     }
 
     /// The tenant that every part of the activity agrees on, if it is listened to.
-    fn tenant(&self, activity: &Activity) -> Option<String> {
-        let channel_tenant = activity.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
-        let mut tenants = channel_tenant.into_iter().chain(&activity.conversation.tenant_id);
+    fn tenant(&self, origins: &Origins) -> Option<String> {
+        let channel_tenant = origins.channel_data.as_ref().and_then(|data| Some(&data.tenant.as_ref()?.id));
+        let mut tenants = channel_tenant.into_iter().chain(&origins.conversation.tenant_id);
         let first = tenants.next()?;
         let is_first = |tenant: &String| tenant.eq_ignore_ascii_case(first);
         self.tenants.iter().find(|tenant| is_first(tenant)).filter(|_| tenants.all(is_first)).cloned()
     }
 
     /// Checks that the service is the token's, and one of those that our own token may go to, and that the key may sign for Teams.
-    fn check_token(&self, activity: &Activity, token: &VerifiedToken) -> Result<(), ActivityError> {
+    fn check_token(&self, origins: &Origins, token: &VerifiedToken) -> Result<(), ActivityError> {
         let is_same =
             |a: &str, b: &str| a.trim_end_matches('/').eq_ignore_ascii_case(b.trim_end_matches('/'));
         let is_known_service = |url: &str| origin(url).is_some_and(|origin| self.services.contains(&origin));
-        let is_endorsed = activity.channel_id == BOT_FRAMEWORK_CHANNEL
+        let is_endorsed = origins.channel_id == BOT_FRAMEWORK_CHANNEL
             && token.endorsed.iter().any(|name| name == BOT_FRAMEWORK_CHANNEL);
-        let is_good = is_same(&activity.service_url, &token.service_url)
-            && is_known_service(&activity.service_url)
+        let is_good = is_same(&origins.service_url, &token.service_url)
+            && is_known_service(&origins.service_url)
             && is_known_service(&token.service_url)
-            && config::is_safe_url(&activity.service_url)
+            && config::is_safe_url(&origins.service_url)
             && is_endorsed;
         if is_good { Ok(()) } else { Err(ActivityError::TokenMismatch) }
     }
 
     /// A typed line, or a button whose client sends what it carries as a message.
-    fn message_event(&self, activity: &Activity) -> Option<ChatEventKind> {
-        if let Some(token) = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY)) {
-            return Some(ChatEventKind::Button { token, message: activity.reply_to_id.clone()? });
+    fn message_event(&self, activity: &Activity, place: &Place) -> Option<ChatEventKind> {
+        let text = activity.text.as_deref().filter(|text| !text.trim().is_empty());
+        let token = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY));
+        // Without its token it is a button that isn't known.
+        if token.is_some() || (activity.value.is_some() && text.is_none()) {
+            return Some(ChatEventKind::Button {
+                token: token.unwrap_or_default(),
+                message: clicked(activity),
+            });
         }
         let is_html = |attachment: &&Value| attachment["contentType"] == "text/html";
         let html = activity.attachments.iter().find(is_html).and_then(|html| html["content"].as_str());
         let recipient = activity.recipient.as_ref();
         let bots: Vec<&str> =
-            recipient.map(|bot| bot.id.as_str()).into_iter().chain([self.bot.as_str()]).collect();
-        let mentions = MentionEntity::all(&activity.entities);
-        let text = activity.text.as_deref().filter(|text| !text.trim().is_empty());
-        let AddressedText { text, to_bot } = addressed_text(text.or(html)?, html, &mentions, &bots);
-        let is_personal = activity.conversation.conversation_type.as_deref() == Some("personal");
+            recipient.and_then(|bot| bot.id.as_deref()).into_iter().chain([self.bot.as_str()]).collect();
+        let bot_name = recipient.and_then(|bot| bot.name.as_deref());
+        let mentions = MentionEntity::all(&activity.entities, &self.bot, bot_name);
+        let text = text.or(html).unwrap_or_default();
+        let AddressedText { text, to_bot } = addressed_text(text, html, &mentions, &bots);
+        let kind = activity.conversation.as_ref().and_then(|kind| kind.conversation_type.as_deref());
+        let is_personal = kind.map_or(!place.id.starts_with(SHARED_PREFIX), |kind| kind == "personal");
         let is_targeted = recipient.is_some_and(|bot| bot.is_targeted);
         (to_bot || is_personal || is_targeted).then_some(ChatEventKind::Command(text))
     }
@@ -195,22 +246,29 @@ fn origin(text: &str) -> Option<Origin> {
     (is_canonical && is_bare && url.has_host()).then(|| url.origin())
 }
 
-/// A button of a card that has views.
+/// The message that was clicked on; empty where it can't be read, which is no card's.
+fn clicked(activity: &Activity) -> String {
+    let legacy = || text_of(activity.channel_data.as_ref()?.get("legacy")?, "replyToId");
+    activity.reply_to_id.clone().or_else(legacy).unwrap_or_default()
+}
+
+/// A button of a card that has views. One without a token isn't known, and the clicker is told so.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/work-with-universal-actions-for-adaptive-cards>.
 fn invoke_event(activity: &Activity) -> Option<ChatEventKind> {
-    if activity.name.as_deref() != Some("adaptiveCard/action") {
+    if activity.name.as_deref().is_some_and(|name| name != "adaptiveCard/action") {
         return None;
     }
-    let value = activity.value.as_ref()?;
-    let data = value.get("action")?.get("data")?;
-    let message = activity.reply_to_id.clone()?;
+    let value = activity.value.as_ref();
+    let data = value.and_then(|value| value.get("action")?.get("data"));
+    let token = |key| data.and_then(|data| text_of(data, key));
+    let message = clicked(activity);
     // What a client does by itself, when a card comes into sight, decides nothing.
-    let is_click = value.get("trigger").and_then(Value::as_str) != Some("automatic");
-    match text_of(data, BUTTON_KEY) {
-        Some(token) if is_click => Some(ChatEventKind::Button { token, message }),
-        button_token => {
-            Some(ChatEventKind::View { token: button_token.or_else(|| text_of(data, VIEW_KEY))?, message })
-        }
+    let trigger = value.and_then(|value| value.get("trigger")?.as_str());
+    let is_click = trigger != Some("automatic");
+    match (token(BUTTON_KEY), token(VIEW_KEY)) {
+        (Some(token), _) if is_click => Some(ChatEventKind::Button { token, message }),
+        (Some(token), _) | (None, Some(token)) => Some(ChatEventKind::View { token, message }),
+        (None, None) => Some(ChatEventKind::Button { token: String::new(), message }),
     }
 }
 
@@ -218,28 +276,38 @@ fn text_of(data: &Value, key: &str) -> Option<String> {
     data.get(key)?.as_str().map(str::to_owned)
 }
 
-fn incoming_event(activity: Activity, tenant: String, event: ChatEventKind) -> Option<ChatEvent> {
-    let (activity_id, from) = (activity.id?, activity.from?);
+/// The account of the sender; `None` if it is a bot, or has none.
+fn person_account(origins: &Origins) -> Option<String> {
+    let from = origins.from.as_ref()?;
     if from.role.as_deref().is_some_and(|role| !role.eq_ignore_ascii_case("user")) {
         return None; // bots don't command bots
     }
     // Required: `from.id` is a different id for each bot, so that it doesn't identify the person.
-    let account = from.aad_object_id?.to_lowercase();
-    let (id, thread) = match activity.conversation.id.split_once(";messageid=") {
+    from.aad_object_id.as_deref().filter(|account| !account.is_empty()).map(str::to_lowercase)
+}
+
+fn incoming_event(
+    origins: Origins,
+    sender: ChatAccount,
+    activity_id: String,
+    event: ChatEventKind,
+) -> ChatEvent {
+    let (id, thread) = match origins.conversation.id.split_once(";messageid=") {
         Some((id, thread)) => (id.to_owned(), Some(thread.to_owned())),
-        None => (activity.conversation.id, None),
+        None => (origins.conversation.id, None),
     };
-    let needs_answer = activity.kind == "invoke";
+    let needs_answer = origins.kind == "invoke";
     let delivery = format!("teams:{id}:{activity_id}");
-    Some(ChatEvent {
+    let workspace = sender.workspace.clone();
+    ChatEvent {
         handle: needs_answer.then(|| ReplyHandle {
             id: delivery.clone(),
             received_at: jiff::Timestamp::now(),
             replaces_card: true,
         }),
         delivery,
-        sender: ChatAccount::new(PlatformKind::Teams, &tenant, account, from.name),
-        conversation: Conversation { platform: PlatformKind::Teams, workspace: tenant, id, thread },
+        sender,
+        conversation: Conversation { platform: PlatformKind::Teams, workspace, id, thread },
         event,
-    })
+    }
 }

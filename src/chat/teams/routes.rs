@@ -20,6 +20,9 @@ use tokio::sync::oneshot;
 /// Teams gives up on an invoke after ten to fifteen seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
+const NO_CLICKER: &str =
+    "Teams sent this click without your account. Nothing was done. Sign in to Teams, then click again.";
+
 /// State of the Teams route.
 struct TeamsRoutes {
     verifier: TokenVerifier,
@@ -74,6 +77,11 @@ impl TeamsRoutes {
             Ok(ParsedActivity::Foreign) => self.ingress.ignore_foreign(),
             Err(error @ ActivityError::TokenMismatch) => self.ingress.refuse(StatusCode::FORBIDDEN, &error),
             Err(error @ ActivityError::Unreadable(_)) => self.ingress.refuse(StatusCode::BAD_REQUEST, &error),
+            Err(error @ ActivityError::NoSender(_)) => self.ingress.refuse(StatusCode::OK, &error),
+            Err(error @ ActivityError::NoClicker(_)) => {
+                let _ = self.ingress.refuse(StatusCode::OK, &error);
+                message_response(NO_CLICKER)
+            }
         }
     }
 
@@ -87,8 +95,12 @@ impl TeamsRoutes {
             Admission::Duplicate => "This click was already received. The message will show the outcome.",
             Admission::Overloaded => OVERLOADED,
         };
-        invoke_response("application/vnd.microsoft.activity.message", json!(text))
+        message_response(text)
     }
+}
+
+fn message_response(text: &str) -> Response {
+    invoke_response("application/vnd.microsoft.activity.message", json!(text))
 }
 
 fn invoke_response(kind: &str, value: Value) -> Response {
