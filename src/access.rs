@@ -19,6 +19,8 @@ pub struct Policy {
     pub wait: Duration,
     /// From the last approval to the start.
     pub start_within: Duration,
+    /// A request needs a reason.
+    pub reason_required: bool,
 }
 
 impl Policy {
@@ -29,6 +31,7 @@ impl Policy {
             approvers: self.approvers.max(other.approvers),
             wait: self.wait.min(other.wait),
             start_within: self.start_within.min(other.start_within),
+            reason_required: self.reason_required || other.reason_required,
         }
     }
 
@@ -54,6 +57,7 @@ impl Policy {
             approvers: approvers.unwrap_or(1),
             wait: seconds("wait_s").unwrap_or(self.wait),
             start_within: seconds("start_within_s").unwrap_or(self.start_within),
+            reason_required: self.reason_required,
         })
     }
 }
@@ -196,7 +200,8 @@ impl Access {
     pub fn policy(&self, command: &Command, environment: Option<&str>) -> Policy {
         let ApprovalSettings { wait, start_within, approvers, rules, .. } = &self.approval;
         let own = command.header.risk;
-        let usual = Policy { risk: own, approvers: *approvers, wait: *wait, start_within: *start_within };
+        let (approvers, wait, start_within) = (*approvers, *wait, *start_within);
+        let usual = Policy { risk: own, approvers, wait, start_within, reason_required: false };
         let in_environment = |name: &String| name == "*" || environment == Some(name.as_str());
         let applies = |rule: &&ApprovalRule| {
             rule.environments.iter().any(in_environment) && covers(&rule.commands, command)
@@ -207,6 +212,7 @@ impl Access {
                 approvers: rule.approvers.unwrap_or(1),
                 wait: rule.wait.unwrap_or(policy.wait),
                 start_within: rule.start_within.unwrap_or(policy.start_within),
+                reason_required: rule.reason_required && touches_target(command),
             })
         })
     }
@@ -253,9 +259,13 @@ fn covers(words: &[String], command: &Command) -> bool {
     words.iter().any(|word| word == "*" || word == risk || *word == command.name)
 }
 
-/// Only what touches a target can be made to wait: `freeze`, `stop` and `withdraw` never are.
+/// Only what touches a target can be made to wait, or need a reason: `freeze`, `stop` and `withdraw` never do.
+fn touches_target(command: &Command) -> bool {
+    command.header.risk != Risk::Read && command.header.scope != Scope::None
+}
+
 fn may_wait(command: &Command) -> bool {
-    command.header.risk == Risk::Write && command.header.scope != Scope::None
+    command.header.risk == Risk::Write && touches_target(command)
 }
 
 /// Rules that name what can't wait for anybody.

@@ -1,6 +1,6 @@
 //! The interface of a chat platform, as the workflow uses it.
 
-use crate::model::{ChatAccount, ChatEvent, Conversation, Mention, PlatformKind, PostedMessage, Reply};
+use crate::model::{ChatAccount, ChatEvent, Conversation, Form, Mention, PlatformKind, PostedMessage, Reply};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -130,6 +130,16 @@ pub trait Platform: Send + Sync {
 
     /// Answers an event by one way. An answer for its sender alone stays theirs on each of them.
     async fn answer(&self, event: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError>;
+
+    /// Tells if [`Platform::open_form`] can open any.
+    fn has_forms(&self) -> bool {
+        false
+    }
+
+    /// Shows a form to the event's sender; [`SendError::NoRoute`] where the event can't open one.
+    async fn open_form(&self, _event: &ChatEvent, _form: &Form) -> Result<(), SendError> {
+        Err(SendError::NoRoute)
+    }
 
     /// Posts a message that can be edited later.
     async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;

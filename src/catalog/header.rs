@@ -5,7 +5,7 @@ use super::{
     bind, custom,
 };
 use crate::clock::duration_seconds;
-use crate::command_line::{ArgSpec, ArgType};
+use crate::command_line::{ArgSpec, ArgType, ChoiceSource};
 use crate::model::{LoginKind, Risk, Severity, sha256_hex};
 use crate::sql_lexer::SqlError;
 use crate::toml_reader::{self, Problem, Problems, Reader, Source};
@@ -195,6 +195,8 @@ fn argument(table: &mut Reader<'_>) -> Option<ArgSpec> {
         switch: table.flag("switch"),
         required: table.flag("required"),
         hidden: table.flag("hidden"),
+        required_unless: table.opt_string("required_unless"),
+        choices_from: table.opt_choice("choices_from", &words::<ChoiceSource>()),
     };
     kind?;
     if let Err(reason) = argument.check() {

@@ -82,6 +82,12 @@ fn find_now(directory: &Path, typed: &str, like: &Command) -> Result<Command> {
     })
 }
 
+/// The names of the directory's files, without the ending; none while it can't be read.
+pub async fn list(directory: PathBuf) -> Vec<String> {
+    let reading = tokio::task::spawn_blocking(move || names(&directory).unwrap_or_default());
+    reading.await.unwrap_or_default()
+}
+
 /// The names of the directory's files, without the ending.
 fn names(directory: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();

@@ -1,7 +1,7 @@
 //! What the routes of the chat platforms share: the limit of events in flight, of a body's size, and of log lines.
 
-use crate::model::ChatEvent;
-use crate::workflow::{MAX_PRESENT_OF_PERSON, Turn, Workflow};
+use crate::model::{ChatEvent, FieldError, FormOption};
+use crate::workflow::{FormAnswer, MAX_PRESENT_OF_PERSON, OVERLOADED, Turn, Workflow};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Events that are queued, in work or being answered at the same time; beyond them the sender is asked to try again: of four persons
 /// who have as many commands, clicks and looks at cards there as one person may have.
 const MAX_IN_FLIGHT: usize = 4 * 3 * MAX_PRESENT_OF_PERSON;
+/// A client waits three seconds for the answer to a form.
+const FORM_TIMEOUT: Duration = Duration::from_millis(2_700);
 /// Time between two log lines about the same kind of refusal.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,32 @@ impl Ingress {
             Some((permit, turn)) => self.workflow.spawn_event(incoming, turn, permit),
             None => self.workflow.decline(incoming),
         }
+    }
+
+    /// Answers a submitted form whose client waits, and hands a complete one over.
+    pub async fn submit_form(&self, incoming: ChatEvent) -> FormAnswer {
+        let refused = |message: &str| {
+            FormAnswer::Invalid(vec![FieldError { field: String::new(), message: message.to_owned() }])
+        };
+        let Some((permit, turn)) = self.admit(&incoming) else { return refused(OVERLOADED) };
+        let checked = self.workflow.answer_form(&incoming, turn);
+        let Ok(answer) = tokio::time::timeout(FORM_TIMEOUT, checked).await else {
+            return refused(OVERLOADED);
+        };
+        drop(permit);
+        if answer == FormAnswer::Accepted {
+            self.deliver_or_decline(incoming);
+        }
+        answer
+    }
+
+    /// The choices of a form's field, for a client that waits.
+    pub async fn form_choices(&self, incoming: ChatEvent) -> Vec<FormOption> {
+        let Some((permit, turn)) = self.admit(&incoming) else { return Vec::new() };
+        let found = self.workflow.form_choices(&incoming, turn);
+        let options = tokio::time::timeout(FORM_TIMEOUT, found).await.unwrap_or_default();
+        drop(permit);
+        options
     }
 
     /// The places of an event; `None`, which is logged, if there are none.

@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod characters;
+mod given;
 mod marks;
 mod tokenize;
 
 pub(crate) use characters::is_quote;
 use tokenize::{TypedWord, tokenize};
 
+pub use given::{bind_given, parse_given};
 pub use tokenize::{BREAK_GLASS_PREFIX, OptionKind, TypedLine, UnquotedTail, as_word, split};
 
 /// In characters: twice what Slack lets a person type into a slash command. Longer lines are pastes by mistake.
@@ -58,6 +60,50 @@ pub struct ArgSpec {
     pub required: bool,
     /// Never typed: filled in by a row's button (`backend_start`).
     pub hidden: bool,
+    /// A form asks for it unless this other argument has a value.
+    pub required_unless: Option<String>,
+    /// The live values that a form offers for it.
+    pub choices_from: Option<ChoiceSource>,
+}
+
+/// The live values that a form offers for an argument. Those of a database belong to the argument `service`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "lowercase")]
+pub enum ChoiceSource {
+    /// Client sessions, those first that hold others up.
+    Sessions,
+    Servers,
+    /// Tables of the service's database, the largest first.
+    Tables,
+    /// Its tables and indexes.
+    Relations,
+    /// Columns with a time of its tables.
+    Columns,
+    /// Its migrations, the unresolved first.
+    Migrations,
+    /// Files in the directory of `[sql]`.
+    Files,
+    /// Runs, the newest first.
+    Runs,
+    /// Runs that wait for an approval.
+    Pending,
+    /// Runs that are approved or running.
+    Running,
+    /// Runs without approval that nobody has reviewed.
+    Unreviewed,
+}
+
+impl ChoiceSource {
+    /// True if its values are those of a service's database.
+    pub fn needs_service(self) -> bool {
+        use ChoiceSource::{Columns, Migrations, Relations, Tables};
+        matches!(self, Tables | Relations | Columns | Migrations)
+    }
+
+    /// True if its values are those of an environment.
+    pub fn needs_environment(self) -> bool {
+        self.needs_service() || matches!(self, ChoiceSource::Sessions | ChoiceSource::Servers)
+    }
 }
 
 impl ArgSpec {
@@ -75,6 +121,22 @@ impl ArgSpec {
             (false, true, _) => format!("--{} {value_hint}", self.name),
             (false, false, _) => format!("[--{} {value_hint}]", self.name),
         }
+    }
+
+    /// The live values that a form offers for it.
+    pub fn choice_source(&self) -> Option<ChoiceSource> {
+        self.choices_from.or(match self.kind {
+            ArgType::Pid => Some(ChoiceSource::Sessions),
+            ArgType::Run => Some(ChoiceSource::Runs),
+            _ => None,
+        })
+    }
+
+    /// True if the command can't run with these values since this one is missing.
+    pub fn is_missing(&self, values: &Values) -> bool {
+        let is_required =
+            self.required || self.required_unless.as_ref().is_some_and(|other| !values.contains_key(other));
+        is_required && !self.hidden && !values.contains_key(&self.name)
     }
 
     /// True for the value that the argument has by default.
@@ -241,16 +303,29 @@ pub fn to_line(command: &str, specs: &[ArgSpec], values: &Values) -> String {
 /// # Errors
 /// [`Error::User`]: the missing, surplus or wrong word, and the usage.
 pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str) -> Result<Values> {
+    let mut values = bind_words(specs, line, known, usage)?;
+    let is_missing = |spec: &&ArgSpec| spec.required && !spec.hidden && !values.contains_key(&spec.name);
+    if let Some(spec) = specs.iter().find(is_missing) {
+        return Err(missing(spec, usage));
+    }
+    fill_in_defaults(specs, &mut values, known)?;
+    Ok(values)
+}
+
+fn missing(spec: &ArgSpec, usage: &str) -> Error {
+    Error::instead(format!("Missing <{}>: {}.", spec.name, spec.help), format!("Type `{usage}`."))
+}
+
+/// The values of the words that are there, checked. Others may be missing.
+fn bind_words(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str) -> Result<Values> {
     let try_this = || format!("Type `{usage}`.");
     let is_empty = |word: &String| word.trim().is_empty();
-    let missing =
-        |spec: &ArgSpec| Error::instead(format!("Missing <{}>: {}.", spec.name, spec.help), try_this());
     let mut values = Values::new();
     let mut words = line.words.iter().enumerate();
     for spec in specs.iter().filter(|spec| spec.positional && !spec.hidden) {
         if let Some((at, word)) = words.next() {
             if is_empty(word) {
-                return Err(missing(spec));
+                return Err(missing(spec, usage));
             }
             values.insert(spec.name.clone(), positional(spec, line, at, known)?);
         }
@@ -275,11 +350,6 @@ pub fn bind(specs: &[ArgSpec], line: &TypedLine, known: &KnownNames, usage: &str
         };
         values.insert(option.clone(), bound);
     }
-    let is_missing = |spec: &&ArgSpec| spec.required && !spec.hidden && !values.contains_key(&spec.name);
-    if let Some(spec) = specs.iter().find(is_missing) {
-        return Err(missing(spec));
-    }
-    fill_in_defaults(specs, &mut values, known)?;
     Ok(values)
 }
 

@@ -121,13 +121,17 @@ fn rule(table: &mut Reader<'_>, environments: &[Environment]) -> ApprovalRule {
         environments,
         commands: risks_or_commands(table, "commands"),
         second_person: table.flag("second_person"),
+        reason_required: table
+            .opt_choice("reason", &[("required", true), ("optional", false)])
+            .unwrap_or(false),
         approvers: approvers(table),
         wait: duration(table, "wait", LONGEST_WAIT),
         start_within: duration(table, "start_within", LONGEST_WAIT),
     };
     let empty = rule.approvers.is_none() && rule.wait.is_none() && rule.start_within.is_none();
-    if empty && !rule.second_person {
-        let requirements = "`approvers`, `wait`, `start_within`, or `second_person = true`";
+    if empty && !rule.second_person && !rule.reason_required {
+        let requirements =
+            "`approvers`, `wait`, `start_within`, `reason = \"required\"`, or `second_person = true`";
         table.problem_at(table.position(), format!("a rule must ask for something: {requirements}"));
     }
     rule

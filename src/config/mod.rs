@@ -86,6 +86,8 @@ pub struct ApprovalRule {
     pub commands: Vec<String>,
     /// Commands that run at once elsewhere wait for a second person here.
     pub second_person: bool,
+    /// A request needs a reason.
+    pub reason_required: bool,
     pub approvers: Option<usize>,
     pub wait: Option<Duration>,
     pub start_within: Option<Duration>,

@@ -1,6 +1,7 @@
 //! Cards: the messages in chat that show a run. Their buttons, and the purposes of the buttons' opaque tokens.
 
-use super::{Conversation, Person, RunId};
+use super::{Conversation, FormDraft, Person, RunId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,6 +94,10 @@ pub enum TokenPurpose {
     View { run: RunId, card: i64 },
     /// A command to run as the clicker: bound to what the row showed.
     RunCommand { command: String, environment: Option<String>, arguments: BTreeMap<String, String> },
+    /// A form to open for the clicker.
+    OpenForm { draft: FormDraft },
+    /// A form that is open since then (UTC), for the person of that id.
+    Form { draft: FormDraft, person: String, opened_at: Timestamp },
 }
 
 /// A decision by a card's button.

@@ -1,6 +1,7 @@
 //! Values that every module shares. No I/O, and nothing here is async.
 
 mod card;
+mod form;
 mod person;
 mod plan;
 mod reply;
@@ -8,6 +9,10 @@ mod run;
 
 pub use card::{
     Button, ButtonStyle, ButtonToken, Card, CardKind, Decision, PostedMessage, TokenPurpose, random_token,
+};
+pub use form::{
+    ENVIRONMENT_FIELD, Field, FieldError, FieldKind, Form, FormDraft, FormInput, FormOption, MAX_OPTIONS,
+    REASON_FIELD,
 };
 pub use person::{
     ChatAccount, ChatEvent, ChatEventKind, Conversation, Mention, Person, PlatformKind, ReplyHandle,

@@ -1,6 +1,7 @@
 //! People, their chat accounts, the conversations in which they speak, and the events that a platform delivers: verified and
 //! parsed, nothing decided.
 
+use super::FormInput;
 use serde::{Deserialize, Serialize};
 
 /// The platform of an event.
@@ -109,6 +110,10 @@ pub enum ChatEventKind {
     Button { token: String, message: String },
     /// A card is looked at, and its client asks what its user is to see of it.
     View { token: String, message: String },
+    /// A form was submitted.
+    FormSubmission(FormInput),
+    /// Somebody types into a field of a form, and the client asks for its choices.
+    FormQuery { input: FormInput, field: String, query: String },
 }
 
 /// Text that a person typed to the bot, out of the platform's markup and without the bot's own mention.
@@ -165,6 +170,8 @@ pub struct ReplyHandle {
     pub received_at: jiff::Timestamp,
     /// The answer replaces the card, for its sender only: it has to be the card.
     pub replaces_card: bool,
+    /// Slack's `trigger_id`, with which one form can be opened within three seconds.
+    pub trigger: Option<String>,
 }
 
 impl std::fmt::Debug for ReplyHandle {

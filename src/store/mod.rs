@@ -180,6 +180,8 @@ pub trait Store: Send + Sync {
     async fn put_tokens(&self, tokens: Vec<ButtonToken>) -> StoreResult<()>;
     /// Returns a button's token.
     async fn token(&self, token: &str) -> StoreResult<Option<ButtonToken>>;
+    /// Removes a token; false if it is gone already: of several callers, in any process, one gets true.
+    async fn take_token(&self, token: &str) -> StoreResult<bool>;
 
     /// Adds a card of a run, not yet delivered, and returns its id.
     async fn add_card(&self, run: RunId, conversation: Conversation, kind: CardKind) -> StoreResult<i64>;

@@ -5,13 +5,14 @@ use super::Workflow;
 use super::card::render_card;
 use super::decisions::Click;
 use super::eligibility::pending_approvers;
+use super::forms::{Offer, Submission};
 use super::intent::Intent;
 use super::replies::{self, HandlerResult, OVERLOADED, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
 use crate::error::{Error, Result, contain_panic};
 use crate::model::{
-    Block, Card, ChatEvent, ChatEventKind, Decision, Heading, Reply, Risk, Run, RunState, TokenPurpose,
-    TypedText,
+    Block, Card, ChatEvent, ChatEventKind, Decision, FormDraft, FormInput, Heading, Reply, Risk, Run,
+    RunState, TokenPurpose, TypedText,
 };
 use crate::redact;
 use std::pin::pin;
@@ -33,6 +34,7 @@ pub enum Completion {
 
 impl Workflow {
     pub(super) async fn dispatch(&self, incoming: ChatEvent) -> Completion {
+        let incoming = self.forms.at_origin(incoming).await;
         let handled = match contain_panic(async { Ok(self.handler_result(&incoming).await) }).await {
             Ok(handled) => handled,
             Err(error) => Err(Rejection { heading: anonymous("a request"), error }),
@@ -44,7 +46,13 @@ impl Workflow {
                 Completion::Answered
             }
             Err(rejection) => {
-                self.executor.outbox.refuse(&incoming, replies::refusal(&rejection)).await;
+                let mut reply = replies::refusal(&rejection);
+                match self.forms.offer(&incoming, &rejection).await {
+                    Offer::Opened => return Completion::Answered,
+                    Offer::Button(button) => reply.blocks.push(Block::Buttons(vec![button])),
+                    Offer::Nothing => {}
+                }
+                self.executor.outbox.refuse(&incoming, reply).await;
                 match rejection.error {
                     Error::User(_) => Completion::Refused,
                     Error::Internal(_) => Completion::Failed,
@@ -59,6 +67,7 @@ impl Workflow {
             ChatEventKind::Command(typed) => anonymous(&typed_command(typed)),
             ChatEventKind::Button { .. } => anonymous("a button"),
             ChatEventKind::View { .. } => anonymous("a card"),
+            ChatEventKind::FormSubmission(_) | ChatEventKind::FormQuery { .. } => anonymous("a form"),
         };
         let reply = replies::refusal(&Rejection { heading, error: Error::user(OVERLOADED) });
         let outbox = Arc::clone(&self.executor.outbox);
@@ -75,7 +84,55 @@ impl Workflow {
             }
             ChatEventKind::Button { token, message } => self.button(incoming, token, message).await,
             ChatEventKind::View { token, message } => self.view(incoming, token, message).await,
+            ChatEventKind::FormSubmission(input) => self.form(incoming, input).await,
+            // Its client is answered by `Workflow::form_choices`.
+            ChatEventKind::FormQuery { .. } => Ok(None),
         }
+    }
+
+    /// A submitted form: the next one, or its command, as if it had been typed.
+    async fn form(&self, incoming: &ChatEvent, input: &FormInput) -> HandlerResult {
+        let mut heading = anonymous("a form");
+        match self.submitted(incoming, input, &mut heading).await {
+            Ok(Some(intent)) => self.dispatch_intent(&intent).await,
+            Ok(None) => Ok(None),
+            Err(error) => Err(Rejection { heading, error }),
+        }
+    }
+
+    async fn submitted<'a>(
+        &'a self,
+        incoming: &'a ChatEvent,
+        input: &FormInput,
+        heading: &mut Heading,
+    ) -> Result<Option<Intent<'a>>> {
+        let person = self.authenticator.identify(incoming).await?;
+        heading.requester = Some(person.clone());
+        let checked = self.forms.check(incoming, input).await.map_err(|mistakes| {
+            let lines: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
+            Error::user(lines.join(" "))
+        })?;
+        match checked {
+            Submission::Next(draft) => {
+                self.forms.take(input).await?;
+                self.forms.open(incoming, &person, &draft).await?;
+                Ok(None)
+            }
+            Submission::Complete(parsed) => {
+                heading.command.clone_from(&parsed.command.name);
+                self.forms.take(input).await?;
+                let intent = self.authenticator.authorize(incoming, person, parsed, heading).await?;
+                heading.command = intent.request_text();
+                Ok(Some(intent))
+            }
+        }
+    }
+
+    async fn open_form(&self, incoming: &ChatEvent, draft: &FormDraft, heading: &mut Heading) -> Result<()> {
+        let person = self.authenticator.identify(incoming).await?;
+        heading.requester = Some(person.clone());
+        heading.command.clone_from(&draft.command);
+        self.forms.open(incoming, &person, draft).await
     }
 
     async fn command(&self, incoming: &ChatEvent, typed: &TypedText) -> HandlerResult {
@@ -145,7 +202,8 @@ impl Workflow {
                         other => other.map(|_| ()),
                     }
                 }
-                TokenPurpose::View { .. } => Err(unknown()),
+                TokenPurpose::View { .. } | TokenPurpose::Form { .. } => Err(unknown()),
+                TokenPurpose::OpenForm { draft } => self.open_form(incoming, &draft, &mut heading).await,
                 TokenPurpose::Decision { run, decision, card } => {
                     let click = Click { run, decision, card, message };
                     self.executor.decide(incoming, &click, &mut heading).await

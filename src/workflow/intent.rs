@@ -179,7 +179,7 @@ impl Authenticator {
         self.authorize(incoming, person, parsed, heading).await.map(Some)
     }
 
-    async fn authorize<'a>(
+    pub(super) async fn authorize<'a>(
         &'a self,
         incoming: &'a ChatEvent,
         person: Person,
@@ -203,6 +203,7 @@ impl Authenticator {
             break_glass: line.break_glass,
         };
         self.require_role(&intent).await?;
+        require_reason(&intent)?;
         if line.break_glass {
             self.authorize_break_glass(&intent, &line).await?;
         }
@@ -258,7 +259,7 @@ impl Authenticator {
 
     /// The text with the configured name for each mention of a listed person. Whoever isn't listed stays unknown, whatever name
     /// the chat shows.
-    async fn with_names(&self, incoming: &ChatEvent, typed: &TypedText) -> TypedText {
+    pub(super) async fn with_names(&self, incoming: &ChatEvent, typed: &TypedText) -> TypedText {
         let mut typed = typed.clone();
         let (sender, conversation) = (&incoming.sender, &incoming.conversation);
         for mention in &mut typed.mentions {
@@ -336,6 +337,16 @@ impl Authenticator {
             "`help` shows what you may run. Roles are assigned in the configuration.",
         ))
     }
+}
+
+/// Passes with a reason, or where no rule asks for one.
+fn require_reason(intent: &Intent<'_>) -> Result<()> {
+    if !intent.policy.reason_required || intent.reason.is_some() || intent.dry_run || intent.break_glass {
+        return Ok(());
+    }
+    let place = intent.environment.as_ref().map_or(String::new(), |name| format!(" in {name}"));
+    let problem = format!("`{}` needs a reason{place}.", intent.command.name);
+    Err(Error::instead(problem, "Add `--reason \"…\"`."))
 }
 
 pub(super) fn break_glass_rate_error(app: &App, last: &Run) -> Error {

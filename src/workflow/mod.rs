@@ -5,11 +5,12 @@
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::ephemeral::DuplicateFilter;
-use crate::model::{ChatEvent, ChatEventKind, EventKind};
+use crate::model::{ChatEvent, ChatEventKind, EventKind, FormOption};
 use crate::platform::Platform;
 use crate::store::StoreResult;
 use authenticate::Authenticator;
 use executor::RunExecutor;
+use forms::Forms;
 use in_flight::RunSet;
 use outbox::Outbox;
 use platforms::Platforms;
@@ -31,6 +32,8 @@ mod decisions;
 mod delivery;
 mod eligibility;
 mod executor;
+mod form_fields;
+mod forms;
 mod in_flight;
 mod ingress;
 mod intent;
@@ -47,6 +50,7 @@ mod supervisor;
 mod webhook_notices;
 mod work_queue;
 
+pub use forms::FormAnswer;
 pub use ingress::Completion;
 pub use replies::{FIRST_COMMANDS, OVERLOADED};
 pub use work_queue::{MAX_PRESENT_OF_PERSON, Turn};
@@ -67,6 +71,7 @@ pub struct Workflow {
     clicks: Arc<WorkQueue>,
     views: Arc<WorkQueue>,
     authenticator: Authenticator,
+    forms: Forms,
     queries: Queries,
     requests: Requests,
     executor: Arc<RunExecutor>,
@@ -82,6 +87,8 @@ impl Workflow {
         let platforms = Arc::new(Platforms::new(platforms));
         let background = TaskTracker::new();
         let authenticator = Authenticator { app: app.clone(), platforms: platforms.clone() };
+        let forms =
+            Forms { app: app.clone(), authenticator: authenticator.clone(), platforms: platforms.clone() };
         let outbox = Outbox::new(app.clone(), platforms, background.clone());
         let reminders = Arc::new(Reminders { app: app.clone(), outbox: outbox.clone() });
         let executor = Arc::new(RunExecutor {
@@ -111,6 +118,7 @@ impl Workflow {
             clicks: Arc::default(),
             views: Arc::default(),
             authenticator,
+            forms,
             queries,
             requests,
             executor,
@@ -148,8 +156,8 @@ impl Workflow {
     pub fn enter(&self, incoming: &ChatEvent) -> Option<Turn> {
         let queue = match incoming.event {
             ChatEventKind::Command { .. } => &self.commands,
-            ChatEventKind::Button { .. } => &self.clicks,
-            ChatEventKind::View { .. } => &self.views,
+            ChatEventKind::Button { .. } | ChatEventKind::FormSubmission(_) => &self.clicks,
+            ChatEventKind::View { .. } | ChatEventKind::FormQuery { .. } => &self.views,
         };
         queue.enter(incoming)
     }
@@ -162,6 +170,19 @@ impl Workflow {
             turn.work(workflow.handle(incoming)).await;
             drop(permit);
         });
+    }
+
+    /// The answer to a submitted form whose client waits for it. After [`FormAnswer::Accepted`] the event is to be handed over.
+    pub async fn answer_form(&self, incoming: &ChatEvent, turn: Turn) -> FormAnswer {
+        match &incoming.event {
+            ChatEventKind::FormSubmission(input) => turn.work(self.forms.answer(incoming, input)).await,
+            _ => FormAnswer::Accepted,
+        }
+    }
+
+    /// The choices that a form's field offers for what its person has typed so far.
+    pub async fn form_choices(&self, incoming: &ChatEvent, turn: Turn) -> Vec<FormOption> {
+        turn.work(self.forms.choices(incoming)).await
     }
 
     /// Runs the background tasks until it is dropped.

@@ -37,7 +37,7 @@ fn mistakes_of_the_rules_are_told_with_their_lines() {
         [
             "deploy/x.toml:33:1: a rule must say for which `environments`; \"*\" is all of them",
             "deploy/x.toml:33:1: a rule must say for which `commands`: risks or names; \"*\" is all of them",
-            "deploy/x.toml:33:1: a rule must ask for something: `approvers`, `wait`, `start_within`, or `second_person = true`",
+            "deploy/x.toml:33:1: a rule must ask for something: `approvers`, `wait`, `start_within`, `reason = \"required\"`, or `second_person = true`",
         ]
     );
     assert_eq!(
@@ -137,7 +137,13 @@ fn a_rules_own_times_and_numbers_count_where_it_does_and_the_strictest_of_severa
     let rules = countersign::bootstrap::rules(&config).unwrap_or_else(|wrong| panic!("{wrong}"));
     let policy = |command: &str, place| rules.access.policy(rules.catalog.find(command).unwrap(), place);
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let usual = Policy { risk: Risk::Danger, approvers: 1, wait: minutes(20), start_within: minutes(1) };
+    let usual = Policy {
+        risk: Risk::Danger,
+        approvers: 1,
+        wait: minutes(20),
+        start_within: minutes(1),
+        reason_required: false,
+    };
     assert_eq!(policy("purge", Some("production")), usual);
     assert_eq!(policy("kill", Some("production")), Policy { approvers: 2, wait: minutes(5), ..usual });
     assert_eq!(policy("kill", Some("staging")), usual);

@@ -44,6 +44,7 @@ fn asked_from(wire: &Wire, age_seconds: i64) -> ChatEvent {
             id: format!("{}/response/1", wire.base),
             received_at,
             replaces_card: false,
+            trigger: None,
         }),
         event: ChatEventKind::Command("locks".into()),
     }

@@ -38,6 +38,7 @@ async fn requests_are_handed_on_and_acknowledged_across_reconnections() {
             if let ParsedRequest::Deliver(incoming) = parsed {
                 let _ = deliver.send(incoming.delivery);
             }
+            None
         };
         socket.run(deliver).await;
     });
@@ -60,7 +61,7 @@ async fn connections_that_end_at_once_are_opened_less_and_less_often() {
         }
         let socket = socket(&wire);
         let started = Instant::now();
-        let running = tokio::spawn(async move { socket.run(|_| ()).await });
+        let running = tokio::spawn(async move { socket.run(|_| None).await });
         while wire.asked().len() < 4 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -313,6 +313,10 @@ pub async fn tokens_never_change([a, b]: &[Arc<dyn Store>; 2]) {
     assert!(matches!(a.put_tokens(vec![more, again]).await, Err(StoreError::Broken(_))));
     assert_eq!(b.token("0a").await.unwrap().as_ref(), Some(&tokens[0]));
     assert_eq!(b.token("0c").await.unwrap(), None);
+    let (first, second) = tokio::join!(a.take_token("0b"), b.take_token("0b"));
+    assert_eq!(first.unwrap() as u8 + second.unwrap() as u8, 1, "one of two processes takes it");
+    assert_eq!(b.token("0b").await.unwrap(), None);
+    assert!(!a.take_token("0b").await.unwrap() && a.token("0a").await.unwrap().is_some());
 }
 
 pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {

@@ -51,6 +51,7 @@ faulty! {
     fn overdue(now: Timestamp) -> Vec<Run>;
     fn put_tokens(tokens: Vec<ButtonToken>) -> ();
     fn token(token: &str) -> Option<ButtonToken>;
+    fn take_token(token: &str) -> bool;
     fn add_card(run: RunId, conversation: Conversation, kind: CardKind) -> i64;
     fn card(id: i64) -> Option<Card>;
     fn claim_card(id: i64, until: Timestamp) -> bool;

@@ -127,6 +127,21 @@ pub(super) struct MigrationInspection {
     pub server_port: String,
 }
 
+/// The migrations of the call's service, each with whether it is unresolved: those first, then the newest.
+pub(super) async fn names(call: &Call<'_>) -> Result<Vec<(String, bool)>> {
+    let target = requested_target(call)?;
+    let client = target.connections.connect_reader(call).await?;
+    let history = target.history(&client).await;
+    let history = history.map_err(|error| text::history_error(&target, &error))?;
+    let mut names: Vec<&str> = history.all_names();
+    names.sort_unstable();
+    names.dedup();
+    let mut names: Vec<(String, bool)> =
+        names.into_iter().rev().map(|name| (name.to_owned(), history.is_unresolved(name))).collect();
+    names.sort_by_key(|(_, is_unresolved)| !is_unresolved);
+    Ok(names)
+}
+
 /// Reads the migration history and the directory; a running migration is an error.
 pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Result<MigrationInspection> {
     let (client, reader) =

@@ -4,6 +4,7 @@ use crate::sql::grouped;
 
 pub mod backends;
 pub mod blocks;
+pub mod choices;
 pub mod database;
 pub mod decision;
 pub mod maintenance;

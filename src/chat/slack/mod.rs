@@ -11,13 +11,16 @@ use async_trait::async_trait;
 use axum::Router;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::Value;
 use std::sync::Arc;
 
 pub mod api;
 mod directory;
 mod errors;
+pub mod form;
 mod markup;
 pub mod parse;
+mod parse_form;
 pub mod render;
 mod routes;
 mod scopes;
@@ -45,10 +48,16 @@ impl ChatPlatform for SlackPlatform {
         let socket = socket::Socket::new(&self.config, app_token, &self.api.limits)
             .context("setting up Socket Mode")?;
         let connection = async move {
-            let deliver = |request| match request {
-                ParsedRequest::Deliver(incoming) => ingress.deliver_or_decline(*incoming),
-                ParsedRequest::Foreign => drop(ingress.ignore_foreign()),
-                ParsedRequest::Challenge(_) | ParsedRequest::Ignore | ParsedRequest::Unreadable(_) => {}
+            let deliver = |request| -> Option<BoxFuture<'static, Option<Value>>> {
+                match request {
+                    ParsedRequest::Deliver(incoming) => ingress.deliver_or_decline(*incoming),
+                    ParsedRequest::Form(incoming) => {
+                        return Some(routes::form_answer(Arc::clone(&ingress), *incoming).boxed());
+                    }
+                    ParsedRequest::Foreign => drop(ingress.ignore_foreign()),
+                    ParsedRequest::Challenge(_) | ParsedRequest::Ignore | ParsedRequest::Unreadable(_) => {}
+                }
+                None
             };
             socket.run(deliver).await;
         };

@@ -2,6 +2,7 @@
 //! Slack adds fields at will, leaves others out (`"team": null` of org-wide installs), and adds kinds of interactions.
 
 use super::markup::{mentioning_text, pieces};
+use super::parse_form::FormEvent;
 use crate::chat::payload::{self, PayloadShape, readable_items};
 use crate::chat::typed_text::typed_text;
 use crate::model::{
@@ -16,6 +17,8 @@ use serde_json::{Map, Value};
 pub enum ParsedRequest {
     /// An event for the workflow.
     Deliver(Box<ChatEvent>),
+    /// What somebody does in a form: its client waits for an answer of ours.
+    Form(Box<ChatEvent>),
     /// Slack checks the events address: answer with this text.
     Challenge(String),
     /// Nothing for us: acknowledge it.
@@ -63,8 +66,8 @@ struct UrlVerification {
 }
 
 #[derive(Deserialize)]
-struct Id {
-    id: String,
+pub(super) struct Id {
+    pub id: String,
 }
 
 /// A click on a button in a message.
@@ -84,11 +87,11 @@ struct BlockActions {
 }
 
 #[derive(Deserialize)]
-struct InteractionUser {
-    id: String,
-    name: Option<String>,
-    username: Option<String>,
-    team_id: Option<String>,
+pub(super) struct InteractionUser {
+    pub id: String,
+    pub name: Option<String>,
+    pub username: Option<String>,
+    pub team_id: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -186,11 +189,17 @@ impl SlackParser {
     pub fn interaction_json(&self, payload: &str) -> Result<ParsedRequest, MalformedRequest> {
         let payload = parse(payload)?;
         let Kind { kind } = read(payload.clone())?;
-        if kind != "block_actions" {
-            return Ok(ParsedRequest::Ignore);
+        match kind.as_str() {
+            "block_actions" => {
+                let click = read(payload.clone())?;
+                Ok(self.block_actions(click, &payload))
+            }
+            "view_submission" | "block_suggestion" => {
+                let event = read(payload.clone())?;
+                Ok(self.form_event(event, &kind, &payload))
+            }
+            _ => Ok(ParsedRequest::Ignore),
         }
-        let click = read(payload.clone())?;
-        Ok(self.block_actions(click, &payload))
     }
 
     fn read_event(&self, body: &str) -> Result<ParsedRequest, MalformedRequest> {
@@ -222,6 +231,7 @@ impl SlackParser {
     }
 
     fn slash_command(&self, payload: Value) -> Result<ParsedRequest, MalformedRequest> {
+        let trigger = payload.get("trigger_id").and_then(Value::as_str).map(str::to_owned);
         let unique = unique(payload.get("trigger_id"), &payload);
         let command: SlashCommand = read(payload)?;
         let Some(team) = self.workspace(command.team_id, command.enterprise_id.as_ref()) else {
@@ -231,7 +241,7 @@ impl SlackParser {
             delivery: format!("slack:cmd:{unique}"),
             sender: ChatAccount::new(PlatformKind::Slack, &team, command.user_id, command.user_name),
             conversation: conversation(team, command.channel_id, None),
-            handle: command.response_url.map(handle),
+            handle: command.response_url.map(|url| handle(url, trigger)),
             event: ChatEventKind::Command(typed_text(pieces(&command.text, &[]))),
         })))
     }
@@ -249,6 +259,7 @@ impl SlackParser {
         // Without a channel no button is known, and the clicker is told so where they can be.
         let channel = channel.or(click.response_url.as_ref().map(|_| String::new()));
         let Some(channel) = channel else { return ParsedRequest::Ignore };
+        let trigger = click.trigger_id.clone();
         let unique = click.trigger_id.or(action.action_ts).unwrap_or_else(|| unique(None, payload));
         let clicked = click.message.unwrap_or_default();
         // Without a token or a message no button is known, and the clicker is told so.
@@ -264,8 +275,31 @@ impl SlackParser {
             delivery: format!("slack:act:{unique}"),
             sender: ChatAccount::new(PlatformKind::Slack, &home, click.user.id, name),
             conversation: conversation(team, channel, thread),
-            handle: click.response_url.map(handle),
+            handle: click.response_url.map(|url| handle(url, trigger)),
             event: ChatEventKind::Button { token, message },
+        }))
+    }
+
+    fn form_event(&self, event: FormEvent, kind: &str, payload: &Value) -> ParsedRequest {
+        let (input, query) = (event.input(), event.query());
+        let (Some(input), Some(user)) = (input, event.user) else { return ParsedRequest::Ignore };
+        let organisation = event.enterprise.map(|enterprise| enterprise.id);
+        let team = event.team.map(|team| team.id);
+        let Some(team) = self.workspace(team, organisation.as_ref()) else { return ParsedRequest::Foreign };
+        let neutral = match query.filter(|_| kind == "block_suggestion") {
+            Some((field, query)) => ChatEventKind::FormQuery { input, field, query },
+            None => ChatEventKind::FormSubmission(input),
+        };
+        let unique = event.trigger_id.unwrap_or_else(|| unique(None, payload));
+        let home = user.team_id.unwrap_or(team);
+        let sender = ChatAccount::new(PlatformKind::Slack, &home, user.id, user.name.or(user.username));
+        ParsedRequest::Form(Box::new(ChatEvent {
+            delivery: format!("slack:form:{unique}"),
+            // A form doesn't tell where it was opened: its token does.
+            conversation: Conversation::with(&sender),
+            sender,
+            handle: None,
+            event: neutral,
         }))
     }
 
@@ -342,6 +376,6 @@ fn conversation(workspace: String, id: String, thread: Option<String>) -> Conver
     Conversation { platform: PlatformKind::Slack, workspace, id, thread }
 }
 
-fn handle(url: String) -> ReplyHandle {
-    ReplyHandle { id: url, received_at: jiff::Timestamp::now(), replaces_card: false }
+fn handle(url: String, trigger: Option<String>) -> ReplyHandle {
+    ReplyHandle { id: url, received_at: jiff::Timestamp::now(), replaces_card: false, trigger }
 }

@@ -44,7 +44,7 @@ const MAX_FIXED_WIDTH_CELL: usize = 40;
 /// lock tree.
 const MAX_UNWRAPPED: usize = 24;
 
-const RULES: TextRules = TextRules { units_of: char::len_utf16, clean, pingable };
+pub(super) const RULES: TextRules = TextRules { units_of: char::len_utf16, clean, pingable };
 
 /// Renders the reply as a message, cut where it must be.
 pub fn render(reply: &Reply) -> SlackMessage {
@@ -290,7 +290,7 @@ fn bold(text: &str) -> Value {
 }
 
 /// Elements whose `text` is shown as it is: Slack parses no mentions, links, emoji names or formatting in it.
-fn section(elements: Vec<Value>) -> Value {
+pub(super) fn section(elements: Vec<Value>) -> Value {
     json!({ "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": elements }] })
 }
 
@@ -302,11 +302,11 @@ fn preformatted(title: Option<&str>, text: &str) -> Value {
 }
 
 /// Text that Slack shows as it is, in the places that take no rich text. `emoji: false` leaves `:names:` as they are.
-fn plain_text(text: &str) -> Value {
+pub(super) fn plain_text(text: &str) -> Value {
     json!({ "type": "plain_text", "text": text, "emoji": false })
 }
 
-fn context(text: &str) -> Value {
+pub(super) fn context(text: &str) -> Value {
     json!({ "type": "context", "elements": [plain_text(text)] })
 }
 
@@ -319,7 +319,7 @@ fn pingable(person: &Person) -> Option<&str> {
     is_slack_id.then_some(account)
 }
 
-fn element(span: &Span) -> Value {
+pub(super) fn element(span: &Span) -> Value {
     match span {
         Span::Plain(words) => plain(words),
         Span::Strong(words) => bold(words),

@@ -5,12 +5,13 @@
 use super::api::{SlackApi, SlackApiError};
 use super::directory::{self, SlackChannel, SlackUser};
 use super::errors::send_error;
+use super::form;
 use super::render::{self, SlackMessage};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, ChatAccount, ChatEvent, Conversation, PlatformKind, PostedMessage, Reply, ReplyHandle,
+    Audience, ChatAccount, ChatEvent, Conversation, Form, PlatformKind, PostedMessage, Reply, ReplyHandle,
 };
 use crate::platform::{
     AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
@@ -176,6 +177,18 @@ impl Platform for SlackPlatform {
 
     fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
         render::check_size(reply)
+    }
+
+    fn has_forms(&self) -> bool {
+        true
+    }
+
+    /// A `trigger_id` opens one modal, within three seconds.
+    async fn open_form(&self, event: &ChatEvent, form: &Form) -> Result<(), SendError> {
+        let trigger = event.handle.as_ref().and_then(|handle| handle.trigger.as_ref());
+        let trigger = trigger.ok_or(SendError::NoRoute)?;
+        let body = json!({ "trigger_id": trigger, "view": form::view(form) });
+        self.api.post("views.open", &body).await.map(drop).map_err(send_error)
     }
 
     async fn answer(&self, event: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError> {

@@ -5,7 +5,9 @@ use super::api::{SlackApi, SlackApiError};
 use super::parse::{ParsedRequest, SlackParser};
 use crate::config;
 use crate::rate_limits::RateLimits;
-use futures::{SinkExt, StreamExt};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, SinkExt, StreamExt};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +25,9 @@ const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// A connection that lives so long was a good one: the next is opened without a growing pause.
 const STABLE_PERIOD: Duration = Duration::from_secs(10);
+
+/// The answer to a request whose client waits for one.
+type Answer = BoxFuture<'static, Option<Value>>;
 
 /// A connection to Slack that is kept up.
 pub struct Socket {
@@ -67,9 +72,9 @@ impl Socket {
         })
     }
 
-    /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it. Runs until it is dropped. The pause
+    /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it, or the answer that is returned. Runs until it is dropped. The pause
     /// between connections grows until one has lived for a while; a connection that Slack moves then is opened again at once.
-    pub async fn run(&self, deliver: impl Fn(ParsedRequest) + Send + Sync) {
+    pub async fn run(&self, deliver: impl Fn(ParsedRequest) -> Option<Answer> + Send + Sync) {
         let mut backoff = MIN_BACKOFF;
         loop {
             let started = Instant::now();
@@ -100,13 +105,21 @@ impl Socket {
     }
 
     /// One websocket, from opening to its end.
-    async fn session(&self, deliver: &(impl Fn(ParsedRequest) + Send + Sync)) -> End {
+    async fn session(&self, deliver: &(impl Fn(ParsedRequest) -> Option<Answer> + Send + Sync)) -> End {
         let mut socket = match self.connect().await {
             Ok(socket) => socket,
             Err(end) => return end,
         };
+        let mut answers = FuturesUnordered::new();
         loop {
-            let text = match tokio::time::timeout(SILENCE, socket.next()).await {
+            let received = tokio::select! {
+                received = tokio::time::timeout(SILENCE, socket.next()) => received,
+                Some(answer) = answers.next() => match send(&mut socket, answer).await {
+                    Ok(()) => continue,
+                    Err(end) => return end,
+                },
+            };
+            let text = match received {
                 Ok(Some(Ok(Message::Text(text)))) => text,
                 Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return broken("closed"),
                 // Pings are answered by the library.
@@ -120,17 +133,27 @@ impl Socket {
             match envelope.kind.as_str() {
                 "hello" => continue,
                 "disconnect" => return end_of(envelope.reason.as_deref()),
-                kind => self.deliver(kind, &envelope.payload, deliver),
+                kind => match self.deliver(kind, &envelope.payload, deliver) {
+                    Some(answer) => {
+                        let acknowledged = answer.map(move |payload| acknowledgement(&envelope, payload));
+                        answers.push(acknowledged);
+                        continue;
+                    }
+                    None => {}
+                },
             }
-            if let Some(acknowledgement) = acknowledgement(&envelope)
-                && socket.send(Message::text(acknowledgement.to_string())).await.is_err()
-            {
-                return broken("closed");
+            if let Err(end) = send(&mut socket, acknowledgement(&envelope, None)).await {
+                return end;
             }
         }
     }
 
-    fn deliver(&self, kind: &str, payload: &Value, deliver: &impl Fn(ParsedRequest)) {
+    fn deliver(
+        &self,
+        kind: &str,
+        payload: &Value,
+        deliver: &impl Fn(ParsedRequest) -> Option<Answer>,
+    ) -> Option<Answer> {
         let payload = payload.to_string();
         let parsed = match kind {
             "slash_commands" => self.parser.command_json(&payload),
@@ -141,6 +164,7 @@ impl Socket {
         match parsed {
             Ok(ParsedRequest::Unreadable(malformed)) | Err(malformed) => {
                 tracing::warn!(kind, %malformed, "a request of Socket Mode");
+                None
             }
             Ok(parsed) => deliver(parsed),
         }
@@ -176,6 +200,23 @@ fn end_of(reason: Option<&str>) -> End {
 }
 
 /// The acknowledgement of an envelope, whether or not it could be read: sent again, it would be no better. `None` if it gets none.
-fn acknowledgement(envelope: &Envelope) -> Option<Value> {
-    envelope.envelope_id.as_ref().map(|id| json!({ "envelope_id": id }))
+fn acknowledgement(envelope: &Envelope, payload: Option<Value>) -> Option<Value> {
+    let id = envelope.envelope_id.as_ref()?;
+    Some(match payload {
+        Some(payload) => json!({ "envelope_id": id, "payload": payload }),
+        None => json!({ "envelope_id": id }),
+    })
+}
+
+async fn send(
+    socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>,
+    acknowledgement: Option<Value>,
+) -> Result<(), End> {
+    match acknowledgement {
+        Some(acknowledgement) => {
+            let sent = socket.send(Message::text(acknowledgement.to_string())).await;
+            sent.map_err(|_| broken("closed"))
+        }
+        None => Ok(()),
+    }
 }

@@ -304,6 +304,7 @@ fn incoming_event(
             id: delivery.clone(),
             received_at: jiff::Timestamp::now(),
             replaces_card: true,
+            trigger: None,
         }),
         delivery,
         sender,

@@ -149,6 +149,10 @@ pub(super) fn token(connection: &Connection, token: String) -> DbResult<Option<B
     })
 }
 
+pub(super) fn take_token(transaction: &Transaction<'_>, token: &str) -> DbResult<bool> {
+    Ok(rows::execute(transaction, "DELETE FROM tokens WHERE token = ?1", params![token])? == 1)
+}
+
 pub(super) fn bind(
     transaction: &Transaction<'_>,
     conversation: &Conversation,

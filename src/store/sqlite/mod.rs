@@ -144,6 +144,11 @@ impl Store for SqliteStore {
         self.reader.read(move |transaction| cards::token(transaction, token)).await
     }
 
+    async fn take_token(&self, token: &str) -> StoreResult<bool> {
+        let token = token.to_owned();
+        self.writer.write(move |transaction| cards::take_token(transaction, &token)).await
+    }
+
     async fn add_card(&self, run: RunId, conversation: Conversation, kind: CardKind) -> StoreResult<i64> {
         self.writer.write(move |transaction| cards::add(transaction, run, &conversation, kind)).await
     }

@@ -1,0 +1,169 @@
+//! The live values that a form offers for an argument. They are only offered: what is chosen is checked like a typed word, and again by
+//! the command.
+
+use super::blocks::{between, may_see, request_text};
+use super::database::DatabaseTarget;
+use super::servers::ask_all;
+use crate::actions::{Call, migrate};
+use crate::catalog::sql_files;
+use crate::command_line::{ArgSpec, ArgType, ChoiceSource};
+use crate::error::Result;
+use crate::model::{EventKind, FormOption, Run, RunState};
+use crate::postgres::PgRow;
+use crate::redact;
+use crate::sql::{bytes, duration};
+use crate::store::Filter;
+use std::time::Duration;
+
+/// A person waits for the choices while they type.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The values of an argument that contain the query, in the order in which they are offered.
+///
+/// # Errors
+/// As the command's own plan: the environment, the server or the database has no answer.
+pub async fn find(call: &Call<'_>, spec: &ArgSpec, query: &str) -> Result<Vec<FormOption>> {
+    match spec.choice_source() {
+        Some(ChoiceSource::Sessions) => sessions(call, query).await,
+        Some(ChoiceSource::Servers) => {
+            let environment = call.app.environments.environment(call.environment_name())?;
+            Ok(named(environment.servers.iter().map(|server| server.name.as_str()), query))
+        }
+        Some(ChoiceSource::Tables) => relations(call, &["r", "m", "p"], query).await,
+        Some(ChoiceSource::Relations) => relations(call, &["r", "m", "p", "i", "I"], query).await,
+        Some(ChoiceSource::Columns) => columns(call, query).await,
+        Some(ChoiceSource::Migrations) => migrations(call, query).await,
+        Some(ChoiceSource::Files) => match &call.app.config.sql {
+            Some(directory) => {
+                let names = sql_files::list(directory.clone()).await;
+                Ok(named(names.iter().map(String::as_str), query))
+            }
+            None => Ok(Vec::new()),
+        },
+        Some(
+            source @ (ChoiceSource::Runs
+            | ChoiceSource::Pending
+            | ChoiceSource::Running
+            | ChoiceSource::Unreviewed),
+        ) => runs(call, source, query).await,
+        None => Ok(named(configured(call, spec.kind), query)),
+    }
+}
+
+/// The names of the configuration for an argument of that type; none for a type that has no list.
+pub fn configured<'a>(call: &'a Call<'_>, kind: ArgType) -> impl Iterator<Item = &'a str> + use<'a> {
+    let app = call.app;
+    let (services, environments, commands): (&[_], &[String], _) = match kind {
+        ArgType::Service => (app.environments.services(), &[], None),
+        ArgType::Environment => (&[], app.environments.names(), None),
+        ArgType::Command => (&[], &[], Some(app.catalog.iter())),
+        _ => (&[], &[], None),
+    };
+    let services = services.iter().map(|service| service.name.as_str());
+    let commands = commands.into_iter().flatten().map(|command| command.name.as_str());
+    services.chain(environments.iter().map(String::as_str)).chain(commands)
+}
+
+fn named<'a>(names: impl Iterator<Item = &'a str>, query: &str) -> Vec<FormOption> {
+    let query = query.to_lowercase();
+    names.filter(|name| name.to_lowercase().contains(&query)).filter_map(FormOption::plain).collect()
+}
+
+async fn sessions(call: &Call<'_>, query: &str) -> Result<Vec<FormOption>> {
+    let name = call.environment_name();
+    let environment = call.app.environments.environment(name)?;
+    let own_roles = call.app.environments.own_roles(environment);
+    let sql = include_str!("sessions.sql");
+    let answers = ask_all(call, &[name], TIMEOUT, sql, &[&own_roles, &query]).await?;
+    let several = answers.len() > 1;
+    let mut options = Vec::new();
+    for answer in &answers {
+        let server = if several { format!(" · {}", answer.server.name) } else { String::new() };
+        let rows = answer.rows.iter().flatten();
+        options.extend(rows.filter_map(|row| session(row, &server)));
+    }
+    Ok(options)
+}
+
+/// "4711 · asset-service · idle in transaction 12 min · 5 waiting".
+fn session(row: &PgRow, server: &str) -> Option<FormOption> {
+    let text = |column: &str| row.value::<String>(column);
+    let (pid, app, state) = (text("value")?, redact::name(&text("app")?), text("state")?);
+    let since = row.value("for_s").map_or(String::new(), |seconds| format!(" {}", duration(seconds)));
+    let waiting = match row.value::<i64>("waiting") {
+        Some(number) if number > 0 => format!(" · {number} waiting"),
+        _ => String::new(),
+    };
+    let label = format!("{pid} · {app} · {state}{since}{waiting}{server}");
+    FormOption::new(pid, &label)
+}
+
+/// The rows of a query on the service's database, through the reader login.
+async fn rows_of_database(
+    call: &Call<'_>,
+    sql: &str,
+    values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+) -> Result<Vec<PgRow>> {
+    let database = DatabaseTarget::from_call(call)?;
+    let client = database.connect_reader(call).await?;
+    let rows = client.query_within(TIMEOUT, sql, values).await;
+    rows.map_err(|error| database.query_error(&error))
+}
+
+async fn relations(call: &Call<'_>, kinds: &[&str], query: &str) -> Result<Vec<FormOption>> {
+    let rows = rows_of_database(call, include_str!("relations.sql"), &[&kinds, &query]).await?;
+    Ok(rows.iter().filter_map(relation).collect())
+}
+
+/// "asset_items · about 12 GB".
+fn relation(row: &PgRow) -> Option<FormOption> {
+    let name = row.value::<String>("value")?;
+    let kind = if row.is_true("is_index") { " · index" } else { "" };
+    let size = match row.value::<i64>("bytes") {
+        Some(size) if size > 0 => format!(" · about {}", bytes(size as f64)),
+        _ => String::new(),
+    };
+    let label = format!("{}{kind}{size}", redact::name(&name));
+    FormOption::new(name, &label)
+}
+
+async fn columns(call: &Call<'_>, query: &str) -> Result<Vec<FormOption>> {
+    let rows = rows_of_database(call, include_str!("columns.sql"), &[&query]).await?;
+    let column = |row: &PgRow| {
+        let (name, tables) = (row.value::<String>("value")?, row.value::<String>("tables")?);
+        let label = redact::name(&format!("{name} · {tables}"));
+        FormOption::new(name, &label)
+    };
+    Ok(rows.iter().filter_map(column).collect())
+}
+
+async fn migrations(call: &Call<'_>, query: &str) -> Result<Vec<FormOption>> {
+    let mut names = migrate::names(call).await?;
+    names.retain(|(name, _)| name.to_lowercase().contains(&query.to_lowercase()));
+    let option = |(name, is_unresolved): (String, bool)| {
+        let label = if is_unresolved { format!("{name} · unresolved") } else { name.clone() };
+        FormOption::new(name, &redact::name(&label))
+    };
+    Ok(names.into_iter().filter_map(option).collect())
+}
+
+async fn runs(call: &Call<'_>, source: ChoiceSource, query: &str) -> Result<Vec<FormOption>> {
+    let states = match source {
+        ChoiceSource::Pending => vec![RunState::Pending],
+        ChoiceSource::Running => vec![RunState::Approved, RunState::Running],
+        _ => Vec::new(),
+    };
+    let break_glass = source == ChoiceSource::Unreviewed;
+    let page = call.runs(Filter { states, break_glass, limit: 100, ..Filter::default() }).await?;
+    let is_offered =
+        |run: &&Run| may_see(call, run) && !(break_glass && run.event(EventKind::Reviewed).is_some());
+    let now = jiff::Timestamp::now();
+    let options = page.runs.iter().filter(is_offered).filter_map(|run| {
+        let environment = run.request.environment.as_ref().map_or(String::new(), |name| format!(" · {name}"));
+        let (who, age) = (&run.request.requester.id, between(run.opened_at, now));
+        let label = format!("#{} · {}{environment} · {who} · {age} ago", run.id, request_text(run));
+        FormOption::new(run.id.to_string(), &redact::name(&label))
+    });
+    let query = query.to_lowercase();
+    Ok(options.filter(|option| option.label.to_lowercase().contains(&query)).collect())
+}

@@ -1,0 +1,9 @@
+-- Tables and indexes of the kinds $1 with $2 in their names, the largest first. Sizes are those of the last VACUUM or ANALYZE: to
+-- measure them would wait for locks.
+SELECT n.name AS value, c.relpages::int8 * current_setting('block_size')::int8 AS bytes, c.relkind IN ('i', 'I') AS is_index
+FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
+     CROSS JOIN LATERAL (SELECT CASE WHEN s.nspname = 'public' THEN c.relname::text ELSE s.nspname || '.' || c.relname END AS name) n
+WHERE c.relkind = ANY ($1::text[]::"char"[]) AND c.relpersistence <> 't' AND s.nspname <> 'information_schema' AND s.nspname !~ '^pg_'
+  AND strpos(lower(n.name COLLATE "default"), lower($2)) > 0
+ORDER BY c.relpages DESC, n.name
+LIMIT 100
