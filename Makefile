@@ -28,7 +28,8 @@ CLIENTS := tests/servers/requirements.txt .ci/install-clients
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: system ## try the bot in a browser: a fake Slack and real PostgreSQL servers, nothing to set up
+demo: ## try the bot in a browser: a fake Slack and real PostgreSQL servers, nothing to set up
+	@.ci/install-tools --demo
 	@cargo run --locked --quiet -- demo
 
 test: tools rust-test schema-checks browser ## run every test
