@@ -3,11 +3,13 @@
 
 pub mod fake_slack;
 pub mod harness;
+mod hints;
 pub mod postgres;
 pub mod sample;
 
+use crate::catalog::Catalog;
 use anyhow::Context;
-use fake_slack::Settings;
+use fake_slack::{Settings, Situation, Workspace};
 use futures::FutureExt;
 use harness::{Setup, Site, Stage};
 use postgres::{Cluster, Options, TemporaryDirectory};
@@ -15,7 +17,9 @@ use sample::{Incident, Sample, Team, Traffic};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 const MIGRATIONS: &str = "app/prisma/migrations";
 
@@ -31,6 +35,9 @@ const PENDING: [(&str, &str); 5] = [
     ("20260114150000_user_locale", "ALTER TABLE \"User\" ADD COLUMN locale text NOT NULL DEFAULT 'en';"),
     ("20260119080000_audit_action_index", "CREATE INDEX audit_logs_action_idx ON audit_logs (action);"),
 ];
+
+/// Between two looks at the incident.
+const LOOK_AT_INCIDENT: Duration = Duration::from_secs(2);
 
 const WAIT: &str = "-- As long as this would take on a table of a business's size.\nSELECT pg_sleep(3);\n";
 
@@ -84,6 +91,9 @@ pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
         socket_mode: false,
     })
     .await?;
+    stage.workspace.set_commands(hints::commands(&Catalog::built_in()?, &stage.checked()?));
+    let watch = watch_incident(stage.workspace.clone(), Arc::clone(&incident));
+    let _watch = AbortOnDropHandle::new(tokio::spawn(watch));
     stage.workspace.on_restart(move || {
         let incident = Arc::clone(&incident);
         async move {
@@ -98,6 +108,33 @@ pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
     println!("Countersign demo: {}  (press Ctrl-C to stop)", stage.workspace.page_url());
     crate::http::shutdown_signal().await;
     Ok(())
+}
+
+/// Keeps the page's sentence about the incident true.
+async fn watch_incident(workspace: Workspace, incident: Arc<Mutex<Incident>>) {
+    loop {
+        let stuck = incident.lock().await.stuck().await;
+        workspace.set_situation(stuck.ok().map(situation));
+        tokio::time::sleep(LOOK_AT_INCIDENT).await;
+    }
+}
+
+/// The incident in a sentence: the time for which the migration is stuck, and the number of blocked users.
+fn situation(stuck: Option<(Duration, usize)>) -> Situation {
+    let Some((blocked, readers)) = stuck else {
+        let text = "The incident is over: the migration is no longer stuck, and users are served.";
+        return Situation { text: text.to_owned(), trouble: false };
+    };
+    // Whole minutes, or else tens of seconds: the sentence is read, not watched.
+    let blocked = match (blocked.as_secs() / 60, blocked.as_secs() / 10 * 10) {
+        (0, 0) => "some seconds".to_owned(),
+        (0, seconds) => format!("{seconds} seconds"),
+        (1, _) => "1 minute".to_owned(),
+        (minutes, _) => format!("{minutes} minutes"),
+    };
+    let users = if readers > 0 { "; users see time-outs" } else { "" };
+    let text = format!("Production: a migration has been stuck for {blocked}{users}.");
+    Situation { text, trouble: true }
 }
 
 /// Writes the team's files beside its configuration: migrations, the stand-in for Prisma, and a reviewed SQL file.

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asks, become, messages, noSidewaysScrolling, opens, pictures } from "./harness.mjs";
+import { accessible, asks, become, messages, noSidewaysScrolling, opens, pictures, sidewaysInside } from "./harness.mjs";
 
 async function play(page, size) {
   await become(page, "ana");
@@ -64,3 +64,75 @@ for (const size of ["wide", "phone"]) {
     await page.close();
   });
 }
+
+/** Finds, among the messages that a play has not seen before, the newest that says these words. */
+async function unseen(page) {
+  await page.locator("#input:focus").waitFor();
+  const had = await messages(page).evaluateAll((seen) => seen.map(({ dataset }) => `:not([data-ts="${dataset.ts}"])`));
+  return (words) => page.locator(`#messages > article${had.join("")}`).filter({ hasText: words }).last();
+}
+
+test("the first scene takes one typed line and four taps on a phone", async () => {
+  const page = await opens("phone");
+  const answer = await unseen(page);
+  let taps = 0;
+  const tap = async (target) => { taps += 1; await target.click(); };
+  await page.getByText(/^Production: a migration has been stuck for .+; users see time-outs\.$/).waitFor();
+  await page.keyboard.type("/db blocked --env production");
+  await tap(page.locator("#send"));
+  await tap(answer("sessions are blocked by").getByRole("button", { name: /^Kill / }));
+  await answer("Needs approval from").getByRole("button", { name: "Approve" }).waitFor();
+  await tap(page.locator("#people .person", { hasText: "ben" }));
+  await tap(answer("Needs approval from").getByRole("button", { name: "Approve" }));
+  await answer(/Session \d+ ended\./).waitFor();
+  await page.getByText(/^The incident is over/).waitFor();
+  assert.equal(taps, 4);
+  await noSidewaysScrolling(page);
+  assert.deepEqual(await sidewaysInside(page), []);
+  await accessible(page, "scene");
+  await page.close();
+});
+
+test("commands, arguments, services and environments are completed", async () => {
+  const page = await opens("wide");
+  const offered = async (line) => {
+    await page.fill("#input", line);
+    return page.locator("#suggestions li code").allInnerTexts();
+  };
+  for (const [line, expected] of [
+    ["/db blo", ["/db bloat", "/db blocked"]],
+    ["/db bloat as", ["/db bloat asset-service"]],
+    ["/db blocked --e", ["/db blocked --env"]],
+    ["/db blocked --env ", ["/db blocked --env production", "/db blocked --env staging"]],
+    ["/db help kill-", ["/db help kill-idle"]],
+    ["/db kill 4711 --dry", ["/db kill 4711 --dry-run"]],
+    ["/db blocked --env staging --e", []],
+    ["/db 'no such command' ", []],
+    ["talk of /db ", []],
+  ]) {
+    assert.deepEqual(await offered(line), expected, line);
+  }
+  await page.fill("#input", "/db autov");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.inputValue("#input"), "/db autovacuum ");
+  await page.getByRole("button", { name: "Dark" }).click();
+  await page.locator("html[data-scheme=dark]").waitFor();
+  await page.getByRole("button", { name: "Dark" }).click();
+  await page.evaluate(() => localStorage.clear());
+  await page.close();
+});
+
+test("each step of the guide is one click", async () => {
+  const page = await opens("wide");
+  const answer = await unseen(page);
+  await page.getByRole("button", { name: "Start the sample incident again" }).click();
+  await page.getByText("The incident has been started again.").first().waitFor();
+  for (const [taken, words] of [/sessions are waiting for a lock/, /sessions are blocked by/, /Needs approval from/,
+    /somebody else has to decide/, /Session \d+ ended\./, /No session is waiting for a lock/].entries()) {
+    await page.locator("#steps li:not(.done) button").first().click();
+    await answer(words).waitFor();
+    await page.locator("#steps li.done").nth(taken).waitFor();
+  }
+  await accessible(page, "guide");
+  await page.close();
+});

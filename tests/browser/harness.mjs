@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { mkdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { after, before } from "node:test";
+import axe from "axe-core";
 import { chromium } from "playwright-core";
 
 export const pictures = "target/pictures";
@@ -69,6 +70,26 @@ export async function asks(page, line, words) {
 export async function noSidewaysScrolling(page) {
   const [scroll, client] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
   assert.ok(scroll <= client, `the page scrolls sideways: ${scroll} > ${client}`);
+}
+
+/** Every part of a message that is wider than its place, but for tables. */
+export async function sidewaysInside(page) {
+  return page.evaluate(() => [...document.querySelectorAll("#messages article :not(.grid)")]
+    .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== "inline")
+    .map((part) => `${part.tagName}.${part.className}: ${part.scrollWidth} > ${part.clientWidth}: ${part.innerText.slice(0, 80)}`));
+}
+
+/** Nothing that axe-core finds wrong, in light and in dark. */
+export async function accessible(page, where) {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await page.locator(`html[data-scheme=${colorScheme}]`).waitFor();
+    if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe.source);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join("\n  ")}`);
+    assert.deepEqual(found, [], `${where} in ${colorScheme}`);
+    await page.screenshot({ path: `${pictures}/${where}-${colorScheme}.png` });
+  }
 }
 
 /** The demo's page, in a window of that size. */

@@ -141,7 +141,7 @@ function richText(value) {
   return (value.elements ?? []).map((part) => {
     const inner = () => part.elements.map(inline);
     switch (part.type) {
-      case "rich_text_preformatted": return el("pre", { tabindex: "0" }, part.elements.map((e) => e.text ?? e.url));
+      case "rich_text_preformatted": return el("pre", null, part.elements.map((e) => e.text ?? e.url));
       case "rich_text_quote": return el("blockquote", null, inner());
       case "rich_text_list": {
         const items = part.elements.map((item) => el("li", null, item.elements.map(inline)));
@@ -160,7 +160,7 @@ function grid(rows, settings) {
   };
   const row = (cells, tag) => el("tr", null, cells.map((content, column) => cell(tag, content, column)));
   const [head, ...body] = rows;
-  return el("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Table" },
+  return el("div", { class: "grid", tabindex: "0", role: "group", "aria-label": "Table" },
     el("table", null, el("thead", null, row(head, "th")), el("tbody", null, body.map((cells) => row(cells, "td")))));
 }
 

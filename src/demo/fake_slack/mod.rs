@@ -20,8 +20,9 @@ use tokio::sync::watch;
 pub use api::ApiError;
 pub use blocks::check as check_blocks;
 pub use deliver::{Ack, Delivery};
-pub use state::{Account, Channel, Fault, GuideStep, Kind, Organisation, Payload, Settings};
+pub use state::{Account, ArgumentHint, Channel, CommandHint, Fault, GuideStep, Kind};
 use state::{ChannelState, State};
+pub use state::{Organisation, Payload, Settings, Situation};
 pub use view::{ButtonView, Message, MessageRef, SharedFile};
 
 /// The id of the workspace.
@@ -203,6 +204,18 @@ impl Workspace {
         hook: impl Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync + 'static,
     ) {
         self.state().restart = Some(Arc::new(hook));
+    }
+
+    /// Sets the commands that the page completes.
+    pub fn set_commands(&self, commands: Vec<CommandHint>) {
+        self.state().commands = commands;
+    }
+
+    /// Sets the sentence above the conversation.
+    pub fn set_situation(&self, situation: Option<Situation>) {
+        if self.state().situation != situation {
+            self.change(|state| state.situation = situation);
+        }
     }
 
     /// Waits until the condition yields a value; it is asked again after every change in the workspace.

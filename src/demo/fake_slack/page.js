@@ -1,5 +1,6 @@
 // The conversation: who you are, where you are, what you see, and what you do about it.
 import { blocks, el, know, mrkdwn, textObject } from "/blocks.js";
+import { completions } from "/completion.js";
 
 const $ = (id) => document.getElementById(id);
 const here = new URLSearchParams(location.hash.slice(1));
@@ -9,6 +10,8 @@ const seen = new Map();
 const done = new Set();
 const history = [];
 const narrow = matchMedia("(max-width: 760px)");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const commands = fetch("/page/commands").then((response) => response.json());
 
 function toast(text, kind = "error") {
   const note = el("div", { class: `toast ${kind}` }, text, el("button", {
@@ -166,16 +169,34 @@ function drawGuide() {
       el("span", { class: "step-who" }, person(step.who)?.name ?? step.who,
         el("span", null, " in " + (place(step.channel)?.im ? "Countersign" : "#" + (place(step.channel)?.name ?? step.channel)))),
       step.type_this ? el("code", null, step.type_this) : null,
+      step.click ? el("span", { class: "step-click" }, `Click “${step.click}”`) : null,
       el("span", { class: "why" }, step.why)))));
 }
 
+// A step is one click: it becomes the person, and types the line or clicks the button.
 async function take(step, index) {
-  done.add(index);
   if (narrow.matches) sessionStorage.setItem("guide", "closed");
   await go(step.who, step.channel);
-  $("input").value = step.type_this;
-  $("input").focus();
+  const label = step.click;
+  const taken = label ? await press(label) : await send(step.type_this);
+  if (taken) done.add(index);
   drawGuide();
+}
+
+// Clicks the newest button that begins with that word.
+async function press(label) {
+  const offered = [...$("messages").querySelectorAll("article button")].filter((button) => button.textContent.trim().startsWith(label));
+  const button = offered.at(-1);
+  if (!button) { toast(`There is no button “${label}” here. Take the step before this one first.`); return false; }
+  button.scrollIntoView({ block: "center" });
+  button.click();
+  return true;
+}
+
+async function send(text) {
+  const answer = await post("/page/say", { user: view.user, channel: view.channel, text, thread: view.thread });
+  if (!answer.ok) toast(`Not delivered: ${answer.error}`);
+  return answer.ok;
 }
 
 let asked = 0;
@@ -199,7 +220,16 @@ async function load(fresh = false) {
   if (lists !== view.lists || fresh) drawLists();
   view.lists = lists;
   if (guide) drawGuide();
+  drawSituation();
   drawMessages(fresh);
+}
+
+function drawSituation() {
+  const { text, trouble } = view.data.situation ?? {};
+  const line = $("situation");
+  line.hidden = !text;
+  line.className = trouble ? "trouble" : "over";
+  if (line.textContent !== text) line.textContent = text ?? "";
 }
 
 async function go(user, channel) {
@@ -224,21 +254,20 @@ function leaveThread() {
 $("thread-end").addEventListener("click", leaveThread);
 
 let chosen = -1;
-function suggest() {
-  const text = $("input").value;
-  const known = text.startsWith("/") && !view.thread ? view.data.suggestions : [];
-  const fitting = known.filter((s) => s.text.startsWith(text) && s.text !== text).slice(0, 7);
+async function suggest() {
+  const known = await commands;
+  const found = view.thread ? [] : completions($("input").value, view.data.command, known);
   chosen = -1;
   const box = $("suggestions");
-  box.hidden = !fitting.length;
-  $("input").setAttribute("aria-expanded", String(fitting.length > 0));
+  box.hidden = !found.length;
+  $("input").setAttribute("aria-expanded", String(found.length > 0));
   $("input").removeAttribute("aria-activedescendant");
-  box.replaceChildren(...fitting.map((s, index) => el("li", {
-    id: `suggestion-${index}`, role: "option", "aria-selected": "false", onclick: () => pick(s.text) },
-    el("code", null, s.text), el("span", null, s.what))));
+  box.replaceChildren(...found.map(({ text, what }, index) => el("li", {
+    id: `suggestion-${index}`, role: "option", "aria-selected": "false", onclick: () => pick(text) },
+    el("code", null, text), el("span", null, what))));
 }
 function pick(text) {
-  $("input").value = text + (text.includes("<") ? "" : " ");
+  $("input").value = text + " ";
   $("input").focus();
   suggest();
 }
@@ -246,17 +275,18 @@ function move(step) {
   const options = [...$("suggestions").children];
   chosen = (chosen + step + options.length) % options.length;
   options.forEach((option, index) => option.setAttribute("aria-selected", String(index === chosen)));
+  options[chosen].scrollIntoView({ block: "nearest" });
   $("input").setAttribute("aria-activedescendant", `suggestion-${chosen}`);
 }
 $("input").addEventListener("input", suggest);
 $("input").addEventListener("keydown", (event) => {
   const open = !$("suggestions").hidden;
   if (open && event.key === "ArrowDown") { event.preventDefault(); move(1); }
-  else if (open && event.key === "ArrowUp") { event.preventDefault(); move(-1); }
+  else if (open && event.key === "ArrowUp") { event.preventDefault(); move(chosen < 0 ? 0 : -1); }
   else if (open && event.key === "Escape") $("suggestions").hidden = true;
-  else if (open && (event.key === "Tab" || event.key === "Enter") && chosen >= 0) {
+  else if (open && ((event.key === "Enter" && chosen >= 0) || (event.key === "Tab" && !event.shiftKey))) {
     event.preventDefault();
-    pick($("suggestions").children[chosen].firstChild.textContent);
+    pick($("suggestions").children[Math.max(chosen, 0)].firstChild.textContent);
   } else if (!open && event.key === "ArrowUp" && !$("input").value && history.length) {
     event.preventDefault();
     $("input").value = history.at(-1);
@@ -270,9 +300,21 @@ $("composer").addEventListener("submit", async (event) => {
   history.push(text);
   $("input").value = "";
   suggest();
-  const answer = await post("/page/say", { user: view.user, channel: view.channel, text, thread: view.thread });
-  if (!answer.ok) toast(`Not delivered: ${answer.error}`);
+  await send(text);
 });
+
+// The system's colours, until somebody chooses.
+function drawScheme() {
+  const isDark = (localStorage.getItem("scheme") ?? (dark.matches ? "dark" : "light")) === "dark";
+  document.documentElement.dataset.scheme = isDark ? "dark" : "light";
+  $("scheme").setAttribute("aria-pressed", String(isDark));
+}
+$("scheme").addEventListener("click", () => {
+  localStorage.setItem("scheme", document.documentElement.dataset.scheme === "dark" ? "light" : "dark");
+  drawScheme();
+});
+dark.addEventListener("change", drawScheme);
+drawScheme();
 
 $("restart").addEventListener("click", async () => {
   $("restart").disabled = true;
@@ -310,4 +352,5 @@ document.addEventListener("visibilitychange", listen);
 addEventListener("pagehide", () => changes?.close());
 
 await load(true);
+$("input").focus();
 listen();

@@ -24,8 +24,10 @@ pub(super) fn routes() -> Router<Workspace> {
         .route("/page.css", get(file("text/css; charset=utf-8", include_str!("page.css"))))
         .route("/page.js", get(file(script, include_str!("page.js"))))
         .route("/blocks.js", get(file(script, include_str!("blocks.js"))))
+        .route("/completion.js", get(file(script, include_str!("completion.js"))))
         .route("/page/changes", get(changes))
         .route("/page/state", get(state))
+        .route("/page/commands", get(commands))
         .route("/page/say", post(say))
         .route("/page/click", post(click))
         .route("/page/restart", post(restart))
@@ -76,8 +78,13 @@ async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, Str
     Json(json!({
         "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
         "messages": messages, "guide": state.settings.guide, "can_restart": state.restart.is_some(),
-        "suggestions": [{"text": "/db help", "what": "Lists the commands"}],
+        "situation": state.situation,
     }))
+}
+
+/// The commands that the page completes.
+async fn commands(workspace: AxumState<Workspace>) -> Json<Value> {
+    Json(json!(workspace.state().commands))
 }
 
 #[derive(Deserialize)]

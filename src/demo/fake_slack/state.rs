@@ -62,7 +62,39 @@ pub struct GuideStep {
     /// Channel id.
     pub channel: String,
     pub type_this: String,
+    /// Label of the button to click instead, on the newest message that has it.
+    #[serde(default)]
+    pub click: Option<String>,
     pub why: String,
+}
+
+/// A command that the page completes.
+#[derive(Debug, Clone, Serialize)]
+pub struct CommandHint {
+    pub name: String,
+    pub summary: String,
+    pub arguments: Vec<ArgumentHint>,
+}
+
+/// An argument of a command that the page completes.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArgumentHint {
+    pub name: String,
+    pub help: String,
+    /// Its values, where they are known.
+    pub choices: Vec<String>,
+    /// Typed without a `--name`.
+    pub positional: bool,
+    /// Takes no value.
+    pub switch: bool,
+}
+
+/// One sentence on the state of the sample, shown above the conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Situation {
+    pub text: String,
+    /// Something is going wrong.
+    pub trouble: bool,
 }
 
 /// A person or a bot in the workspace.
@@ -163,6 +195,8 @@ pub(super) struct State {
     pub address: String,
     pub bot_url: Option<String>,
     pub restart: Option<Restart>,
+    pub commands: Vec<CommandHint>,
+    pub situation: Option<Situation>,
     pub people: Vec<Account>,
     pub channels: Vec<ChannelState>,
     /// Id of a user group (`S…`) → its people.

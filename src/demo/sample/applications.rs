@@ -214,6 +214,16 @@ impl Incident {
         timeout(LIMIT, repaired).await.with_context(too_late)?
     }
 
+    /// The time for which the migration has been blocked, and the number of sessions of users behind it; `None` once it is not blocked.
+    pub async fn stuck(&self) -> anyhow::Result<Option<(Duration, usize)>> {
+        let pids = self.pids();
+        let sql = "SELECT extract(epoch FROM clock_timestamp() - query_start)::float8
+                   FROM pg_stat_activity WHERE pid = $1 AND cardinality(pg_blocking_pids(pid)) > 0";
+        let Some(row) = self.admin.client()?.query_opt(sql, &[&pids.alter]).await? else { return Ok(None) };
+        let blocked = Duration::try_from_secs_f64(row.get(0)).unwrap_or_default();
+        Ok(Some((blocked, self.matching(BLOCKED, &pids.readers).await?.len())))
+    }
+
     /// Ends every session of the incident and returns when they are gone.
     pub async fn end(mut self) -> anyhow::Result<()> {
         let pids = self.pids();
