@@ -115,7 +115,7 @@ impl Access {
             people: config.people.clone(),
             grants: config.access.clone(),
             approval: config.approval.clone(),
-            break_glass: config.break_glass.clone(),
+            break_glass: config.break_glass.clone().map(|break_glass| without_unknown(break_glass, catalog)),
             reads,
         })
     }
@@ -240,6 +240,12 @@ impl Access {
         };
         self.grants.iter().filter(applies).map(|grant| grant.role.as_str()).collect()
     }
+}
+
+/// The settings without those of the default's commands that the catalog doesn't have.
+fn without_unknown(mut break_glass: BreakGlassSettings, catalog: &Catalog) -> BreakGlassSettings {
+    break_glass.commands.retain(|name| catalog.find(name).is_some());
+    break_glass
 }
 
 /// Commands of the configuration that break-glass can't run.

@@ -119,21 +119,18 @@ pub(super) fn tokenize(typed: &str, names: &mut dyn Iterator<Item = &str>) -> Re
 /// # Errors
 /// [`Error::User`] for a repeated or empty option.
 pub(super) fn parse(words: Vec<TypedWord>, kinds: &OptionKinds<'_>) -> Result<TypedLine> {
-    let mut words = words.into_iter().skip_while(TypedWord::is_before_command).peekable();
+    let mut words = words.into_iter().skip_while(TypedWord::is_before_command);
     let mut line = TypedLine::default();
     let mut command = words.next().map_or(String::new(), |word| word.command());
+    let mut words: Vec<TypedWord> = words.collect();
     if command == BREAK_GLASS_PREFIX
-        && let Some(next) = words.next()
+        && let Some(at) = command_behind_options(&words)
     {
         line.break_glass = true;
-        command = next.command();
+        command = words.remove(at).command();
     }
-    let kind_of = |name: &str| match name {
-        "private" | "dry-run" => Some(OptionKind::Switch),
-        "reason" => Some(OptionKind::Text),
-        "env" => Some(OptionKind::Word),
-        name => kinds(&command, name),
-    };
+    let mut words = words.into_iter().peekable();
+    let kind_of = |name: &str| common_kind(name).or_else(|| kinds(&command, name));
     let is_known = |name: &str| kind_of(name).is_some();
     // An option's text without quotes, while nothing but words has followed it.
     let mut open: Option<(String, String)> = None;
@@ -161,6 +158,34 @@ pub(super) fn parse(words: Vec<TypedWord>, kinds: &OptionKinds<'_>) -> Result<Ty
     }
     line.command = command;
     Ok(line)
+}
+
+/// The kind of an option that every command takes.
+fn common_kind(name: &str) -> Option<OptionKind> {
+    match name {
+        "private" | "dry-run" => Some(OptionKind::Switch),
+        "reason" => Some(OptionKind::Text),
+        "env" => Some(OptionKind::Word),
+        _ => None,
+    }
+}
+
+/// Index of the command's name behind [`BREAK_GLASS_PREFIX`]: options that every command takes, with their values, may come before it.
+fn command_behind_options(words: &[TypedWord]) -> Option<usize> {
+    let is_known = |name: &str| common_kind(name).is_some();
+    let mut takes_value = false;
+    for (at, word) in words.iter().enumerate() {
+        match word.option(&is_known) {
+            Some(option) => {
+                let kind = common_kind(&option.to_lowercase());
+                takes_value = kind.is_some_and(|kind| kind != OptionKind::Switch);
+            }
+            None if takes_value => takes_value = false,
+            None if word.quoted.is_none() && is_decoration(&word.text) => {}
+            None => return Some(at),
+        }
+    }
+    None
 }
 
 impl TypedLine {

@@ -86,6 +86,7 @@ impl Intent<'_> {
             environment: self.environment.as_deref(),
             values: &self.values,
             asker: self.asker(),
+            run: None,
         }
     }
 
@@ -245,7 +246,8 @@ impl Authenticator {
                 "Type it without break-glass.",
             ));
         }
-        if line.environment.is_none() || line.reason.is_none() {
+        // A dry run acts on nothing that would need a reason.
+        if line.environment.is_none() || line.reason.is_none() && !line.dry_run {
             return Err(Error::instead(
                 "Break-glass needs the environment's name and a reason.",
                 format!(

@@ -90,6 +90,19 @@ async fn once_in_an_hour_and_only_so() {
         ),
         (ANA, format!("break-glass cancel {pid} --env production --reason why"), "needs no approval here"),
         (ANA, format!("break-glass {kill} --private"), "everyone here can read"),
+        // Options may come before the command; without one it is the question who may.
+        (
+            ANA,
+            format!("break-glass --env production --reason \"it burns\" unfreeze"),
+            "`unfreeze` can't be run with break-glass",
+        ),
+        (
+            ANA,
+            format!("break-glass --env=production kill {pid}"),
+            "needs the environment's name and a reason",
+        ),
+        (ANA, "break-glass --dry-run".to_owned(), "`break-glass` only reads: it has no dry run"),
+        (ANA, "break-glass --env nowhere".to_owned(), "nowhere"),
         (ANA, format!("break-glass shoot {pid} --env production --reason why"), "There is no command"),
     ] {
         scene.refused(who, &line, words).await;
@@ -100,9 +113,15 @@ async fn once_in_an_hour_and_only_so() {
     scene.refused(ANA, &format!("break-glass kill {pid} --reason why"), "needs the environment's name").await;
     assert!(scene.runs_of("kill").await.is_empty());
 
-    let dry = scene.asks(ANA, &format!("break-glass {kill} --dry-run")).await.plain();
-    assert!(dry.contains("nothing was executed"), "{dry}");
-    assert!(scene.is_there(pid).await && scene.runs_of("kill").await.is_empty());
+    let first = format!("break-glass --dry-run --env production kill {pid}");
+    for line in [&format!("break-glass {kill} --dry-run"), &first] {
+        let dry = scene.asks(ANA, line).await.plain();
+        assert!(dry.contains("nothing was executed"), "{line}: {dry}");
+    }
+    let how = scene.asks(ANA, "break-glass --env production").await.plain();
+    assert!(how.contains("One emergency action in 1 h 0 min is allowed"), "{how}");
+    // The commands of the default that there are.
+    assert!(how.contains("cancel, kill, kill-idle") && !how.contains("kill-idle,"), "{how}");
 
     let card = scene.asks(ANA, &format!("break-glass {kill}")).await;
     scene.until(&card.at(), " ended.").await;
