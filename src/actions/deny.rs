@@ -13,12 +13,12 @@ pub struct Deny;
 impl Action for Deny {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = run_argument(call, "run", "`pending` lists pending requests.").await?;
+        ensure_pending(&run)?;
         let (id, requester) = (run.id, &run.request.requester.id);
         if *requester == call.person.id {
             let withdraw = format!("`withdraw {id}` takes it back.");
             return Err(Error::instead(format!("Request #{id} is yours."), withdraw));
         }
-        ensure_pending(&run)?;
         ensure_may_approve(call, &run)?;
         Ok(RunTarget::plan(&run, format!("Denies request #{id} of {requester}: {}.", run.request.command)))
     }

@@ -20,11 +20,6 @@ impl Action for Review {
             let problem = format!("Run #{id} was no break-glass run: it needs no review.");
             return Err(Error::instead(problem, LIST_REVIEWS));
         }
-        if run.request.requester.id == call.person.id {
-            let problem = "You ran it without approval, so another person has to review it.";
-            return Err(Error::instead(problem, "Any of its approvers can."));
-        }
-        ensure_may_approve(call, &run)?;
         if run.state.is_open() {
             let problem = format!("Run #{id} is still in progress: review it when it has ended.");
             return Err(Error::instead(problem, format!("`show {id}` shows its state.")));
@@ -32,6 +27,11 @@ impl Action for Review {
         if let Some(by) = run.event(EventKind::Reviewed).and_then(|event| event.by.as_ref()) {
             return Err(Error::instead(format!("{} has already reviewed run #{id}.", by.id), LIST_REVIEWS));
         }
+        if run.request.requester.id == call.person.id {
+            let problem = "You ran it without approval, so another person has to review it.";
+            return Err(Error::instead(problem, "Any of its approvers can."));
+        }
+        ensure_may_approve(call, &run)?;
         Ok(RunTarget::plan(&run, format!("Records that {} has reviewed run #{id}.", call.person.id)))
     }
 

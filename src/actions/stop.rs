@@ -26,7 +26,6 @@ const REVOKES: &str = "Revokes the approval of";
 impl Action for Stop {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = run_argument(call, "run", "`jobs` shows what is running.").await?;
-        ensure_may_stop(call, &run)?;
         let id = run.id;
         let command = &run.request.command;
         let is_transactional = action_of(call.app, &run).is_some_and(Action::is_transactional);
@@ -57,6 +56,7 @@ impl Action for Stop {
                 return Err(Error::instead(problem, format!("`show {id}` shows its details.")));
             }
         };
+        ensure_may_stop(call, &run)?;
         Ok(RunTarget::plan(&run, effect))
     }
 

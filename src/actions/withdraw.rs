@@ -13,12 +13,12 @@ pub struct Withdraw;
 impl Action for Withdraw {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = run_argument(call, "run", "`pending` lists pending requests.").await?;
+        ensure_pending(&run)?;
         let (id, requester) = (run.id, &run.request.requester.id);
         if *requester != call.person.id {
             let deny = format!("Only its requester can withdraw it; an approver can `deny {id}`.");
             return Err(Error::instead(format!("Request #{id} is {requester}'s."), deny));
         }
-        ensure_pending(&run)?;
         Ok(RunTarget::plan(&run, format!("Withdraws request #{id}: {}.", run.request.command)))
     }
 

@@ -91,7 +91,11 @@ async fn one_refusal_ends_it_and_its_reason_is_told() {
     assert!(shown.plain().contains("blocks the deploy"), "the request's own reason stays: {}", shown.plain());
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added", "denied"]);
-    scene.refused(BEN, &format!("deny {}", run.id), "isn't pending").await;
+    // Whoever asks: what is over is over.
+    for who in [ANA, BEN] {
+        scene.refused(who, &format!("deny {}", run.id), "isn't pending").await;
+        scene.refused(who, &format!("withdraw {}", run.id), "isn't pending").await;
+    }
 }
 
 /// One person has two accounts: they are asked for once.
