@@ -22,7 +22,12 @@ const FAILED: [RunState; 5] =
     [RunState::Failed, RunState::Partial, RunState::Stopped, RunState::Interrupted, RunState::Invalidated];
 
 pub async fn query(call: &Call<'_>) -> Result<Answer> {
-    let page = call.runs(filter(call)?).await?;
+    let mut page = call.runs(filter(call)?).await?;
+    // The question itself is no answer to it.
+    let listed = page.runs.len();
+    page.runs.retain(|run| Some(run.id) != call.run);
+    page.total -= listed - page.runs.len();
+    page.runs.truncate(MAX_RUNS);
     let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
     let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
     let mut blocks = unreviewed(call).await?;
@@ -62,7 +67,7 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         text: call.value("find").map(str::to_owned),
         include_reads: call.value("reads").is_some(),
         break_glass: false,
-        limit: MAX_RUNS,
+        limit: MAX_RUNS + 1,
     })
 }
 

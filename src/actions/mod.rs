@@ -61,6 +61,8 @@ pub struct Call<'a> {
     pub values: &'a Values,
     /// For `application_name`: "countersign ana".
     pub asker: String,
+    /// The run of this very call, where it is recorded already.
+    pub run: Option<RunId>,
 }
 
 impl Call<'_> {

@@ -27,8 +27,9 @@ impl Action for RunSql {
         }
         let command = file(call.app, call.value("file").unwrap_or_default(), call.command).await?;
         let asker = call.asker.clone();
-        let Call { app, person, conversation, environment, values, .. } = *call;
-        let file_call = Call { app, command: &command, person, conversation, environment, values, asker };
+        let Call { app, person, conversation, environment, values, run, .. } = *call;
+        let file_call =
+            Call { app, command: &command, person, conversation, environment, values, asker, run };
         let mut plan = SqlCommand.plan(&file_call).await?;
         plan.context.insert(0, ("summary".to_owned(), command.header.summary));
         plan.set_target(&FileTarget { file: command.name });

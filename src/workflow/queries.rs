@@ -4,7 +4,7 @@ use super::in_flight::CardUpdate;
 use super::intent::{Intent, Recipients};
 use super::next_steps::retain_buttons;
 use super::outbox::Outbox;
-use crate::actions::{self, Implementation};
+use crate::actions::{self, Call, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result, contain_panic};
@@ -38,7 +38,8 @@ impl Queries {
         if let RecordOutcome::Duplicate = recorded {
             return Ok(None);
         }
-        let answer = contain_panic(self.query(intent)).await;
+        let own_run = if let RecordOutcome::As(run) = &recorded { Some(run.id) } else { None };
+        let answer = contain_panic(self.query(intent, own_run)).await;
         let mut heading = intent.heading(&self.app);
         if let RecordOutcome::As(run) = &recorded {
             self.close_in_background(run, &answer);
@@ -100,9 +101,10 @@ impl Queries {
         }
     }
 
-    async fn query(&self, intent: &Intent<'_>) -> Result<Answer> {
+    async fn query(&self, intent: &Intent<'_>, own_run: Option<RunId>) -> Result<Answer> {
         if let Some(Implementation::Query(query)) = actions::find(intent.command) {
-            return query(&intent.call(&self.app)).await.map(redacted);
+            let call = Call { run: own_run, ..intent.call(&self.app) };
+            return query(&call).await.map(redacted);
         }
         let environment = intent.environment.as_deref();
         let environment = environment.ok_or_else(|| Error::user("Which environment?"))?;

@@ -197,7 +197,7 @@ impl World {
         conversation: &'a Conversation,
     ) -> Call<'a> {
         let asker = format!("countersign {}", person.id);
-        Call { app: &self.app, command, person, conversation, environment, values, asker }
+        Call { app: &self.app, command, person, conversation, environment, values, asker, run: None }
     }
 
     /// Asks again until the answer is as it must become.

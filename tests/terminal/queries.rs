@@ -21,6 +21,8 @@ async fn health_is_answered_and_recorded() {
 
     let history = world.runs("history --reads --who ana").await;
     assert!(history.out.contains("health"), "{}", history.out);
+    // The question itself is no answer to it.
+    assert!(history.out.contains("1 run.") && !history.out.contains("running"), "{}", history.out);
     let said = world.say(&["run", "health", "asset", "--env", "production"]).await;
     assert!(said.out.contains("health asset-service on PRODUCTION"), "{}", said.out);
 }

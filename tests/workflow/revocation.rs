@@ -104,6 +104,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
         environment: None,
         values: &values,
         asker: "countersign cara".to_owned(),
+        run: None,
     };
     let plan = stop.plan(&call).await.unwrap_or_else(|why| panic!("{why:?}"));
     assert!(plan.effect.starts_with("Revokes the approval of #1"), "{}", plan.effect);
