@@ -7,6 +7,7 @@ example = "blocked"
 details = "The root blocker of each queue comes first: it holds the lock and waits for no other session. A session can also wait behind another waiting session. Waits for a buffer pin or a safe snapshot are shown, too, those for a synchronous standby from 5 s on, and those of background processes. A root blocker that is a prepared transaction has no session; end it with COMMIT PREPARED or ROLLBACK PREPARED in its database."
 needs_pg_read_all_stats = true
 verdict_empty = "No session is waiting for a lock, a buffer pin or a safe snapshot."
+empty_severity = "ok"
 verdict = "{_waiting} blocked{_by}, the longest for {_at_most}{_longest_s}{_largest}."
 rows_severity = "critical"
 next = "End the root blocker to unblock them: `kill {_pid}`"

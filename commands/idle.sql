@@ -9,6 +9,7 @@ details = "The time counts from the moment a session became idle, not from the s
 needs_pg_read_all_stats = true
 sort = "idle_s"
 verdict_empty = "No session has been idle in a transaction for that long (`--over`, 5 min by default)."
+empty_severity = "ok"
 verdict = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {idle_s}."
 rows_severity = "warning"
 next = "To end it and roll back its open transaction: `kill {pid}`"

@@ -7,6 +7,7 @@ args = [{ name = "service", type = "service", positional = true, required = true
 example = "indexes asset-service"
 details = "Sizes and row counts are PostgreSQL's latest estimates: measuring would wait behind a queued ALTER TABLE. An index is listed as unused if no scan of it has been counted since the counters began, or since it was created: PostgreSQL does not keep that time, so it is known only with track_commit_timestamp. Monthly jobs and queries on replicas are not in the counters. An index that enforces uniqueness is never reported as unused. The indexes of a partitioned table are counted once, over all partitions. Frequent sequential scans are no proof of a missing index: check `slow`."
 verdict_empty = "No problem found with indexes."
+empty_severity = "ok"
 verdict = "No invalid, redundant or missing index was found for certain; the tables below list candidates."
 sort = "_rank"
 top = 8

@@ -5,9 +5,9 @@ risk = "read"
 scope = "server"
 args = [{ name = "pid", type = "pid", positional = true, required = true, help = "the pid, as `blocked`, `long` or `idle` shows it" }]
 example = "locks 4711"
-details = "Tables are named if its database belongs to a configured service; otherwise its locks are only counted. Locks on catalogs and indexes are left out unless the session waits for one. Row locks are stored in the rows themselves: a session that waits for a row waits for the transaction that changed it."
+details = "Tables are named if its database belongs to a configured service; otherwise its locks are only counted. Locks on catalogs, on indexes and on its own transaction are counted in one line. Row locks are stored in the rows themselves: a session that waits for a row waits for the transaction that changed it."
 needs_pg_read_all_stats = true
-verdict_empty = "No session has this pid."
+verdict_empty = "No session has this pid: it may have ended. `blocked` and `long` show the current sessions."
 verdict = "{_who} is {state} and {_holding}; no session waits for it."
 next = "To end it and roll back its open transaction: `kill {pid}`"
 row_action = "kill {pid}"
@@ -61,22 +61,34 @@ WHERE a.pid = :'pid'::int;
 
 -- ## Locks [database]
 -- Looked at: its locked tables
-SELECT COALESCE(CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname)
-                     WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
-                CASE l.locktype
-                  WHEN 'advisory' THEN 'advisory lock ' || CASE WHEN l.objsubid = 1 THEN (l.classid::bigint << 32 | l.objid::bigint)::text
-                                                                ELSE l.classid || ', ' || l.objid END
-                  WHEN 'transactionid' THEN 'a row (until its transaction ends)'
-                  WHEN 'virtualxid' THEN 'the end of a transaction'
-                  ELSE l.locktype END) AS "on",
-       CASE WHEN l.locktype = 'tuple' THEN 'a row, ' ELSE '' END || replace(l.mode, 'Lock', '') AS lock,
-       CASE WHEN l.granted THEN 'holds' ELSE 'waits' END AS state
-FROM pg_locks l
-JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
-LEFT JOIN pg_class c ON c.oid = l.relation AND l.database IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE l.pid = :'pid'::int
-  AND (NOT l.granted OR l.locktype IN ('advisory', 'tuple')
-       OR c.relkind IN ('r', 'p', 'm', 'v', 'f', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_')
-ORDER BY l.granted, 1, 2
-LIMIT 50
+WITH locks AS (
+  SELECT COALESCE(CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname)
+                       WHEN n.nspname IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END,
+                  CASE l.locktype
+                    WHEN 'advisory' THEN 'advisory lock ' || CASE WHEN l.objsubid = 1 THEN (l.classid::bigint << 32 | l.objid::bigint)::text
+                                                                  ELSE l.classid || ', ' || l.objid END
+                    WHEN 'transactionid' THEN 'a row (until its transaction ends)'
+                    WHEN 'virtualxid' THEN 'the end of a transaction'
+                    ELSE l.locktype END) AS "on",
+         CASE WHEN l.locktype = 'tuple' THEN 'a row, ' ELSE '' END || replace(l.mode, 'Lock', '') AS lock, l.granted,
+         NOT l.granted OR l.locktype IN ('advisory', 'tuple')
+           OR COALESCE(c.relkind IN ('r', 'p', 'm', 'v', 'f', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_', false) AS listed,
+         CASE WHEN l.locktype = 'transactionid' THEN 'xid' WHEN l.locktype <> 'relation' THEN l.locktype
+              WHEN c.relkind IN ('i', 'I') THEN 'indexes' WHEN c.relkind = 't' THEN 'TOAST'
+              WHEN n.nspname = 'information_schema' OR n.nspname ~ '^pg_' THEN 'catalogs' ELSE 'tables' END AS kind
+  FROM pg_locks l
+  JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
+  LEFT JOIN pg_class c ON c.oid = l.relation AND l.database IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+  -- Those that the verdict counts, and what it waits for.
+  WHERE l.pid = :'pid'::int AND (NOT l.granted OR l.locktype <> 'virtualxid')
+), numbered AS (
+  SELECT *, row_number() OVER (ORDER BY listed DESC, granted, "on", lock) AS nth FROM locks
+), shown AS (
+  SELECT "on", lock, CASE WHEN granted THEN 'holds' ELSE 'waits' END AS state, nth FROM numbered WHERE listed AND nth <= 50
+  UNION ALL
+  SELECT count(*) || CASE count(*) WHEN 1 THEN ' other (' ELSE ' others (' END || string_agg(DISTINCT kind, ', ' ORDER BY kind) || ')',
+         NULL, 'holds', 51
+  FROM numbered WHERE granted AND NOT (listed AND nth <= 50) HAVING count(*) > 0
+)
+SELECT "on", lock, state FROM shown ORDER BY nth

@@ -9,6 +9,7 @@ details = "The time of a running statement counts from its start, that of a sess
 needs_pg_read_all_stats = true
 sort = "for_s"
 verdict_empty = "No statement has been running, and no transaction open, for that long (`--over`, 30 s by default)."
+empty_severity = "ok"
 verdict = "{_sessions} been busy or in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, {state} for {for_s}."
 rows_severity = "warning"
 next = "`cancel` ends only a running statement and keeps the session; `kill {pid}` ends the session."

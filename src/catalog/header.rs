@@ -137,6 +137,7 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         example: table.string("example"),
         details: table.opt_string("details"),
         verdict_empty: table.opt_string("verdict_empty"),
+        empty_severity: table.opt_choice("empty_severity", &SEVERITIES).unwrap_or_default(),
         verdict: table.opt_string("verdict"),
         rows_severity: table.opt_choice("rows_severity", &SEVERITIES).unwrap_or_default(),
         next: table.opt_string("next"),

@@ -74,6 +74,8 @@ pub struct Header {
     pub details: Option<String>,
     /// The verdict when no row came.
     pub verdict_empty: Option<String>,
+    /// Severity of an answer without rows: "ok" where a row would be a finding, since what isn't found is no success.
+    pub empty_severity: Severity,
     /// The verdict when rows came and no threshold was crossed. `{rows}`, the first row's columns in braces, and `{checks}` for the
     /// checks that ran on every target.
     pub verdict: Option<String>,

@@ -173,7 +173,7 @@ fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit])
     match (main, &command.header.verdict) {
         (None, _) => {
             let text = command.header.verdict_empty.as_deref().unwrap_or("Nothing found.");
-            Block::Verdict { severity: Severity::Ok, text: fill(text, &|_| None) }
+            Block::Verdict { severity: command.header.empty_severity, text: fill(text, &|_| None) }
         }
         (Some(section), verdict) => {
             let severity = command.header.rows_severity;

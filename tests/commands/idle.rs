@@ -106,6 +106,21 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
         assert!(told.contains(&format!("\nasset-service | {row}\n")), "no {row} in {told}");
     }
     assert!(!told.contains("jane.doe"), "{told}");
+    // One number, however it is asked for: in the verdict, as the sum of its rows, in `idle`, and on the card of a kill.
+    let number = told.split(" and holds ").nth(1).unwrap().split(' ').next().unwrap();
+    let rows: Vec<&str> = told.lines().filter(|line| line.ends_with(" | holds")).collect();
+    let others = |row: &&&str| row.contains(" others (");
+    let other =
+        rows.iter().find(others).and_then(|row| row.split(" | ").nth(1)?.split(' ').next()?.parse().ok());
+    let sum: usize = rows.iter().filter(|row| !others(row)).count() + other.unwrap_or(0);
+    assert_eq!(number, sum.to_string(), "{told}");
+    let idle = world.until("idle --over 1s", |told| words(told).contains(&format!("\n{held} | "))).await;
+    let idle = words(&idle);
+    let row = idle.lines().find(|line| line.starts_with(&format!("{held} | "))).unwrap();
+    assert!(row.contains(&format!(" | {number} | ")), "{number}: {row}");
+    let plan = world.plan(&format!("kill {held}")).await.unwrap();
+    let on_card = format!("holds {number} locks");
+    assert!(plan.context.iter().any(|(_, fact)| fact.ends_with(&on_card)), "{on_card}: {:?}", plan.context);
 
     let waiting =
         tokio::spawn(async move { waiter.batch_execute("SELECT pg_advisory_lock(72707369)").await });
@@ -136,7 +151,7 @@ async fn locks_of_the_holder_of_the_waiter_and_of_nobody() {
     waiting.await.unwrap().unwrap();
     // No server has as many processes.
     let nobody = world.told("locks 2147483647").await;
-    assert!(nobody.starts_with("OK: No session has this pid.\n"), "{nobody}");
+    assert!(nobody.starts_with("NEUTRAL: No session has this pid: it may have ended. "), "{nobody}");
     let refused = world.ask("Ana Example", "locks 0").await.unwrap_err().to_string();
     assert!(refused.starts_with("0 is no session"), "{refused}");
 }

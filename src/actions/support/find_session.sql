@@ -15,7 +15,7 @@ SELECT a.pid,
                  || CASE WHEN count(*) > 5 THEN ' and ' || count(*) - 5 || ' more' ELSE '' END
         FROM (SELECT DISTINCT ON (x.pid) x.pid, dense_rank() OVER (ORDER BY x.pid) AS place FROM unnest(pg_blocking_pids(a.pid)) AS x(pid)) b)
          AS waits_for,
-       (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation') AS locks,
+       (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype <> 'virtualxid') AS locks,
        (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'advisory') AS advisory_locks,
        pg_has_role('pg_read_all_stats', 'USAGE') AS may_see,
        a.query

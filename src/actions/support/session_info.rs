@@ -1,7 +1,7 @@
 //! One session as `kill` and `cancel` show it to its approver. `backend_start`, to the microsecond, tells it apart from every later
 //! session with the same pid.
 
-use super::blocks::table;
+use super::blocks::{count, table};
 use super::signal::{ServerTarget, SessionId, SignalKind};
 use crate::actions::Call;
 use crate::error::{Error, Result};
@@ -127,9 +127,11 @@ impl SessionInfo {
         let application = format!("{} from {client}, connected for {}", self.app, since("age_s"));
         plan.add_context("application", application);
         plan.add_context("state", format!("{}, for {}", self.state, since("state_s")));
-        let locks: i64 = self.row.get("locks")?;
+        let number = usize::try_from(self.row.get::<i64>("locks")?).unwrap_or_default();
         let transaction = match self.row.value("xact_s") {
-            Some(seconds) => format!("open for {}, holds {locks} table and index locks", duration(seconds)),
+            Some(seconds) => {
+                format!("open for {}, holds {}", duration(seconds), count(number, "lock", "locks"))
+            }
             None => "none is open".to_owned(),
         };
         plan.add_context("transaction", transaction);
