@@ -5,7 +5,7 @@ risk = "read"
 scope = "database"
 args = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
 example = "bloat asset-service"
-details = "Bloat is space that a table's file keeps and that new rows can reuse; dead rows are rows that VACUUM has not yet turned into such space. Bloat is estimated from the statistics of ANALYZE, most often to within a few percent, for tables only: indexes and TOAST are not included. PostgreSQL shows these statistics only to roles with SELECT on the table, which deploy/roles.sql does not grant to Countersign's reader unless you choose so there, and not through row security. Dead rows are what PostgreSQL's counters know: they begin again at zero after a crash, a failover or a reset, and a replica has none. VACUUM does not shrink a file. `vacuum-full` does, with the table locked against reads and writes; so does pg_repack."
+details = "Bloat is space that a table's file keeps and that new rows can reuse; dead rows are rows that VACUUM has not yet turned into such space. Bloat is estimated from the statistics of ANALYZE, most often to within a few percent, for tables only: indexes and TOAST are not included. Where the extension pgstattuple is installed, pgstattuple_approx measures the largest tables instead, which needs no SELECT: pg_monitor allows it. PostgreSQL shows these statistics only to roles with SELECT on the table, which deploy/roles.sql does not grant to Countersign's reader unless you choose so there, and not through row security. Dead rows are what PostgreSQL's counters know: they begin again at zero after a crash, a failover or a reset, and a replica has none. VACUUM does not shrink a file. `vacuum-full` does, with the table locked against reads and writes; so does pg_repack."
 sort = "_rank"
 top = 10
 verdict_empty = "The database has no table with rows."
@@ -17,8 +17,8 @@ row_action_if = "_due"
 [thresholds]
 _bloat_pct = { warning = 30, message = "{target}: an estimated {value} of {table} is wasted: {wasted (est.)_bytes} of {size (est.)_bytes}." }
 _dead_pct = { warning = 20, message = "{target}: {value} of the rows of {table} are dead and not removed yet. `autovacuum` shows why." }
-_hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not SELECT from {_tables}, so their bloat is unknown: PostgreSQL shows the widths of their rows only with SELECT, which lets it read the rows too. deploy/roles.sql says how to grant it." }
-_secured = { warning = 1, in_part = true, message = "{target}: row security hides the statistics of {_behind} from Countersign's reader, so their bloat is unknown: SELECT alone does not show them. pgstattuple measures it." }
+_hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not SELECT from {_tables}, so their bloat is unknown: PostgreSQL shows the widths of their rows only with SELECT, which lets it read the rows too. deploy/roles.sql says how to grant it. With the extension pgstattuple no SELECT is needed: `CREATE EXTENSION pgstattuple`" }
+_secured = { warning = 1, in_part = true, message = "{target}: row security hides the statistics of {_behind} from Countersign's reader, so their bloat is unknown: SELECT alone does not show them. With the extension pgstattuple they are measured: `CREATE EXTENSION pgstattuple`" }
 _unanalyzed = { warning = 1, in_part = true, message = "{target}: {_never} no statistics yet, so their bloat is unknown. Next: `analyze {service} {_typed}`" }
 _replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, which does not count dead rows. Ask its primary." }
 _uncounted = { warning = 1, in_part = true, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
@@ -39,6 +39,8 @@ WITH RECURSIVE busy AS (
               WHEN c.oid IN (SELECT relation FROM busy) THEN NULL ELSE ceil(pg_relation_size(c.oid) / current_setting('block_size')::numeric) END AS pages,
          c.relpages > 0 OR c.reltuples = 0 AND current_setting('server_version_num')::int >= 140000 AS analyzed,
          current_setting('block_size')::numeric AS bs,
+         c.relpersistence = 'p' AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'heap') AND c.oid NOT IN (SELECT relation FROM busy) AS readable,
+         c.relallvisible,
          COALESCE((SELECT option_value::int FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 100) AS fill,
          -- the rule of pg_stats
          row_security_active(c.oid) AS secured,
@@ -46,6 +48,26 @@ WITH RECURSIVE busy AS (
           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS allowed
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+), extension AS (
+  -- In the schema that a DBA chose for it, where others may have created a function of that name.
+  SELECT quote_ident(n.nspname) AS schema
+  FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_proc'::regclass
+  JOIN pg_proc p ON p.oid = d.objid AND p.proname = 'pgstattuple_approx' AND p.proargtypes::text = '2205'
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE e.extname = 'pgstattuple' AND has_function_privilege(p.oid, 'EXECUTE') AND has_schema_privilege(n.oid, 'USAGE')
+), measurable AS (
+  -- It reads the pages that aren't all-visible, and knows the others from the free space map. The largest tables first, as far as 512 MiB
+  -- are read in all and 128 MiB of one table.
+  SELECT array_agg(oid) AS oids
+  FROM (SELECT oid, sum(pages - relallvisible) OVER (ORDER BY pages DESC, oid) AS all_pages
+        FROM tables WHERE readable AND pages > 1 AND pages - relallvisible <= 16384) m
+  WHERE all_pages <= 65536
+), measured AS MATERIALIZED (
+  SELECT substring(query_to_xml(format($$
+           SELECT json_object_agg(o.oid, m.approx_free_space + m.dead_tuple_len) AS bytes
+           FROM unnest(%L::oid[]) AS o(oid) CROSS JOIN LATERAL %s.pgstattuple_approx(o.oid::regclass) m
+         $$, m.oids, e.schema), false, true, '')::text FROM '<bytes>(.*)</bytes>')::jsonb AS wasted
+  FROM extension e CROSS JOIN measurable m WHERE m.oids IS NOT NULL
 ), statistics AS MATERIALIZED (
   SELECT schemaname, tablename, jsonb_object_agg(attname, jsonb_build_array(null_frac, avg_width)) AS columns
   FROM pg_stats WHERE NOT inherited GROUP BY 1, 2
@@ -77,19 +99,24 @@ WITH RECURSIVE busy AS (
 ), rows AS (
   SELECT DISTINCT ON (oid) oid, data, has_null, known FROM laid_out ORDER BY oid, nth DESC
 ), needed AS (
-  SELECT t.root, t.pages, t.bs, t.allowed, t.secured, t.analyzed,
-         CASE WHEN t.pages <= 1 THEN t.pages -- too small to waste anything
+  SELECT t.root, t.pages, t.bs, t.allowed, t.secured, t.analyzed, m.wasted IS NOT NULL AS measured,
+         CASE WHEN m.wasted IS NOT NULL
+              -- Less what fillfactor reserves.
+              THEN t.pages - greatest(0, least(t.pages, floor(m.wasted / t.bs - t.pages * (100 - t.fill) / 100)))
+              WHEN t.pages <= 1 THEN t.pages -- too small to waste anything
               WHEN t.reltuples = 0 AND t.analyzed THEN 0
               WHEN t.reltuples > 0 AND r.known
               -- A header of 23 bytes and a bit for each column, the data, both aligned to 8 bytes, and a line pointer of 4.
               THEN least(t.pages, ceil(t.reltuples::numeric / greatest(floor((t.bs * t.fill / 100 - 24)
                      / (ceil((23 + CASE WHEN r.has_null THEN ceil(t.relnatts / 8.0) ELSE 0 END) / 8.0) * 8 + ceil(r.data / 8) * 8 + 4)), 1)))
          END AS needed
-  FROM tables t LEFT JOIN rows r ON r.oid = t.oid WHERE t.pages IS NULL OR t.pages > 0
+  FROM tables t LEFT JOIN rows r ON r.oid = t.oid
+  LEFT JOIN LATERAL (SELECT (measured.wasted ->> t.oid::text)::numeric AS wasted FROM measured) m ON true
+  WHERE t.pages IS NULL OR t.pages > 0
 ), summed AS (
   SELECT root, NULLIF(sum(pages) * max(bs), 0)::bigint AS bytes, (sum(pages - needed) * max(bs))::bigint AS wasted, bool_or(needed IS NULL) AS unknown,
          bool_or(needed IS NULL AND secured) AS secured, bool_or(needed IS NULL AND NOT secured AND NOT allowed) AS hidden,
-         bool_or(pages IS NULL) AS locked
+         bool_or(pages IS NULL) AS locked, bool_and(measured OR pages <= 1) AS measured
   FROM needed GROUP BY root
 ), named AS (
   SELECT s.*, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS "table",
@@ -106,7 +133,7 @@ WITH RECURSIVE busy AS (
 SELECT "table", bytes AS "size (est.)_bytes",
        CASE WHEN NOT unknown THEN wasted END AS "wasted (est.)_bytes",
        CASE WHEN NOT unknown THEN (100.0 * wasted / bytes)::float8 END AS share_pct,
-       CASE WHEN secured THEN 'row security' WHEN hidden THEN 'needs SELECT' WHEN locked THEN 'locked' WHEN unknown THEN 'not analyzed yet' END AS note,
+       CASE WHEN secured THEN 'row security' WHEN hidden THEN 'needs SELECT' WHEN locked THEN 'locked' WHEN unknown THEN 'not analyzed yet' WHEN measured AND bytes > 8192 THEN 'measured' END AS note,
        CASE WHEN NOT unknown AND bytes >= 10485760 THEN (100.0 * wasted / bytes)::float8 END AS _bloat_pct,
        CASE WHEN nth = 1 THEN NULLIF(all_hidden, 0) END AS _hidden, all_hidden || ' of ' || all_tables || ' tables' AS _tables,
        CASE WHEN nth = 1 THEN NULLIF(all_secured, 0) END AS _secured, all_secured || ' of ' || all_tables || ' tables' AS _behind,
