@@ -75,6 +75,34 @@ fn a_table_is_cut_to_rows_and_says_so() {
 }
 
 #[test]
+fn one_long_cell_is_text_below_its_table_and_no_file() {
+    let long = format!("SELECT 1 {}-- the end", "or more ".repeat(500));
+    let columns =
+        ["setting", "value"].map(|title| Column { title: title.to_owned(), kind: ColumnKind::Left });
+    let row =
+        |cells: &[&str]| Row { cells: cells.iter().map(|cell| Cell::from(*cell)).collect(), buttons: vec![] };
+    let table = |columns: &[Column], rows: Vec<Row>| {
+        Block::Table(Table { columns: columns.to_vec(), total: rows.len(), rows, ..Table::default() })
+    };
+    for (answer, is_whole) in [
+        (table(&columns, vec![row(&["a", "b"]), row(&["c", &long])]), true),
+        (table(&columns[1..], vec![row(&[&long])]), true),
+        // More than a message holds.
+        (table(&columns[1..], vec![row(&[&long.repeat(20)])]), false),
+    ] {
+        let answer = reply(answer);
+        let rendered = render(&answer);
+        check(&rendered).unwrap();
+        assert_eq!(rendered.attachment, None);
+        let shown = words(&rendered);
+        assert!(shown.contains(if is_whole { &long } else { "… cut, " }), "{shown}");
+        assert_eq!(check_size(&answer).is_ok(), is_whole);
+    }
+    let two = table(&columns, vec![row(&[&long, &long])]);
+    assert!(render(&reply(two)).attachment.is_some());
+}
+
+#[test]
 fn rows_that_the_command_left_out_are_counted_too() {
     let mut cut_before = table(12);
     cut_before.total = 1340;

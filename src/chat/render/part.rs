@@ -228,6 +228,8 @@ pub struct TableLayout<'a, F> {
     query_columns: Vec<usize>,
     max_cell: usize,
     max_query: usize,
+    /// The one cell that is too long for its column, with the place of its row and its column's title: shown below the table.
+    long_cell: Option<(usize, &'a str, &'a Cell)>,
 }
 
 impl<'a, F: MessageFormat> TableLayout<'a, F> {
@@ -238,7 +240,7 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
         columns.truncate(F::MAX_COLUMNS);
         // So that the header and one row always fit.
         let share = F::MAX_TABLE_TEXT / (2 * columns.len().max(1));
-        TableLayout {
+        let mut layout = TableLayout {
             format,
             table,
             columns,
@@ -247,7 +249,27 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
             query_columns: query_columns.into_iter().map(|(at, _)| at).collect(),
             max_cell: share.min(limit.text).max(1),
             max_query: limit.text,
-        }
+            long_cell: None,
+        };
+        layout.long_cell = layout.only_long_cell();
+        layout
+    }
+
+    /// The cell that is too long for its column, if there is one and no other.
+    fn only_long_cell(&self) -> Option<(usize, &'a str, &'a Cell)> {
+        let rows = self.rows.iter().enumerate();
+        let cells = rows.flat_map(|(place, row)| {
+            let cells = self.columns.iter().filter_map(|(at, column)| Some((*column, row.cells.get(*at)?)));
+            cells.map(move |(column, cell)| (place, column.title.as_str(), cell))
+        });
+        let mut long = cells.filter(|(_, _, cell)| {
+            F::RULES.shorten(&format!("{}{}", mark(cell.severity), cell.text), self.max_cell).1
+        });
+        long.next().filter(|_| long.next().is_none())
+    }
+
+    fn is_below(&self, cell: &Cell) -> bool {
+        self.long_cell.is_some_and(|(_, _, long)| std::ptr::eq(long, cell))
     }
 
     pub fn header(&self, part: &mut RenderedPart) -> Vec<String> {
@@ -263,7 +285,7 @@ impl<'a, F: MessageFormat> TableLayout<'a, F> {
     fn cell(&self, cell: &Cell, part: &mut RenderedPart) -> String {
         let text = if cell.text.trim().is_empty() { "-" } else { cell.text.as_str() };
         let (text, cut) = F::RULES.shorten(&format!("{}{text}", mark(cell.severity)), self.max_cell);
-        part.mark_cut_if(cut, || {
+        part.mark_cut_if(cut && !self.is_below(cell), || {
             format!("a table's cell has more than {} {}", with_thousands_separators(self.max_cell), F::UNIT)
         });
         text
@@ -328,6 +350,9 @@ fn table<F: MessageFormat>(format: &F, table: &Table, limit: PartLimit, part: &m
     }
     let layout = TableLayout::new(format, table, limit);
     let shown = F::table(&layout, part);
+    if let Some((_, title, cell)) = layout.long_cell.filter(|(place, _, _)| *place < shown) {
+        code::<F>(Some(title), &cell.text, limit, part);
+    }
     let counts = layout.counts(shown, part);
     part.blocks.extend((!counts.is_empty()).then(|| F::line(&counts, LineStyle::Small)));
     let buttons = table.rows.iter().take(shown.min(ROWS_WITH_BUTTONS)).flat_map(|row| &row.buttons);

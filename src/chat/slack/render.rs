@@ -229,6 +229,8 @@ fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option
             continue;
         }
         match block {
+            // A lone cell is shown as text, as far as a message holds it.
+            Block::Table(Table { columns, rows, .. }) if columns.len() == 1 && rows.len() == 1 => {}
             Block::Table(table) => texts.push(tab_separated(table, MAX_ATTACHMENT_BYTES)),
             Block::Code { text, .. } if !text.is_empty() => texts.push(text.clone()),
             _ => {}
