@@ -394,6 +394,9 @@ async fn a_table_whose_name_is_no_utf_8_is_told_as_what_it_is() {
     ascii.batch_execute(tables).await.unwrap();
     let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
     for (command, past) in [("vacuum", "vacuumed and analyzed"), ("analyze", "analyzed")] {
+        let plan = asks(&scene, &format!("{command} asset-service --dry-run")).await.plain();
+        let kept = "1 table won't be touched, since its name has bytes that aren't UTF-8: ";
+        assert!(plan.contains(kept) && plan.contains("caf\u{fffd}"), "{plan}");
         let told = asks(&scene, &format!("{command} asset-service")).await.plain();
         assert!(told.contains(&format!("1 of 2 tables are {past}, in ")), "{told}");
         let why = "its name has bytes that aren't UTF-8, so Countersign can't name it: not touched.";
@@ -403,6 +406,11 @@ async fn a_table_whose_name_is_no_utf_8_is_told_as_what_it_is() {
         let why = "The name of caf\u{fffd} in asset_service_db has bytes that aren't UTF-8, so Countersign can't name it.";
         assert!(told.contains(why) && told.contains("Rename it with psql"), "{told}");
     }
+    let plan = asks(&scene, "reindex asset-service plain --dry-run").await.plain();
+    assert!(
+        plan.contains("1 index won't be touched, since its name has bytes that aren't UTF-8: "),
+        "{plan}"
+    );
     let told = asks(&scene, "reindex asset-service plain").await.plain();
     let why = "Its name has bytes that aren't UTF-8, so Countersign can't name it: not touched.";
     assert!(told.contains(why), "{told}");

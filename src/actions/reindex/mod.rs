@@ -8,7 +8,7 @@ use super::support::maintenance::{
     MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, recovered, resource,
     results_block, sessions_table, summarize, warnings_block,
 };
-use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
+use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
@@ -92,6 +92,7 @@ impl Action for Reindex {
         let transactions = transactions.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
         let mut plan = describe(&database, relation, &indexes, lock_timeout.saturating_mul(LOCK_TIMEOUTS));
+        add_unnameable(&mut plan, "index", "indexes");
         if let Some(oldest) = transactions.first()
             && let Some(seconds) = oldest.get::<Option<f64>>("held_s")?
             && seconds >= OLD_TRANSACTION_S

@@ -74,6 +74,30 @@ impl PlannedRelation {
     }
 }
 
+/// Adds to the effect which of the targets can't be touched, since no statement of ours can have their names.
+pub fn add_unnameable(plan: &mut Plan, one: &str, many: &str) {
+    let targets = PlannedRelation::all(plan);
+    let names: Vec<&str> = targets.iter().map(|target| target.relation.as_str()).collect();
+    let names: Vec<&str> =
+        names.into_iter().filter(|name| name.contains(char::REPLACEMENT_CHARACTER)).collect();
+    if names.is_empty() {
+        return;
+    }
+    let (has, number) = if names.len() == 1 {
+        ("its name has", format!("1 {one}"))
+    } else {
+        ("their names have", format!("{} {many}", names.len()))
+    };
+    let named = names[..names.len().min(MAX_UNNAMEABLE)].join(", ");
+    let more = if names.len() > MAX_UNNAMEABLE { ", …" } else { "" };
+    plan.effect.push_str(&format!(
+        " {number} won't be touched, since {has} bytes that aren't UTF-8: {named}{more}."
+    ));
+}
+
+/// Names that a plan lists of those that can't be touched.
+const MAX_UNNAMEABLE: usize = 5;
+
 /// The relations that a command takes.
 #[derive(Debug, Clone, Copy)]
 pub enum RelationKind {

@@ -8,7 +8,7 @@ use super::support::maintenance::{
     MaintenanceSession, Nouns, POLL_INTERVAL, TableOutcome, TableResult, VISIBLE_WITHIN, done, recovered,
     resource, results_block, summarize, warnings_block,
 };
-use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
+use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
@@ -80,6 +80,7 @@ impl Action for Operation {
             return Err(Error::user(format!("{} has no table of its own.", database.database)));
         }
         let mut plan = describe(*self, &database, &tables);
+        add_unnameable(&mut plan, "table", "tables");
         if *self == Operation::Vacuum
             && let Ok(reader) = database.connect_reader(call).await
             && let Some(holder) = horizon_holder(&reader, is_old).await
