@@ -3,7 +3,7 @@
     python package.py <app id> <host> <file.zip>
 
 The app id is the client id of the bot's Entra app registration (or of its managed identity), the host where Countersign's door is
-reachable. In manifest.json a GUID of zeros stands for the one and countersign.example.com for the other.
+reachable. In manifest.json a GUID of zeros is the placeholder of the one and countersign.example.com of the other.
 """
 
 import json

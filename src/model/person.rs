@@ -123,7 +123,7 @@ pub struct TypedText {
     pub before: String,
     /// The text behind `/db` or behind the bot's mention.
     pub line: String,
-    /// The people whom the text mentions, in order: each stands in it as [`TypedText::MENTION`].
+    /// The people whom the text mentions, in order: each is in it as [`TypedText::MENTION`].
     pub mentions: Vec<Mention>,
 }
 

@@ -103,7 +103,7 @@ pub fn fill(template: &str, look_up: &dyn Fn(&str) -> Option<String>) -> Text {
 #[derive(Clone, Copy)]
 pub struct Placeholder<'a> {
     pub column: &'a str,
-    /// It stands in code, which people type.
+    /// It is part of code, which people type.
     pub in_code: bool,
 }
 

@@ -27,7 +27,7 @@ SELECT has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter, has_table_pri
              WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 8 <> 0 AND t.tgenabled <> 'D' ORDER BY 1) AS triggers
 FROM pg_class c
 LEFT JOIN LATERAL (
-  -- Numbers and uuids only: the key is noted in the record, where no text of a customer's may stand.
+  -- Numbers and uuids only: the key is noted in the record, where no text of a customer's may be.
   SELECT quote_ident(a.attname) AS name, format_type(a.atttypid, NULL) AS type
   FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
   WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indnkeyatts = 1

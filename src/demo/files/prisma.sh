@@ -1,4 +1,4 @@
-# Stands in for `prisma migrate deploy` and `prisma migrate resolve`: Prisma's lock, its ledger, its order. The database's URL
+# A stub of `prisma migrate deploy` and `prisma migrate resolve`: Prisma's lock, its ledger, its order. The database's URL
 # is in its environment, and what psql needs of it goes there too: never onto a command line.
 set -eu
 

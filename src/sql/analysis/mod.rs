@@ -446,8 +446,8 @@ impl Closure {
             if kind == Some("function") && self.triggers.iter().any(|(function, _)| *function == oid) {
                 let triggers = self.refused_triggers();
                 return Err(AnalysisError::Triggers(format!(
-                    "isn't asked: it {refusal} {label}{path}. It would fire triggers, whose functions run with the rights of Countersign's \
-                     login: {triggers}. Custom SQL may not fire an application's triggers. A reviewed SQL file may"
+                    "isn't asked: it {refusal} {label}{path}. It would fire triggers: {triggers}. Their functions run with the rights of Countersign's login, \
+                     those with SECURITY DEFINER with the rights of their owner. Custom SQL may not fire an application's triggers. A reviewed SQL file may"
                 )));
             }
             return Err(AnalysisError::Refused(format!(

@@ -35,7 +35,7 @@ pub struct Waiter {
     pub pid: Option<i32>,
     /// What it is, if it is no session.
     pub holder: Option<String>,
-    /// The queue that it stands in, numbered by its root blocker, the largest first; `None` behind nobody but a cycle.
+    /// The queue that it is in, numbered by its root blocker, the largest first; `None` behind nobody but a cycle.
     pub queue: Option<usize>,
     pub depth: usize,
     /// It blocks others and waits for no lock.
