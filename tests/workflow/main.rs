@@ -18,6 +18,7 @@ mod exactly_once;
 mod fair_share;
 mod fake_chat;
 mod freeze;
+mod german_server;
 mod groups;
 mod harness;
 mod helpers;
