@@ -379,6 +379,7 @@ impl Forms {
             environment: draft.environment.as_deref(),
             values: &values,
             asker: format!("countersign {}", person.id),
+            run: None,
         };
         choices::find(&call, spec, query.trim()).await.map(Some)
     }
