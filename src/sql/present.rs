@@ -249,7 +249,11 @@ fn transposed_table(command: &Command, section: &SectionResult) -> Table {
 fn table(command: &Command, section: &SectionResult) -> Table {
     let shown = shown(section);
     let labelled = section.target_count > 1;
+    let numbered = is_numbered(section, &shown);
     let mut columns = Vec::new();
+    if numbered {
+        columns.push(Column { title: "#".to_owned(), kind: ColumnKind::Right });
+    }
     if labelled {
         let name = if section.scope == Scope::Database { "service" } else { "server" };
         columns.push(Column { title: name.to_owned(), kind: ColumnKind::Left });
@@ -265,8 +269,12 @@ fn table(command: &Command, section: &SectionResult) -> Table {
         };
         Column { title: column_title(name), kind }
     }));
-    let rows = section.rows.iter().take(command.header.top.unwrap_or(usize::MAX)).map(|row| {
+    let rows = section.rows.iter().take(command.header.top.unwrap_or(usize::MAX));
+    let rows = (1..).zip(rows).map(|(number, row): (usize, _)| {
         let mut cells = Vec::new();
+        if numbered {
+            cells.push(Cell::from(number.to_string()));
+        }
         if labelled {
             cells.push(Cell::from(row.target.label()));
         }
@@ -282,6 +290,12 @@ fn table(command: &Command, section: &SectionResult) -> Table {
         total: total_rows(section),
         empty: Some("None.".to_owned()),
     }
+}
+
+/// True if the rows need numbers, since their query texts are shown apart from them and nothing else tells them apart.
+fn is_numbered(section: &SectionResult, shown: &[usize]) -> bool {
+    let has = |names: &[&str]| shown.iter().any(|at| names.contains(&section.columns[*at].as_str()));
+    has(&["query"]) && !has(&["pid", "session"])
 }
 
 /// The number of rows that there are: a statement with a LIMIT counts them in the column `_total`.
