@@ -20,6 +20,7 @@ pub mod ingress;
 mod render {
     pub mod budget;
     pub mod part;
+    pub mod rows;
     pub mod text;
 }
 pub mod payload;

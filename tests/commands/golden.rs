@@ -17,8 +17,9 @@ use countersign::model::{
     Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
 };
 use countersign::sql::Answer;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Asked while the sample's incident goes on; the others on a quiet server.
 const IN_THE_INCIDENT: [&str; 5] = ["blocked", "connections", "idle", "locks", "long"];
@@ -124,10 +125,12 @@ fn picture(block: &Value) -> Vec<String> {
     match block["type"].as_str().unwrap_or_default() {
         "rich_text" => {
             let part = |part: &Value| {
+                let item = |item: &Value| format!("- {}", inline(&item["elements"]));
                 let inline = inline(&part["elements"]);
-                match part["type"] == "rich_text_preformatted" {
-                    true => inline.lines().map(|line| format!("    {line}")).collect(),
-                    false => vec![inline],
+                match part["type"].as_str().unwrap_or_default() {
+                    "rich_text_preformatted" => inline.lines().map(|line| format!("    {line}")).collect(),
+                    "rich_text_list" => part["elements"].as_array().into_iter().flatten().map(item).collect(),
+                    _ => vec![inline],
                 }
             };
             all("elements").iter().flat_map(part).collect()
@@ -157,21 +160,25 @@ fn picture(block: &Value) -> Vec<String> {
     }
 }
 
-async fn looks(world: &World, command: &Command, line: &str) {
+/// Compares an answer with its pictures. Returns the message as Slack gets it, with its own numbers, names and times.
+async fn looks(world: &World, command: &Command, line: &str) -> Value {
     let mut answer = world.ask("Ana Example", line).await.unwrap_or_else(|why| panic!("{line}: {why}"));
     type_back(world, line, &answer).await;
     // The first block is a verdict, whatever it says.
     let _: Severity = severity(&answer);
     let sorted = ANY_ORDER.contains(&command.name.as_str());
-    answer.blocks.iter_mut().for_each(|block| steady_block(block, sorted));
-    let heading = Heading {
+    let heading = |line: &str| Heading {
         requester: Some(Person { id: "ana".to_owned(), account: Some("U0ANA".to_owned()) }),
-        command: steady(line.trim_end_matches(" --env production")),
+        command: line.trim_end_matches(" --env production").to_owned(),
         environment: Some(EnvironmentTag { name: "production".to_owned(), production: true }),
         run: Some(9),
     };
+    let message =
+        slack::render::render(&Reply { blocks: answer.blocks.clone(), ..Reply::new(heading(line)) });
+    let body = json!({ "channel": "C0GOLDEN", "text": message.text, "blocks": message.blocks });
+    answer.blocks.iter_mut().for_each(|block| steady_block(block, sorted));
     let lines = lines(world, &answer);
-    let reply = Reply { blocks: answer.blocks, ..Reply::new(heading) };
+    let reply = Reply { blocks: answer.blocks, ..Reply::new(heading(&steady(line))) };
     let screen = Screen { width: 80, colours: false };
     insta::assert_snapshot!(
         format!("{}-terminal", command.name),
@@ -182,6 +189,7 @@ async fn looks(world: &World, command: &Command, line: &str) {
     let blocks: Vec<String> = rendered.blocks.iter().flat_map(picture).collect();
     let shown = format!("notification: {}\n{}", rendered.text, blocks.join("\n"));
     insta::assert_snapshot!(format!("{}-slack", command.name), shown);
+    json!({ "method": "chat.postMessage", "body": body })
 }
 
 /// What the answers are about, besides the sample: statements, runs, and statistics that nobody else changes.
@@ -195,6 +203,14 @@ async fn settle(world: &World) {
     superuser.batch_execute("ANALYZE; SELECT pg_stat_statements_reset()").await.unwrap();
     drop(superuser);
     world.work().await;
+}
+
+/// Leaves the messages for the schema checks and the browser.
+fn leave(messages: &[Value]) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../payloads");
+    std::fs::create_dir_all(&directory).unwrap();
+    let lines: Vec<String> = messages.iter().map(Value::to_string).collect();
+    std::fs::write(directory.join("golden.jsonl"), lines.join("\n") + "\n").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,6 +227,7 @@ async fn every_question_has_its_picture() {
         });
     });
     settle(&world).await;
+    let mut messages = Vec::new();
     let reading = || world.app.catalog.iter().filter(|command| command.header.risk == Risk::Read);
     for command in reading().filter(|command| !IN_THE_INCIDENT.contains(&command.name.as_str())) {
         let example = command.header.example.as_str();
@@ -220,7 +237,7 @@ async fn every_question_has_its_picture() {
             "slow" => "slow asset-service --by calls",
             _ => example,
         };
-        looks(&world, command, line).await;
+        messages.push(looks(&world, command, line).await);
     }
     let incident = Incident::start(&world.cluster, &world.team).await.unwrap();
     let head = incident.pids().head;
@@ -237,6 +254,7 @@ async fn every_question_has_its_picture() {
             "locks" => format!("locks {head}"),
             _ => command.header.example.clone(),
         };
-        looks(&world, command, &line).await;
+        messages.push(looks(&world, command, &line).await);
     }
+    leave(&messages);
 }

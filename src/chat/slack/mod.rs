@@ -26,6 +26,7 @@ mod routes;
 mod scopes;
 pub mod send;
 pub mod socket;
+mod table;
 pub mod verify;
 
 pub use parse::{ParsedRequest, SlackParser};

@@ -2,10 +2,11 @@
 //! message says so. Text of a person or a database can neither ping, link nor format. Nothing is sent here.
 
 use super::parse::ACTION_PREFIX;
+use super::table;
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextRules, clean, mark};
-use crate::model::{Audience, Block, Button, ButtonStyle, ColumnKind, Person, Reply, Span, Table, Text};
+use crate::model::{Audience, Block, Button, ButtonStyle, Person, Reply, Span, Table, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
@@ -38,11 +39,6 @@ const MAX_ACTIONS_PER_BLOCK: usize = 25;
 const MAX_BUTTON_TEXT: usize = 75;
 const MAX_BUTTON_VALUE: usize = 2_000;
 const MAX_ATTACHMENT_BYTES: usize = 1_000_000;
-/// Characters of a column of fixed-width text.
-const MAX_FIXED_WIDTH_CELL: usize = 40;
-/// Columns whose cells are at most this long are not wrapped: wrapping would put a pid on another line than its branch of the
-/// lock tree.
-const MAX_UNWRAPPED: usize = 24;
 
 pub(super) const RULES: TextRules = TextRules { units_of: char::len_utf16, clean, pingable };
 
@@ -69,24 +65,12 @@ pub fn check_size(reply: &Reply) -> Result<(), TooLarge> {
 }
 
 fn budget(reply: &Reply) -> MessageBudget<'_, BlockKit<'_>> {
-    MessageBudget::new(reply, BlockKit { native_table: native_table(&reply.blocks) })
+    MessageBudget::new(reply, BlockKit { native_table: table::native_table(&reply.blocks) })
 }
 
-struct BlockKit<'a> {
+pub(super) struct BlockKit<'a> {
     /// The table that becomes the message's one native table.
-    native_table: Option<&'a Table>,
-}
-
-/// A message may hold one native table: the one with the most cells; on a tie, the first.
-fn native_table(blocks: &[Block]) -> Option<&Table> {
-    let tables = blocks.iter().rev().filter_map(|block| match block {
-        Block::Table(table) => Some(table),
-        _ => None,
-    });
-    let has_cells = |table: &&Table| {
-        !table.rows.is_empty() && table.columns.iter().any(|column| column.kind != ColumnKind::Query)
-    };
-    tables.filter(has_cells).max_by_key(|table| table.rows.len() * table.columns.len())
+    pub(super) native_table: Option<&'a Table>,
 }
 
 impl MessageFormat for BlockKit<'_> {
@@ -190,13 +174,8 @@ impl MessageFormat for BlockKit<'_> {
         buttons.chunks(MAX_ACTIONS_PER_BLOCK).map(row).collect()
     }
 
-    /// Query text is never put in a cell, because Slack's cells are narrow: it is listed below the table, each with its row's
-    /// first cell.
     fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
-        let is_native = layout.format.native_table.is_some_and(|table| std::ptr::eq(table, layout.table));
-        let shown = if is_native { native_rows(layout, part) } else { fixed_width_rows(layout, part) };
-        queries(layout, shown, part);
-        shown
+        table::rows(layout, part)
     }
 }
 
@@ -231,7 +210,7 @@ fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option
         match block {
             // A lone cell is shown as text, as far as a message holds it.
             Block::Table(Table { columns, rows, .. }) if columns.len() == 1 && rows.len() == 1 => {}
-            Block::Table(table) => texts.push(tab_separated(table, MAX_ATTACHMENT_BYTES)),
+            Block::Table(table) => texts.push(table::tab_separated(table, MAX_ATTACHMENT_BYTES)),
             Block::Code { text, .. } if !text.is_empty() => texts.push(text.clone()),
             _ => {}
         }
@@ -283,11 +262,11 @@ fn escape(words: &str, max: usize) -> String {
     if text.trim().is_empty() { "-".to_owned() } else { text }
 }
 
-fn plain(text: &str) -> Value {
+pub(super) fn plain(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-fn bold(text: &str) -> Value {
+pub(super) fn bold(text: &str) -> Value {
     json!({ "type": "text", "text": text, "style": { "bold": true } })
 }
 
@@ -296,7 +275,7 @@ pub(super) fn section(elements: Vec<Value>) -> Value {
     json!({ "type": "rich_text", "elements": [{ "type": "rich_text_section", "elements": elements }] })
 }
 
-fn preformatted(title: Option<&str>, text: &str) -> Value {
+pub(super) fn preformatted(title: Option<&str>, text: &str) -> Value {
     let title = title.map(|title| json!({ "type": "rich_text_section", "elements": [bold(title)] }));
     let lines = json!({ "type": "rich_text_preformatted", "elements": [plain(text)] });
     let elements: Vec<Value> = title.into_iter().chain([lines]).collect();
@@ -333,109 +312,7 @@ pub(super) fn element(span: &Span) -> Value {
     }
 }
 
-type SlackLayout<'a, 'b> = TableLayout<'a, BlockKit<'b>>;
-
-/// Slack's own table; as many rows as its limit on text allows.
-fn native_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
-    let mut rows = vec![layout.header(part)];
-    let mut units: usize = rows[0].iter().map(|cell| length(cell)).sum();
-    for row in layout.rows {
-        let cells = layout.row(row, part);
-        units += cells.iter().map(|cell| length(cell)).sum::<usize>();
-        if units > BlockKit::MAX_TABLE_TEXT {
-            break;
-        }
-        rows.push(cells);
-    }
-    let columns = layout.columns.iter().enumerate();
-    let settings = columns.map(|(index, (_, column))| match column.kind {
-        ColumnKind::Right => json!({ "align": "right" }),
-        _ if rows.iter().all(|row| length(&row[index]) <= MAX_UNWRAPPED) => json!({ "align": "left" }),
-        _ => json!({ "align": "left", "is_wrapped": true }),
-    });
-    let settings: Vec<Value> = settings.collect();
-    let shown = rows.len() - 1;
-    let cell = |text: String| json!({ "type": "raw_text", "text": text });
-    let rows: Vec<Vec<Value>> = rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
-    part.blocks.push(json!({ "type": "table", "column_settings": settings, "rows": rows }));
-    shown
-}
-
-fn fixed_width_rows(layout: &SlackLayout<'_, '_>, part: &mut RenderedPart) -> usize {
-    if layout.columns.is_empty() {
-        return layout.rows.len();
-    }
-    let mut rows = vec![layout.header(part)];
-    rows.extend(layout.rows.iter().map(|row| layout.row(row, part)));
-    for cell in rows.iter_mut().flatten() {
-        let (short, cut) = RULES.shorten(&cell.replace(['\n', '\t'], " "), MAX_FIXED_WIDTH_CELL);
-        part.mark_cut_if(cut, || {
-            format!("a second table's cell has more than {MAX_FIXED_WIDTH_CELL} characters")
-        });
-        *cell = short;
-    }
-    for (index, (_, column)) in layout.columns.iter().enumerate() {
-        let width = rows.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
-        for row in &mut rows {
-            row[index] = match column.kind {
-                ColumnKind::Right => format!("{:>width$}", row[index]),
-                _ => format!("{:<width$}", row[index]),
-            };
-        }
-    }
-    let lines: Vec<String> = rows.iter().map(|row| row.join("  ").trim_end().to_owned()).collect();
-    part.blocks.push(preformatted(None, &lines.join("\n")));
-    layout.rows.len()
-}
-
-/// "4711  select …", a line for each row that has query text.
-fn queries(layout: &SlackLayout<'_, '_>, shown: usize, part: &mut RenderedPart) {
-    let mut lines: Vec<String> = Vec::new();
-    let mut units = 0;
-    for row in &layout.rows[..shown] {
-        // Already more than a message holds; `squeeze` will shorten it.
-        if units > BlockKit::MAX_TEXT {
-            break;
-        }
-        for query in layout.queries(row, part) {
-            units += length(&query);
-            lines.push(match layout.first_cell(row) {
-                Some(first) => format!("{}  {query}", RULES.shorten(first, MAX_FIXED_WIDTH_CELL).0),
-                None => query,
-            });
-        }
-    }
-    if !lines.is_empty() {
-        part.blocks.push(preformatted(None, &lines.join("\n")));
-    }
-}
-
-/// The whole table as lines of tab-separated text, for a file; it stops once it is longer than `max` bytes.
-fn tab_separated(table: &Table, max: usize) -> String {
-    let mut lines = String::new();
-    let mut add_line = |cells: &mut dyn Iterator<Item = &String>| {
-        for (index, cell) in cells.enumerate() {
-            if lines.len() > max {
-                return;
-            }
-            if index > 0 {
-                lines.push('\t');
-            }
-            lines.push_str(&cell.replace(['\t', '\n', '\r'], " "));
-        }
-        lines.push('\n');
-    };
-    if let Some(title) = &table.title {
-        add_line(&mut std::iter::once(title));
-    }
-    add_line(&mut table.columns.iter().map(|column| &column.title));
-    for row in &table.rows {
-        add_line(&mut row.cells.iter().map(|cell| &cell.text));
-    }
-    lines
-}
-
 /// Length in Slack's units, the strictest way to count a "character": UTF-16, as JavaScript counts.
-fn length(text: &str) -> usize {
+pub(super) fn length(text: &str) -> usize {
     text.encode_utf16().count()
 }
