@@ -5,8 +5,9 @@ use super::parse::{BUTTON_KEY, VIEW_KEY};
 use super::text_run::{self, RULES, TextStyle, block, indented, inline, inlines, line};
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
+use crate::chat::render::rows::{TREE_CHARS, TextRole, longest_word, row_lines};
 use crate::chat::render::text::{self, TextRules, mark};
-use crate::model::{Button, ButtonStyle, ColumnKind, Person, Reply, Row, Severity, Span, Text};
+use crate::model::{Button, ButtonStyle, ColumnKind, Person, Reply, Severity, Span, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
@@ -42,8 +43,6 @@ const CELL_PADDING: usize = 2;
 const MAX_UNWRAPPED: usize = 24;
 /// Bytes of a row's first cell beside its query.
 const MAX_FIRST_CELL: usize = 40;
-/// The lines that a tree is drawn with, before a row's first value.
-const TREE_CHARS: [char; 6] = ['│', '└', '├', '─', ' ', '\u{a0}'];
 
 /// The person or the people that a card is for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -169,12 +168,13 @@ impl MessageFormat for AdaptiveCard<'_> {
 
     fn paragraph(text: &Text, max: usize, style: ParagraphStyle) -> (Vec<Value>, usize) {
         let (severity, style) = match style {
-            ParagraphStyle::Verdict(severity) => (severity, TextStyle { severity, ..TextStyle::BOLD }),
+            ParagraphStyle::Verdict(severity) => (severity, TextStyle::BOLD),
             ParagraphStyle::Plain => (Severity::Neutral, TextStyle::PLAIN),
             ParagraphStyle::Note => (Severity::Neutral, TextStyle::SMALL),
         };
         let (spans, missing) = RULES.spans(text, max);
-        (text_run::paragraph(&spans, mark(severity), style), missing)
+        let blocks = text_run::paragraph(&spans, mark(severity), style);
+        (text_run::coloured(severity, blocks), missing)
     }
 
     fn line(text: &str, style: LineStyle) -> Value {
@@ -320,12 +320,7 @@ fn column_texts<'a>(layout: &TeamsLayout<'a, '_>, at: usize) -> Vec<&'a str> {
 
 /// Characters that a column needs to break no word, with its edges.
 fn min_column_width(texts: &[&str]) -> usize {
-    let longest_word = |text: &&str| {
-        let words = text.trim_start_matches(TREE_CHARS).split([' ', '-']);
-        let branches = text.chars().take_while(|c| TREE_CHARS.contains(c)).count();
-        branches + words.map(|word| word.chars().count()).max().unwrap_or(0)
-    };
-    texts.iter().map(longest_word).max().unwrap_or(0) + CELL_PADDING
+    texts.iter().map(|text| longest_word(text)).max().unwrap_or(0) + CELL_PADDING
 }
 
 /// Widths of the columns, in parts of the whole: no word is broken, and what room is left goes to those that need it.
@@ -347,28 +342,17 @@ fn widths(texts: &[Vec<&str>], min_widths: &[usize]) -> Vec<usize> {
     min_widths.iter().zip(&shortfalls).map(width).collect()
 }
 
-fn row_cells(layout: &TeamsLayout<'_, '_>, row: &Row, part: &mut RenderedPart) -> Vec<(String, TextStyle)> {
-    let texts = layout.row(row, part);
-    let cells = texts.iter().zip(&layout.columns).map(|(text, (at, _))| {
-        let severity = row.cells.get(*at).map_or(Severity::Neutral, |cell| cell.severity);
-        (indented(text), TextStyle { severity, ..TextStyle::PLAIN })
-    });
-    cells.collect()
-}
-
 /// Side by side; query text beneath, each with its row's first cell. Teams takes the first row as the
 /// header by default; clients disagree about the name of the property that would say otherwise, so it is left out.
 fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart) {
     if !layout.columns.is_empty() {
-        let table_row = |cells: Vec<(String, TextStyle)>| {
-            let cells = cells
-                .iter()
-                .map(|(text, style)| json!({ "type": "TableCell", "items": [line(text, *style)] }));
-            json!({ "type": "TableRow", "cells": cells.collect::<Vec<_>>() })
+        let table_row = |texts: &[String], style: TextStyle| {
+            let cell =
+                |text: &String| json!({ "type": "TableCell", "items": [line(&indented(text), style)] });
+            json!({ "type": "TableRow", "cells": texts.iter().map(cell).collect::<Vec<_>>() })
         };
-        let header = layout.header(part).into_iter().map(|title| (title, TextStyle::BOLD));
-        let mut rows = vec![table_row(header.collect())];
-        rows.extend(layout.rows.iter().map(|row| table_row(row_cells(layout, row, part))));
+        let mut rows = vec![table_row(&layout.header(part), TextStyle::BOLD)];
+        rows.extend(layout.rows.iter().map(|row| table_row(&layout.row(row, part), TextStyle::PLAIN)));
         let columns = layout.columns.iter().zip(widths).map(|((_, column), width)| match column.kind {
             ColumnKind::Right => json!({ "width": width, "horizontalCellContentAlignment": "right" }),
             _ => json!({ "width": width }),
@@ -388,24 +372,20 @@ fn grid(layout: &TeamsLayout<'_, '_>, widths: &[usize], part: &mut RenderedPart)
     }
 }
 
-/// Row by row: "pid 4711 · app asset-api · for ⚠️ 12 min", and its query on a line of its own.
+/// Row by row: "pid 4711 · asset-api · for ⚠️ 12 min", and its query on a line of its own.
 fn rows_as_text(layout: &TeamsLayout<'_, '_>, part: &mut RenderedPart) {
-    let titles = layout.header(part);
-    for row in layout.rows {
-        let mut inlines = Vec::new();
-        for ((text, style), title) in row_cells(layout, row, part).iter().zip(&titles) {
-            let is_first = inlines.is_empty();
-            if !is_first && text == "-" {
-                continue;
-            }
-            let value = text.trim_start_matches(TREE_CHARS);
-            let prefix = if is_first { &text[..text.len() - value.len()] } else { " · " };
-            inlines.push(inline(&format!("{prefix}{title} "), TextStyle::SMALL));
-            let value = if value.is_empty() { "-" } else { value };
-            inlines.push(inline(value, TextStyle { bold: is_first, ..*style }));
+    for mut row in row_lines(layout, part) {
+        if let Some((first, _)) = row.texts.first_mut() {
+            *first = indented(first);
         }
-        for query in layout.queries(row, part) {
-            inlines.push(inline(&format!("\n{}", indented(&query)), TextStyle::CODE));
+        let text = |(text, role): &(String, TextRole)| match role {
+            TextRole::Label => inline(text, TextStyle::SMALL),
+            TextRole::Name => inline(text, TextStyle::BOLD),
+            TextRole::Value => inline(text, TextStyle::PLAIN),
+        };
+        let mut inlines: Vec<Value> = row.texts.iter().map(text).collect();
+        for query in &row.queries {
+            inlines.push(inline(&format!("\n{}", indented(query)), TextStyle::CODE));
         }
         if !inlines.is_empty() {
             let mut text_block = block(inlines);

@@ -72,18 +72,16 @@ fn is_harmless(words: &str) -> bool {
     })
 }
 
-/// The style of an inline text.
+/// The style of an inline text. It has no colour: the colours of a host are not all legible on its background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TextStyle {
     pub bold: bool,
     pub mono: bool,
     pub small: bool,
-    pub severity: Severity,
 }
 
 impl TextStyle {
-    pub const PLAIN: TextStyle =
-        TextStyle { bold: false, mono: false, small: false, severity: Severity::Neutral };
+    pub const PLAIN: TextStyle = TextStyle { bold: false, mono: false, small: false };
     pub const BOLD: TextStyle = TextStyle { bold: true, ..TextStyle::PLAIN };
     pub const CODE: TextStyle = TextStyle { mono: true, ..TextStyle::PLAIN };
     /// Small print.
@@ -99,12 +97,6 @@ impl TextStyle {
         if self.small {
             element["size"] = json!("Small");
             element["isSubtle"] = json!(true);
-        }
-        match self.severity {
-            Severity::Neutral => {}
-            Severity::Ok => element["color"] = json!("Good"),
-            Severity::Warning => element["color"] = json!("Warning"),
-            Severity::Critical => element["color"] = json!("Attention"),
         }
     }
 }
@@ -214,11 +206,30 @@ fn text_block(text: &str, style: TextStyle, pinged: &[&Person]) -> Value {
     block
 }
 
+/// Blocks on a background of their severity's colour: the text keeps the host's own colour, which is legible on each of its
+/// backgrounds.
+pub(super) fn coloured(severity: Severity, blocks: Vec<Value>) -> Vec<Value> {
+    let style = match severity {
+        _ if blocks.is_empty() => return blocks,
+        Severity::Neutral => return blocks,
+        Severity::Ok => "good",
+        Severity::Warning => "warning",
+        Severity::Critical => "attention",
+    };
+    vec![json!({ "type": "Container", "style": style, "items": blocks })]
+}
+
 /// Moves the mentions out of the blocks, each once: the card names them in one place.
 pub(super) fn take_mentions(body: &mut [Value]) -> Vec<Value> {
     let mut mentions: Vec<Value> = Vec::new();
     for block in body.iter_mut().filter_map(Value::as_object_mut) {
-        let Some(Value::Array(entities)) = block.remove(MENTIONS) else { continue };
+        let mut entities = match block.get_mut("items") {
+            Some(Value::Array(items)) => take_mentions(items),
+            _ => Vec::new(),
+        };
+        if let Some(Value::Array(own)) = block.remove(MENTIONS) {
+            entities.extend(own);
+        }
         for entity in entities {
             if !mentions.contains(&entity) {
                 mentions.push(entity);
