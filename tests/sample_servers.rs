@@ -90,9 +90,7 @@ async fn a_cluster_ends_with_a_killed_process() {
 }
 
 async fn light_sample() -> (Cluster, Team) {
-    let cluster = Cluster::start(options()).await.unwrap();
-    let team = Sample::light().install(&cluster).await.unwrap();
-    (cluster, team)
+    Sample::light().start(options()).await.unwrap()
 }
 
 async fn blockers(client: &Client, pid: i32) -> Vec<i32> {

@@ -12,7 +12,7 @@ use countersign::model::{Block, Conversation, Person, Plan, PlatformKind, Severi
 use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub struct World {
     pub app: App,
@@ -23,11 +23,11 @@ pub struct World {
     /// Its third, if it has one.
     pub cascaded: Option<Cluster>,
     _directory: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
-/// One server at a time: `health` gives up on a server after 5 s, and a dozen that start at once can take that long.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Two servers at a time: `health` gives up on a server after 5 s, and a dozen that start at once can take that long.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// Ana acts everywhere, Ben approves everywhere, Eli looks at staging alone. Nothing answers on staging.
 const PEOPLE: &str = r#"
@@ -96,9 +96,8 @@ impl World {
 
     /// On a server with those options.
     pub async fn with(options: Options) -> World {
-        let turn = TURN.lock().await;
-        let cluster = Cluster::start(options).await.unwrap();
-        let team = Sample::light().install(&cluster).await.unwrap();
+        let turn = TURNS.acquire().await.unwrap();
+        let (cluster, team) = Sample::light().start(options).await.unwrap();
         cluster.protect().await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path()));

@@ -63,8 +63,7 @@ impl Rights {
         // Few slots, since a test takes them all.
         let settings = vec![("max_connections".to_owned(), "40".to_owned())];
         let options = Options { bin_dir: Some(bin_dir), settings, ..Options::default() };
-        let mut cluster = Cluster::start(options).await.unwrap();
-        let team = Sample::light().install(&cluster).await.unwrap();
+        let (mut cluster, team) = Sample::light().start(options).await.unwrap();
         if cluster.version_num() >= 160_000 {
             let superuser = cluster.connect(MAINTENANCE).await.unwrap();
             superuser.batch_execute("ALTER SYSTEM SET reserved_connections = 8").await.unwrap();

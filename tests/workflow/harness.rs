@@ -59,8 +59,7 @@ impl Servers {
     async fn start(max_connections: u32) -> Servers {
         let settings = vec![("max_connections".to_owned(), max_connections.to_string())];
         let options = Options { settings, ..Options::default() };
-        let cluster = Cluster::start(options).await.expect("a PostgreSQL server");
-        let team = Sample::light().install(&cluster).await.expect("the sample");
+        let (cluster, team) = Sample::light().start(options).await.expect("a server with the sample");
         Servers { cluster, team }
     }
 }

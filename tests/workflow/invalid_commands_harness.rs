@@ -7,7 +7,7 @@ use crate::invalid_arguments::Control;
 use countersign::catalog::Command;
 use countersign::command_line::{ArgSpec, ArgType};
 use countersign::demo::harness::PEOPLE;
-use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::postgres::Options;
 use countersign::demo::sample::Sample;
 use countersign::model::{
     ChatAccount, ChatEvent, ChatEventKind, PlatformKind, Reply, Risk, Run, RunRequest, RunState,
@@ -269,8 +269,8 @@ async fn all(client: &Client, sql: &str) -> Vec<String> {
 }
 
 async fn scene() -> Scene {
-    let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
-    let team = Sample { maintainer: true, ..Sample::light() }.install(&cluster).await.expect("the sample");
+    let sample = Sample { maintainer: true, ..Sample::light() };
+    let (cluster, team) = sample.start(Options::default()).await.expect("a server with the sample");
     let servers: &Servers = Box::leak(Box::new(Servers { cluster, team }));
     let connect = async |database: &str| servers.cluster.connect(database).await.expect("the superuser");
     let make = "CREATE ROLE countersign_owner LOGIN SUPERUSER PASSWORD 'owner'";

@@ -5,7 +5,7 @@ use crate::maintenance_harness::make;
 use countersign::chat::slack::SlackPlatform;
 use countersign::demo::fake_slack::{self, Fault, Settings};
 use countersign::demo::harness::INCIDENT;
-use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::postgres::Options;
 use countersign::demo::sample::Sample;
 use countersign::model::{ChatAccount, ChatEvent, ChatEventKind, Conversation, PlatformKind, RunState};
 use countersign::store::Store;
@@ -15,9 +15,8 @@ use std::time::Duration;
 
 /// A server of its own, where tables are maintained: REINDEX waits for whatever is older in its database.
 async fn server() -> &'static Servers {
-    let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
     let sample = Sample { maintainer: true, ..Sample::light() };
-    let team = sample.install(&cluster).await.expect("the sample");
+    let (cluster, team) = sample.start(Options::default()).await.expect("a server with the sample");
     Box::leak(Box::new(Servers { cluster, team }))
 }
 

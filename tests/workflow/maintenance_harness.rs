@@ -3,7 +3,7 @@
 
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
 use countersign::demo::fake_slack::Message;
-use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::postgres::Options;
 use countersign::demo::sample::Sample;
 use countersign::model::{Run, RunState};
 use tokio::sync::OnceCell;
@@ -22,9 +22,8 @@ async fn servers() -> &'static Servers {
 pub async fn start() -> Servers {
     let settings = vec![("max_connections".to_owned(), "200".to_owned())];
     let bin_dir = std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into);
-    let cluster = Cluster::start(Options { settings, bin_dir, ..Options::default() }).await.unwrap();
     let sample = Sample { maintainer: true, ..Sample::light() };
-    let team = sample.install(&cluster).await.unwrap();
+    let (cluster, team) = sample.start(Options { settings, bin_dir, ..Options::default() }).await.unwrap();
     let superuser = cluster.connect("postgres").await.unwrap();
     for role in ["countersign_read", "countersign_act", "countersign_maintain"] {
         superuser.batch_execute(&format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await.unwrap();

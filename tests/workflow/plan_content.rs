@@ -3,7 +3,7 @@
 use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::migrate_harness::Shop;
 use countersign::catalog::Catalog;
-use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::postgres::Options;
 use countersign::demo::sample::Sample;
 use countersign::model::Risk;
 use std::collections::BTreeSet;
@@ -12,9 +12,8 @@ const MIGRATION: &str = "20250101000000_init";
 
 /// A server with something for each of them to do.
 async fn scene() -> Scene {
-    let cluster = Cluster::start(Options::default()).await.expect("a PostgreSQL server");
     let sample = Sample { maintainer: true, ..Sample::light() };
-    let team = sample.install(&cluster).await.expect("the sample");
+    let (cluster, team) = sample.start(Options::default()).await.expect("a server with the sample");
     let servers: &'static Servers = Box::leak(Box::new(Servers { cluster, team }));
     let twist = Twist { servers: Some(servers), more: "\n[sql]\ndirectory = \"sql\"\n", ..Twist::default() };
     let mut scene = Scene::without_bot(twist).await;

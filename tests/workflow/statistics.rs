@@ -2,7 +2,7 @@
 
 use crate::harness::{ANA, Scene, Servers, Twist};
 use crate::maintenance_harness::{self, asks, one};
-use countersign::demo::postgres::{Cluster, Options};
+use countersign::demo::postgres::Options;
 use countersign::demo::sample::{ROLES_SQL, Sample};
 use countersign::model::RunState;
 use tokio_postgres::Client;
@@ -78,8 +78,7 @@ async fn there(client: &Client) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_extension_is_made_in_one_database_if_the_server_loads_it() {
-    let mut cluster = Cluster::start(Options::default()).await.unwrap();
-    let team = Sample::light().install(&cluster).await.unwrap();
+    let (mut cluster, team) = Sample::light().start(Options::default()).await.unwrap();
     let superuser = cluster.connect("asset_service_db").await.unwrap();
     let password = &team.operator.password;
     let ready = format!(

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls};
 
 mod process;
 
-use process::{OsAccount, Postmaster};
+use process::{DirectoryRemover, OsAccount, Postmaster};
 pub use process::{PausedProcess, TemporaryDirectory};
 
 /// The superuser of every throwaway server; Azure's platform account has the same name.
@@ -84,24 +84,34 @@ impl Cluster {
         Cluster::run(bin_dir, dir, account, password).await
     }
 
+    /// Makes a server from a copy of another's data, with the same passwords and the same system identifier.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_copy(seed: &Seed, options: Options) -> anyhow::Result<Cluster> {
+        let (dir, account) = make_directory()?;
+        copy_data(account, seed.dir.path(), dir.path())?;
+        write_settings(&seed.bin_dir, dir.path(), account, options)?;
+        Cluster::run(seed.bin_dir.clone(), dir, account, seed.password.clone()).await
+    }
+
+    /// Stops the server in order and keeps its data, to make others from.
+    ///
+    /// # Errors
+    /// The server's processes can't be waited for.
+    pub fn into_seed(self) -> anyhow::Result<Seed> {
+        let Cluster { mut postmaster, dir, bin_dir, account, password, .. } = self;
+        postmaster.shut_down()?;
+        Ok(Seed { remover: DirectoryRemover::spawn(dir.path(), account)?, dir, bin_dir, password })
+    }
+
     /// Makes a replica that streams from this server over the given slot, which must be there. This server is stopped for a
     /// moment, as by a crash, and its sessions are lost.
     pub async fn replica(&mut self, slot: &str) -> anyhow::Result<Cluster> {
         let (dir, account) = make_directory()?;
         self.stop()?;
-        let data = dir.path().join("data");
-        let copied = account
-            .command(Path::new("/bin/cp"))
-            .arg("-R")
-            .arg(self.dir.path().join("data"))
-            .arg(&data)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .status()
-            .context("copying the server's directory")?;
-        ensure!(copied.success(), "copying the server's directory: {copied}");
+        let data = copy_data(account, self.dir.path(), dir.path())?;
         self.restart().await?;
-        std::fs::set_permissions(&data, Permissions::from_mode(0o700))?;
         // A base backup leaves out the primary's process file and its slots.
         match std::fs::remove_file(data.join("postmaster.pid")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -281,6 +291,32 @@ impl Cluster {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
+}
+
+/// The data of a stopped server, for [`Cluster::start_copy`]. It is removed on drop, and at the end of this process.
+pub struct Seed {
+    #[expect(dead_code, reason = "it acts when this process ends")]
+    remover: DirectoryRemover,
+    dir: TemporaryDirectory,
+    bin_dir: PathBuf,
+    password: String,
+}
+
+/// Copies the data of a stopped server from one server's directory to another's, and returns where it is.
+fn copy_data(account: OsAccount, from: &Path, to: &Path) -> anyhow::Result<PathBuf> {
+    let data = to.join("data");
+    let copied = account
+        .command(Path::new("/bin/cp"))
+        .arg("-R")
+        .arg(from.join("data"))
+        .arg(&data)
+        .current_dir(to)
+        .stdin(Stdio::null())
+        .status()
+        .context("copying the server's directory")?;
+    ensure!(copied.success(), "copying the server's directory: {copied}");
+    std::fs::set_permissions(&data, Permissions::from_mode(0o700))?;
+    Ok(data)
 }
 
 /// Makes a server's directory, and finds the account that it runs as.

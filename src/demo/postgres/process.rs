@@ -116,11 +116,20 @@ impl Postmaster {
         Ok(self.watcher.try_wait().context("waiting for the server")?.is_some())
     }
 
-    /// Stops the server at once and keeps its data.
+    /// Stops the server at once, as a crash would, and keeps its data.
     pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.stop_by(Signal::QUIT)
+    }
+
+    /// Ends all sessions, writes a checkpoint, stops the server and keeps its data.
+    pub fn shut_down(&mut self) -> anyhow::Result<()> {
+        self.stop_by(Signal::INT)
+    }
+
+    fn stop_by(&mut self, order: Signal) -> anyhow::Result<()> {
         if !self.has_exited()? {
             signal(&[self.pid], Signal::CONT);
-            signal(&[self.pid], Signal::QUIT);
+            signal(&[self.pid], order);
             self.watcher.wait().context("waiting for the server to stop")?;
         }
         Ok(())
@@ -150,6 +159,37 @@ impl Drop for Postmaster {
     fn drop(&mut self) {
         drop(self.pipe.take());
         let _ = self.watcher.wait();
+    }
+}
+
+/// A shell that removes a directory when this is dropped or this process ends, however it ends.
+pub struct DirectoryRemover {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl DirectoryRemover {
+    pub fn spawn(dir: &Path, account: OsAccount) -> anyhow::Result<DirectoryRemover> {
+        let mut shell = account
+            .command(Path::new("/bin/sh"))
+            .args(["-c", "read -r _; rm -rf \"$1\"", "countersign-remover"])
+            .arg(dir)
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting the directory's remover")?;
+        let pipe = shell.stdin.take();
+        Ok(DirectoryRemover { shell, pipe })
+    }
+}
+
+impl Drop for DirectoryRemover {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        let _ = self.shell.wait();
     }
 }
 

@@ -4,13 +4,17 @@
 //! The tables hold what a runbook looks for: a duplicate and an unused index, an invalid one, a foreign key without an
 //! index, a nearly used-up sequence, an unvalidated constraint, failed and rolled-back migrations, names in mixed case.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::try_join_all;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
-use super::postgres::{Cluster, ConnectionParameters};
+use super::postgres::{Cluster, ConnectionParameters, Options, Seed, find_bin_dir};
 
 mod applications;
 
@@ -54,6 +58,12 @@ pub struct SampleService {
     everyday_sql: &'static str,
 }
 
+/// A stopped server for each kind of sample and each installation, and the logins to it.
+type Seeds = BTreeMap<String, Arc<OnceCell<(Seed, Team)>>>;
+
+/// Those of [`Sample::start`].
+static SEEDS: Mutex<Seeds> = Mutex::new(BTreeMap::new());
+
 /// A login of the sample.
 #[derive(Clone)]
 pub struct LoginAccount {
@@ -72,7 +82,8 @@ impl LoginAccount {
     }
 }
 
-/// A sample that stands on a server, and the logins to it.
+/// The logins to a sample on a server.
+#[derive(Clone)]
 pub struct Team {
     pub services: Vec<(SampleService, LoginAccount)>,
     /// Azure's customer admin: no superuser, but a member of every service's role.
@@ -109,6 +120,30 @@ impl Sample {
     /// The services' tables with few rows, for tests.
     pub fn light() -> Sample {
         Sample { services: creatorbridge(), rows: 10, attempts: 0, maintainer: false, owner: false }
+    }
+
+    /// Makes a server with the sample. The first of its kind in this process is made, and the others are copies, which takes a fourth
+    /// of the time: they have the same passwords and the same system identifier. With libraries of their own to load, none is a copy.
+    ///
+    /// # Errors
+    /// PostgreSQL isn't installed, or a server doesn't start.
+    pub async fn start(&self, options: Options) -> anyhow::Result<(Cluster, Team)> {
+        // The sample's extension is one of its libraries.
+        if options.settings.iter().any(|(name, _)| name == "shared_preload_libraries") {
+            let cluster = Cluster::start(options).await?;
+            let team = self.install(&cluster).await?;
+            return Ok((cluster, team));
+        }
+        let bin_dir = options.bin_dir.clone().map_or_else(|| find_bin_dir(None, &[]), Ok)?;
+        let kind = format!("{} {self:?}", bin_dir.display());
+        let seed = Arc::clone(SEEDS.lock().entry(kind).or_default());
+        let make = || async {
+            let cluster = Cluster::start(Options { bin_dir: Some(bin_dir), ..Options::default() }).await?;
+            let team = self.install(&cluster).await?;
+            anyhow::Ok((cluster.into_seed()?, team))
+        };
+        let (seed, team) = seed.get_or_try_init(make).await?;
+        Ok((Cluster::start_copy(seed, options).await?, team.clone()))
     }
 
     /// Makes the roles and the databases. The server must not have them yet.
