@@ -93,6 +93,35 @@ test("the first scene takes one typed line and four taps on a phone", async () =
   await page.close();
 });
 
+test("an empty kill reaches its card by taps alone on a phone", async () => {
+  const page = await opens("phone");
+  await page.getByRole("button", { name: "Start the sample incident again" }).click();
+  await page.getByText("The incident has been started again.").first().waitFor();
+  await page.locator("#input").focus();
+  const answer = await unseen(page);
+  const form = page.locator("#modal");
+  const submit = (name) => form.getByRole("button", { name }).click();
+  await page.keyboard.type("/db kill");
+  await page.locator("#send").click();
+  await form.getByLabel("Environment").waitFor();
+  await submit("Next");
+  await form.getByText("Please complete this required field.").waitFor();
+  await form.getByLabel("Environment").selectOption("production");
+  await submit("Next");
+  await form.getByLabel("Pid").click();
+  const worst = form.getByRole("option").first();
+  await worst.filter({ hasText: /asset-worker-7 · .* waiting/ }).waitFor();
+  await accessible(page, "form");
+  await form.getByLabel("Pid").click();
+  await worst.filter({ hasText: /asset-worker-7/ }).click();
+  await noSidewaysScrolling(page);
+  await submit("Request approval");
+  await answer("Needs approval from").getByRole("button", { name: "Approve" }).waitFor();
+  assert.ok(await form.isHidden());
+  await answer("Needs approval from").getByRole("button", { name: "Withdraw" }).click();
+  await page.close();
+});
+
 test("commands, arguments, services and environments are completed", async () => {
   const page = await opens("wide");
   const offered = async (line) => {

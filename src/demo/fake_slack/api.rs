@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::state::{Account, ChannelState, Fault, Kind, Organisation, Payload, State, Upload};
 use super::view::{Message, SharedFile};
-use super::{BOT_USER, ORGANISATION, TEAM, TEAM_NAME, Workspace, chat, scopes};
+use super::{BOT_USER, ORGANISATION, TEAM, TEAM_NAME, Workspace, chat, modals, scopes};
 
 /// Largest body taken, in bytes: files are uploaded whole.
 const BODY_LIMIT: usize = 64 << 20;
@@ -204,7 +204,7 @@ fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, ApiEr
         "conversations.open" => open_dm(state, args),
         "conversations.members" => channel_members(state, args),
         "usergroups.users.list" => group_members(state, args),
-        "views.open" => open_view(state, args),
+        "views.open" => modals::open(state, args),
         "files.getUploadURLExternal" => upload_url(state, args),
         "files.completeUploadExternal" => complete(state, args),
         _ => Err("unknown_method".into()),
@@ -358,22 +358,6 @@ fn group_members(state: &State, args: &Args) -> Result<Value, ApiError> {
     let people = state.groups.get(args.need("usergroup", "no_such_subteam")?).ok_or("no_such_subteam")?;
     let active = |id: &&String| state.person(id).is_some_and(|person| person.kind != Kind::Deactivated);
     Ok(json!({"users": people.iter().filter(active).collect::<Vec<_>>()}))
-}
-
-/// Accepts and keeps a modal; title and buttons are checked, its blocks only for their number.
-fn open_view(state: &mut State, args: &Args) -> Result<Value, ApiError> {
-    let mut view = args.json("view").filter(Value::is_object).ok_or("invalid_arguments")?;
-    let fits =
-        |key: &str| view[key]["text"].as_str().is_none_or(|text| (1..=24).contains(&text.chars().count()));
-    let has_title = view["title"]["type"] == "plain_text" && fits("title") && fits("submit") && fits("close");
-    let has_blocks = view["blocks"].as_array().is_some_and(|blocks| (1..=100).contains(&blocks.len()));
-    if view["type"] != "modal" || !has_title || !has_blocks {
-        return Err("invalid_arguments".into());
-    }
-    state.use_trigger(args.need("trigger_id", "invalid_trigger_id")?)?;
-    view["id"] = json!(format!("V{:08}", state.next_number()));
-    view["team_id"] = json!(TEAM);
-    Ok(json!({"view": view}))
 }
 
 fn upload_url(state: &mut State, args: &Args) -> Result<Value, ApiError> {

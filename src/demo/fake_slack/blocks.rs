@@ -11,6 +11,10 @@ use super::api::ApiError;
 
 /// Blocks in one message.
 const BLOCKS: usize = 50;
+/// Blocks in a modal.
+const VIEW_BLOCKS: usize = 100;
+/// Options of a select.
+const OPTIONS: usize = 100;
 /// Characters of all `markdown` blocks of one message together.
 const MARKDOWN_CHARS: usize = 12_000;
 /// Characters over all cells of a message, header included. Some libraries take twice that: the smaller counts.
@@ -102,6 +106,36 @@ pub fn check(blocks: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Checks the `blocks` of a modal, which takes no tables.
+///
+/// # Errors
+/// `invalid_arguments`, with each fault.
+pub(super) fn check_view(blocks: &Value) -> Result<(), ApiError> {
+    let list = blocks.as_array().ok_or("invalid_arguments")?;
+    let mut checker = Checker::default();
+    if !(1..=VIEW_BLOCKS).contains(&list.len()) {
+        checker.errors.push(format!("1 to {VIEW_BLOCKS} items allowed [json-pointer:/view/blocks]"));
+    }
+    for (index, value) in list.iter().enumerate() {
+        let node = Node { at: format!("/view/blocks/{index}"), value };
+        checker.object(&node, KIT.blocks.get(node.kind()).filter(|_| !node.kind().contains("table")));
+    }
+    checker.refusal()
+}
+
+/// Checks the `options` of an answer to a `block_suggestion`.
+pub(super) fn check_options(options: &Value) -> Result<(), ApiError> {
+    let list = options.as_array().ok_or("invalid_arguments")?;
+    let mut checker = Checker::default();
+    if list.len() > OPTIONS {
+        checker.errors.push(format!("no more than {OPTIONS} items allowed [json-pointer:/options]"));
+    }
+    for (index, value) in list.iter().enumerate() {
+        checker.object(&Node { at: format!("/options/{index}"), value }, KIT.objects.get("option"));
+    }
+    checker.refusal()
+}
+
 /// Characters of every text in a value, at any depth.
 fn chars(value: &Value) -> usize {
     match value {
@@ -151,6 +185,13 @@ struct Checker {
 }
 
 impl Checker {
+    fn refusal(self) -> Result<(), ApiError> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError { messages: self.errors, ..ApiError::from("invalid_arguments") })
+    }
+
     fn fault(&mut self, node: &Node<'_>, fault: &str) {
         self.errors.push(format!("{fault} [json-pointer:{}]", node.at));
     }
@@ -254,6 +295,15 @@ impl Checker {
             }
             "image" if has("image_url") == has("slack_file") => {
                 self.fault(node, "exactly one of image_url and slack_file is required");
+            }
+            "static_select" | "external_select" => {
+                let initial = node.get("initial_option");
+                let options = node.value["options"].as_array();
+                if let Some((initial, options)) = initial.zip(options)
+                    && !options.contains(initial.value)
+                {
+                    self.fault(&initial, "is none of the options");
+                }
             }
             "markdown" => self.markdown_chars += chars(node.value),
             "table" | "data_table" => self.table(node),

@@ -197,7 +197,7 @@ impl Workspace {
         ack
     }
 
-    async fn deliver(&self, outgoing: OutgoingRequest) -> Ack {
+    pub(super) async fn deliver(&self, outgoing: OutgoingRequest) -> Ack {
         let timestamp = Timestamp::now().as_second();
         let signature = self.sign(SIGNING_SECRET, timestamp, outgoing.body.as_bytes());
         let mut headers = vec![
@@ -302,7 +302,7 @@ impl Workspace {
 }
 
 /// A request before it is signed.
-struct OutgoingRequest {
+pub(super) struct OutgoingRequest {
     path: &'static str,
     content_type: &'static str,
     body: String,
@@ -350,9 +350,24 @@ fn channel_name(room: Option<&ChannelState>) -> &str {
     }
 }
 
+/// A request about a modal, from a person.
+pub(super) fn interaction_request(state: &State, user: &str, mut payload: Value) -> OutgoingRequest {
+    let person = state.person(user);
+    let name = person.map(Account::handle).unwrap_or_default();
+    let team = person.map_or(TEAM, Account::team);
+    payload["api_app_id"] = json!(APP_ID);
+    payload["token"] = json!(TOKEN);
+    payload["user"] = json!({"id": user, "username": name, "name": name, "team_id": team});
+    payload["team"] = json!({"id": team, "domain": DOMAIN});
+    payload["enterprise"] = Value::Null;
+    payload["is_enterprise_install"] = json!(false);
+    let json = payload.to_string();
+    form_request("/slack/interactions", "interactive", payload, &[("payload", &json)])
+}
+
 fn slash_command_request(state: &mut State, user: &str, channel: &str, line: &str) -> OutgoingRequest {
     let (command, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let trigger_id = state.new_trigger();
+    let trigger_id = state.new_trigger(user);
     let response_url = state.new_response(user, channel, None);
     let person = state.person(user);
     let user_name = person.map(Account::handle).unwrap_or_default();
@@ -376,7 +391,7 @@ fn slash_command_request(state: &mut State, user: &str, channel: &str, line: &st
 }
 
 fn click_request(state: &mut State, user: &str, message: &Message, button: &ButtonView) -> OutgoingRequest {
-    let trigger_id = state.new_trigger();
+    let trigger_id = state.new_trigger(user);
     let response_url = state.new_response(user, &message.channel, Some(message.at()));
     let action_ts = state.next_ts();
     let person = state.person(user);

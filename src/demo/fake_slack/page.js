@@ -1,6 +1,7 @@
 // The conversation: who you are, where you are, what you see, and what you do about it.
 import { blocks, el, know, mrkdwn, textObject } from "/blocks.js";
 import { completions } from "/completion.js";
+import { showModal } from "/modal.js";
 
 const $ = (id) => document.getElementById(id);
 const here = new URLSearchParams(location.hash.slice(1));
@@ -222,6 +223,7 @@ async function load(fresh = false) {
   if (guide) drawGuide();
   drawSituation();
   drawMessages(fresh);
+  showModal(data.modal, view.user, post);
 }
 
 function drawSituation() {

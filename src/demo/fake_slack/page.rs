@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::deliver::Ack;
 use super::view::MessageRef;
-use super::{BOT_USER, Kind, TEAM_NAME, Workspace};
+use super::{BOT_USER, Kind, TEAM_NAME, Workspace, modals};
 
 pub(super) fn routes() -> Router<Workspace> {
     let script = "text/javascript; charset=utf-8";
@@ -25,12 +25,15 @@ pub(super) fn routes() -> Router<Workspace> {
         .route("/page.js", get(file(script, include_str!("page.js"))))
         .route("/blocks.js", get(file(script, include_str!("blocks.js"))))
         .route("/completion.js", get(file(script, include_str!("completion.js"))))
+        .route("/modal.js", get(file(script, include_str!("modal.js"))))
+        .route("/modal.css", get(file("text/css; charset=utf-8", include_str!("modal.css"))))
         .route("/page/changes", get(changes))
         .route("/page/state", get(state))
         .route("/page/commands", get(commands))
         .route("/page/say", post(say))
         .route("/page/click", post(click))
         .route("/page/restart", post(restart))
+        .merge(modals::page_routes())
 }
 
 fn file(kind: &'static str, content: &'static str) -> impl IntoResponse + Clone {
@@ -77,7 +80,7 @@ async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, Str
         query.get("channel").map(|channel| state.visible_messages(user, channel)).unwrap_or_default();
     Json(json!({
         "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
-        "messages": messages, "guide": state.settings.guide, "can_restart": state.restart.is_some(),
+        "messages": messages, "modal": state.modal(user), "guide": state.settings.guide, "can_restart": state.restart.is_some(),
         "situation": state.situation,
     }))
 }
@@ -118,7 +121,7 @@ async fn click(AxumState(workspace): AxumState<Workspace>, Json(click): Json<Cli
     ack_json(&workspace.click_button(&click.user, &at, &click.action).await)
 }
 
-fn ack_json(ack: &Ack) -> Json<Value> {
+pub(super) fn ack_json(ack: &Ack) -> Json<Value> {
     let failed = || (!ack.ok()).then(|| format!("the app answered with HTTP {}", ack.status));
     let error = ack.problem.clone().or_else(failed);
     Json(json!({"ok": error.is_none(), "error": error, "ms": ack.elapsed.as_millis()}))

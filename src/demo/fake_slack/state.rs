@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::view::{Message, MessageRef, SharedFile};
-use super::{APP_ID, ApiError, Delivery, Restart};
+use super::{APP_ID, ApiError, Delivery, Modal, Restart};
 
 /// A `response_url` lives 30 minutes.
 const RESPONSE_LIFE: Duration = Duration::from_secs(30 * 60);
@@ -213,8 +213,9 @@ pub(super) struct State {
     pub envelopes: HashMap<String, oneshot::Sender<Value>>,
     /// Each opens one socket.
     pub tickets: HashSet<String>,
-    /// Trigger id → when it was made; nothing once it is used.
-    triggers: HashMap<String, Option<Instant>>,
+    /// Oldest first.
+    pub modals: Vec<Modal>,
+    triggers: HashMap<String, Trigger>,
     buckets: HashMap<String, Bucket>,
     last_ts: i64,
     counter: u64,
@@ -236,6 +237,13 @@ pub(super) struct ResponseUrl {
     pub message: Option<MessageRef>,
     pub uses: usize,
     pub expires: Instant,
+}
+
+/// A `trigger_id`.
+struct Trigger {
+    user: String,
+    made_at: Instant,
+    is_used: bool,
 }
 
 struct Bucket {
@@ -277,20 +285,25 @@ impl State {
         format!("ws://{}/link/?ticket={ticket}&app_id={APP_ID}", self.address)
     }
 
-    pub(super) fn new_trigger(&mut self) -> String {
+    pub(super) fn new_trigger(&mut self, user: &str) -> String {
         let hash = self.next_id();
         let id = format!("{}.738474920.{hash}", 13_345_224_609 + self.counter);
-        self.triggers.insert(id.clone(), Some(Instant::now()));
+        let trigger = Trigger { user: user.to_owned(), made_at: Instant::now(), is_used: false };
+        self.triggers.insert(id.clone(), trigger);
         id
     }
 
-    pub(super) fn use_trigger(&mut self, id: &str) -> Result<(), ApiError> {
+    /// The person behind a trigger, which is used up.
+    pub(super) fn use_trigger(&mut self, id: &str) -> Result<String, ApiError> {
         let trigger = self.triggers.get_mut(id).ok_or("invalid_trigger_id")?;
-        if trigger.ok_or("exchanged_trigger_id")?.elapsed() > TRIGGER_LIFE {
+        if trigger.is_used {
+            return Err("exchanged_trigger_id".into());
+        }
+        if trigger.made_at.elapsed() > TRIGGER_LIFE {
             return Err("expired_trigger_id".into());
         }
-        *trigger = None;
-        Ok(())
+        trigger.is_used = true;
+        Ok(trigger.user.clone())
     }
 
     pub(super) fn new_response(&mut self, user: &str, channel: &str, message: Option<MessageRef>) -> String {
