@@ -1,8 +1,6 @@
 //! Commands that are not complete: the values that were given so far, checked as in a complete line.
 
-use super::{
-    ArgSpec, ArgType, KnownNames, ParsedCommand, Values, bind_words, canonical, fill_in_defaults, parse,
-};
+use super::{ArgSpec, KnownNames, ParsedCommand, Values, bind_words, canonical, fill_in_defaults, parse};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::model::TypedText;
@@ -39,7 +37,7 @@ pub fn bind_given(
             values.extend((word == "true").then(|| (spec.name.clone(), word.to_owned())));
             continue;
         }
-        match without_controls(spec, word).and_then(|word| canonical(spec, &word, known)) {
+        match on_one_line(&spec.name, word).and_then(|word| canonical(spec, &word, known)) {
             Ok(value) => drop(values.insert(spec.name.clone(), value)),
             Err(error) => drop(mistakes.insert(spec.name.clone(), error.to_string())),
         }
@@ -56,11 +54,14 @@ pub fn bind_given(
     if mistakes.is_empty() { Ok(values) } else { Err(mistakes) }
 }
 
-/// A value on one line: a field with several has line breaks, and a paste may have more.
-fn without_controls(spec: &ArgSpec, word: &str) -> Result<String> {
+/// A text on one line: a field with several has line breaks.
+///
+/// # Errors
+/// [`Error::User`] for a control character.
+pub fn on_one_line(name: &str, word: &str) -> Result<String> {
     let line: String = word.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
     if line.chars().any(char::is_control) {
-        return Err(Error::user(format!("The {} has an invisible character.", spec.name)));
+        return Err(Error::user(format!("The {name} has an invisible character.")));
     }
-    Ok(if spec.kind == ArgType::Text { line } else { line.trim().to_owned() })
+    Ok(line)
 }

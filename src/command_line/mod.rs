@@ -17,7 +17,7 @@ mod tokenize;
 pub(crate) use characters::is_quote;
 use tokenize::{TypedWord, tokenize};
 
-pub use given::{bind_given, parse_given};
+pub use given::{bind_given, on_one_line, parse_given};
 pub use tokenize::{BREAK_GLASS_PREFIX, OptionKind, TypedLine, UnquotedTail, as_word, split};
 
 /// In characters: twice what Slack lets a person type into a slash command. Longer lines are pastes by mistake.

@@ -9,7 +9,9 @@ use crate::actions::Call;
 use crate::actions::support::choices;
 use crate::app::App;
 use crate::catalog::{Command, Scope};
-use crate::command_line::{ArgSpec, KnownNames, ParsedCommand, TypedLine, Values, bind_given, parse_given};
+use crate::command_line::{
+    ArgSpec, KnownNames, ParsedCommand, TypedLine, Values, bind_given, on_one_line, parse_given,
+};
 use crate::error::{Error, Result};
 use crate::model::{
     Button, ButtonStyle, ButtonToken, ChatEvent, ChatEventKind, ENVIRONMENT_FIELD, FieldError, Form,
@@ -250,7 +252,8 @@ impl Forms {
             None if command.header.scope == Scope::None => None,
             None => return Err(mistake(ENVIRONMENT_FIELD, "Choose an environment.")),
         };
-        let reason = submitted(REASON_FIELD);
+        let reason = submitted(REASON_FIELD).map(|reason| on_one_line(REASON_FIELD, &reason));
+        let reason = reason.transpose().map_err(|error| mistake(REASON_FIELD, &error.to_string()))?;
         let asked = fields.iter().map(|field| field.name.as_str());
         let asked = asked.filter(|name| command.header.args.iter().any(|spec| spec.name == *name));
         let given: Values = asked.filter_map(|name| Some((name.to_owned(), submitted(name)?))).collect();

@@ -1,6 +1,6 @@
 //! What every scene needs: a bot on a stage of its own, and the sample servers, which all scenes of this binary share.
 
-use countersign::demo::fake_slack::{ApiError, Message, MessageRef, Settings, Workspace};
+use countersign::demo::fake_slack::{ApiError, Fault, Message, MessageRef, Settings, Workspace};
 use countersign::demo::harness::{Bot, INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
@@ -133,6 +133,11 @@ impl Scene {
 
     pub fn workspace(&self) -> &Workspace {
         &self.stage.workspace
+    }
+
+    /// Lets no form be opened from here on: whoever leaves out an argument is told what is missing.
+    pub fn without_forms(&self) {
+        self.workspace().fault("views.open", Fault::Error("expired_trigger_id"));
     }
 
     /// Somebody types a command in the incident's channel; it must be acknowledged.

@@ -77,6 +77,7 @@ const TIDY: &str = "/*\nsummary = \"Tidies up\"\ngroup = \"act\"\nrisk = \"dange
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_says_what_to_type_instead_and_changes_nothing() {
     let scene = Scene::with(Twist { commands: vec![("tidy.sql", TIDY)], ..Twist::default() }).await;
+    scene.without_forms();
     let mut sessions = Vec::new();
     for number in 0..3 {
         sessions.push(scene.session(&format!("bystander-{number}")).await);

@@ -17,6 +17,7 @@ mod escaping;
 mod exactly_once;
 mod fair_share;
 mod fake_chat;
+mod forms;
 mod freeze;
 mod german_server;
 mod groups;

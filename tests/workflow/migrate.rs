@@ -101,6 +101,10 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
 
     let way_out = format!("migrate-resolve shop {THIRD} --as rolled-back");
     shop.refuses("migrate shop", &[&format!("{THIRD} failed in shop_"), "P3009", &way_out]).await;
+    let form = shop.scene.opens(ANA, "migrate-resolve shop --env staging").await;
+    let offered = shop.scene.offers(ANA, &form, "migration", "").await;
+    assert_eq!(offered[0], (THIRD.to_owned(), format!("{THIRD} · unresolved")), "{offered:?}");
+    shop.scene.without_forms();
     for (line, words) in [
         (
             format!("migrate-resolve shop {} --as rolled-back", &THIRD[..18]),

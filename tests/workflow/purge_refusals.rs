@@ -91,6 +91,7 @@ async fn bad_input_says_what_to_type_and_changes_nothing() {
     )
     .await;
     let before = checksum(&superuser, "purged_wrong").await;
+    scene.without_forms();
     for (rest, words) in WRONG {
         scene.refused(ANA, &format!("purge asset-service {rest} --env production"), words).await;
     }

@@ -97,6 +97,7 @@ async fn indexes_of_every_name_are_rebuilt_and_seen_to_be() {
 
     let before = indexes(&superuser, "big").await;
     let runs = scene.runs_of("reindex").await.len();
+    scene.without_forms();
     for (line, words) in [
         ("reindex user-service big", "“big” can be \"Old\".big or public.big."),
         ("reindex user-service bigg", "user_service_db has no table or index “bigg”.\nDid you mean big?"),

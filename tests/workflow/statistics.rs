@@ -54,6 +54,7 @@ async fn one_databases_counters_are_forgotten_and_no_others() {
     assert!(told.contains("may not reset") && told.contains("Nothing was done."), "{told}");
     assert_eq!(calls(&superuser, "asset_service_db").await, before);
     superuser.batch_execute(grant).await.unwrap();
+    scene.without_forms();
     for (line, words) in [
         ("reset-stats", "Missing <service>"),
         ("reset-stats all", "one service's database at a time"),

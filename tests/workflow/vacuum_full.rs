@@ -166,6 +166,7 @@ async fn what_is_no_longer_what_the_card_showed_is_left_alone() {
         )
         .await
         .unwrap();
+    scene.without_forms();
     for (line, words) in [
         ("vacuum-full payout-service parted", "takes one partition at a time.\nName one: public.parted_1."),
         ("vacuum-full payout-service old_bigg", "has no table “old_bigg”.\nDid you mean old_big?"),

@@ -130,7 +130,7 @@ pub(super) struct MigrationInspection {
 /// The migrations of the call's service, each with whether it is unresolved: those first, then the newest.
 pub(super) async fn names(call: &Call<'_>) -> Result<Vec<(String, bool)>> {
     let target = requested_target(call)?;
-    let client = target.connections.connect_reader(call).await?;
+    let client = target.connections.connect_executor(call).await?;
     let history = target.history(&client).await;
     let history = history.map_err(|error| text::history_error(&target, &error))?;
     let mut names: Vec<&str> = history.all_names();
