@@ -66,6 +66,7 @@ fn check_event(kind: &str, request: &Altered, event: &ChatEvent) {
             assert!(kind == "look" && token == "tok", "{kind}: {shown}");
             assert!(message == "1700000000000" || leaf == "/replyToId", "{kind}: {shown}");
         }
+        form => panic!("{kind}: {form:?} in {shown}"),
     }
 }
 
