@@ -3,10 +3,10 @@ summary = "Autovacuum status: overdue tables, and what holds VACUUM back"
 group = "databases"
 risk = "read"
 scope = "server"
+needs = ["sessions"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "autovacuum asset-service"
 details = "A table is due when its dead, inserted or changed rows exceed its own threshold, including per-table options. A due table is normal; an overdue one is reported. Partitions count one by one, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction or multixact that is not frozen yet: 3 million short of 2,147,483,648 (1 million before PostgreSQL 14) the server stops accepting writes. The counters of dead, inserted and changed rows begin again at zero after a crash, a failover or a reset; a replica has none. A session is listed after it has held VACUUM back for 1 min or 10,000 transactions."
-needs_pg_read_all_stats = true
 sort = "_rank"
 top = 8
 verdict_empty = "No configured service runs in this environment."

@@ -3,10 +3,10 @@ summary = "Connections in use, by application, and how many are left under each 
 group = "sessions"
 risk = "read"
 scope = "server"
+needs = ["sessions"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all databases if omitted" }]
 example = "connections"
 details = "Only client sessions are counted: background workers take no connection slot. The server's limit leaves out the slots reserved for administrators. A role or a database can have a smaller limit of its own, and the smallest of the three counts for a login; a limit of 0 shuts it on purpose. For a service these are the limits of its database and of the roles that have sessions or privileges there."
-needs_pg_read_all_stats = true
 sort = "sessions"
 verdict_empty = "No client is connected."
 verdict = "{target}: {_taken} of {_usable} connections are in use; {_left} are left{_tightest}{_shut}."

@@ -3,6 +3,7 @@ summary = "Installed extensions, and which can be updated"
 group = "databases"
 risk = "read"
 scope = "database"
+needs = ["settings"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "extensions asset-service"
 details = "After a server upgrade an extension keeps its old version until ALTER EXTENSION … UPDATE. Some extensions work only if the server preloads their library; changing that needs a restart. On Azure the server parameter azure.extensions lists the extensions that may be created."
@@ -18,7 +19,7 @@ row_action_if = "_due"
 _missing = { warning = 1, critical = 1, message = "{target}: the server has no files for {extension}: whatever uses it fails." }
 _update = { warning = 1, message = "{target}: an update is available for {_updates}." }
 _idle = { warning = 1, message = "{target}: {extension} is installed, but the server doesn't load it: add it to shared_preload_libraries and restart." }
-_blind = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not see which libraries the server preloads: grant it pg_monitor." }
+_blind = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. Whether the server preloads a library is unknown." }
 */
 -- ## Extensions
 WITH loaded AS (

@@ -3,10 +3,10 @@ summary = "Check that every service answers, and look for common problems"
 group = "databases"
 risk = "read"
 scope = "database"
+needs = ["sessions"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "health"
 details = "`health` asks every service's database and every server in parallel and waits at most 5 s for each. The answer lists the checks that were made on each server, the worst finding first, and names those that could not be made. Countersign's own transactions and the limits of its own roles are left out. Rates are counted since the last statistics reset; a database with too few reads shows no cache hit rate."
-needs_pg_read_all_stats = true
 timeout = "5s"
 rows_severity = "ok"
 verdict = "All services answer. No problem found with {checks}."

@@ -3,10 +3,10 @@ summary = "Sessions idle in a transaction, and the locks they hold"
 group = "sessions"
 risk = "read"
 scope = "server"
+needs = ["sessions"]
 args = [{ name = "over", type = "duration", default = "5m", help = "minimum idle time" }]
 example = "idle --over 10m"
 details = "The time counts from the moment a session became idle, not from the start of its last statement. Cancelling has no effect, because no statement is running. Tables are named if the database belongs to a configured service; catalogs and indexes are left out. Countersign's own sessions are left out."
-needs_pg_read_all_stats = true
 sort = "idle_s"
 verdict_empty = "No session has been idle in a transaction for that long (`--over`, 5 min by default)."
 empty_severity = "ok"

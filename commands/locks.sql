@@ -3,10 +3,10 @@ summary = "The locks that one session holds or waits for, and which sessions blo
 group = "sessions"
 risk = "read"
 scope = "server"
+needs = ["sessions"]
 args = [{ name = "pid", type = "pid", positional = true, required = true, help = "the pid, as `blocked`, `long` or `idle` shows it" }]
 example = "locks 4711"
 details = "Tables are named if its database belongs to a configured service; otherwise its locks are only counted. Locks on catalogs, on indexes and on its own transaction are counted in one line. Row locks are stored in the rows themselves: a session that waits for a row waits for the transaction that changed it."
-needs_pg_read_all_stats = true
 verdict_empty = "No session has this pid: it may have ended. `blocked` and `long` show the current sessions."
 verdict = "{_who} is {state} and {_holding}; no session waits for it."
 next = "To end it and roll back its open transaction: `kill {pid}`"

@@ -3,10 +3,10 @@ summary = "Long-running statements and transactions"
 group = "sessions"
 risk = "read"
 scope = "server"
+needs = ["sessions"]
 args = [{ name = "over", type = "duration", default = "30s", help = "minimum duration" }]
 example = "long --over 1m"
 details = "The time of a running statement counts from its start, that of a session that is idle in a transaction from the moment it became idle, and that of a transaction of many statements from its start. Replication is left out, and so are Countersign's own sessions but for those that work for a run."
-needs_pg_read_all_stats = true
 sort = "for_s"
 verdict_empty = "No statement has been running, and no transaction open, for that long (`--over`, 30 s by default)."
 empty_severity = "ok"

@@ -3,6 +3,7 @@ summary = "Prisma migrations: applied, failed, rolled back, pending; and who hol
 group = "databases"
 risk = "read"
 scope = "database"
+needs = ["migration-history"]
 args = [{ name = "service", type = "service", positional = true, help = "its migrations one by one; one line per service if omitted" }]
 example = "migrations asset-service"
 details = "By Prisma's own rule a migration that has neither finished nor been rolled back blocks every later deploy (P3009). The database doesn't know which migrations are pending: if the configuration names a service's migrations directory, its names and checksums are compared with Prisma's migration table. Prisma's log is not shown, because it can contain customer data; its SQLSTATE is."
@@ -16,7 +17,7 @@ next = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no de
 [thresholds]
 _open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it applied or rolled back with `migrate-resolve`." }
 _running = { warning = 1, message = "{target}: {_running_name} is running (pid {_holder})." }
-_unreadable = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not read Prisma's migration table {_ledger}: grant it SELECT on the table and USAGE on its schema." }
+_unreadable = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`." }
 _altered = { warning = 1, in_part = true, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check, row security or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that." }
 _changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration." }
 _gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch." }

@@ -3,6 +3,7 @@ summary = "Roles: who can log in, their attributes, limits and memberships, and 
 group = "databases"
 risk = "read"
 scope = "server"
+needs = []
 args = [{ name = "service", type = "service", positional = true, help = "who can connect to its database, and their privileges there; all roles if omitted" }]
 example = "roles asset-service"
 details = "PostgreSQL's own roles (pg_…) have no row of their own; they appear as memberships. VALID UNTIL ends password logins only, and PostgreSQL doesn't show whether a role has a password. `connections` shows how near roles and databases are to their connection limits. pg_hba.conf decides who must use TLS; that is not shown here."

@@ -3,6 +3,7 @@ summary = "Sequences, and how much of their range is used"
 group = "databases"
 risk = "read"
 scope = "database"
+needs = ["sequences"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "sequences asset-service"
 details = "A sequence goes from its start to its own limit or that of a column that takes its numbers, whichever comes first: an integer column ends at 2,147,483,647 even if its sequence goes further. Columns that reference such a column count too; numbers that only triggers or programs take are not known here. The numbers left are counted in steps of the increment. At the limit every insert fails, unless the sequence cycles. Changing a column to bigint rewrites its table and blocks reads and writes meanwhile, so plan it."
@@ -18,7 +19,7 @@ row_action_if = "_next"
 used_pct = { warning = 75, critical = 90, message = "" }
 _used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left." }
 _locked = { warning = 1, in_part = true, message = "{target}: {_unread} locked by another session and could not be read: `blocked` shows who waits. Try again." }
-_hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not read {_sequences}: grant it SELECT on them." }
+_hidden = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. Not read: {_sequences}." }
 
 [on_error]
 XX000 = "reported an internal error (XX000), as when a sequence is dropped while it is being read: try again"

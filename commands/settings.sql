@@ -3,6 +3,7 @@ summary = "Settings that differ from their defaults, and changes waiting for a r
 group = "databases"
 risk = "read"
 scope = "server"
+needs = ["settings"]
 args = [{ name = "pattern", type = "text", positional = true, help = "part of a name; `*` matches any characters" }]
 example = "settings autovacuum"
 details = "Without a pattern, `settings` lists the changed settings; with one, every setting with a matching name. Values that can contain a password, such as primary_conninfo or archive_command, are never shown, nor are values of settings that PostgreSQL doesn't know. A setting that Countersign's own session overrides is marked instead of showing its value."
@@ -13,7 +14,7 @@ next = "To see every setting with a matching name: `settings <part of a name>`"
 
 [thresholds]
 _restart = { warning = 1, message = "{target}: {_waiting} for a server restart; until then the old value applies." }
-_blind = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not see settings that are restricted to administrators: grant it pg_monitor." }
+_blind = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`." }
 */
 -- Looked at: changes waiting for a restart
 -- Shown only in the verdict.

@@ -3,6 +3,7 @@ summary = "The most expensive statements, from pg_stat_statements"
 group = "databases"
 risk = "read"
 scope = "database"
+needs = ["sessions", "statements"]
 args = [
   { name = "service", type = "service", positional = true, help = "one service; all services if omitted" },
   { name = "by", type = "choice", choices = ["total", "mean", "calls", "io"], default = "total", help = "sort by total time, mean time, calls, or reads from disk (io)" },
@@ -10,7 +11,6 @@ args = [
 example = "slow asset-service --by mean"
 details = "Counted since the last reset of the statistics. The statistics contain no literal values, and utility statements are shown without theirs. Statements that were planned but never executed are left out."
 sort = "_rank"
-needs_pg_read_all_stats = true
 top = 15
 verdict_empty = "pg_stat_statements has recorded no statement in this database yet."
 verdict = "{target}: {_says}"

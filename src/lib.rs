@@ -55,6 +55,7 @@
 //! | [`access`] | who may run what where, and who may approve |
 //! | [`schedule`] | the maintenance windows of the configuration, and when each is due |
 //! | [`postgres`] | environments, servers, logins, connections |
+//! | [`privileges`] | what a login is missing of a command's needs, in the words of `check` and of every refusal |
 //! | [`sql`] | runs a SQL command, and presents its result |
 //! | [`platform`] | the trait that a chat platform implements |
 //! | [`audit`] | the service over the store: opens runs and appends events |
@@ -105,6 +106,7 @@ pub mod platform;
 pub mod postgres;
 pub mod preflight;
 pub mod prisma;
+pub mod privileges;
 pub mod rate_limits;
 pub mod redact;
 pub mod retry;

@@ -2,9 +2,11 @@
 //! library, so that is checked first.
 
 use super::support::database::DatabaseTarget;
-use super::support::pg_stat_statements::{STATE, begin, ensure_readable, resource};
+use super::support::needs::ensure_met;
+use super::support::pg_stat_statements::{STATE, begin, resource};
 use super::support::recovery::INTERRUPTED;
 use super::{Action, Call, Execution, Outcome};
+use crate::catalog::Need;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};
 use crate::postgres::{PgRow, QueryError};
@@ -18,10 +20,17 @@ const CREATE: &str = "CREATE EXTENSION pg_stat_statements WITH SCHEMA public";
 impl Action for EnableStats {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let target = DatabaseTarget::from_call(call)?;
-        let state = only_row(target.connect_executor(call).await?.query(STATE, &[]).await, &target)?;
+        let client = target.connect_executor(call).await?;
+        let state = only_row(client.query(STATE, &[]).await, &target)?;
         // The reader sees settings that the owner's login may not.
-        let readers_state = only_row(target.connect_reader(call).await?.query(STATE, &[]).await, &target)?;
+        let reader = target.connect_reader(call).await?;
+        let readers_state = only_row(reader.query(STATE, &[]).await, &target)?;
+        if state.get::<Option<String>>("version")?.is_some() && state.get("loaded")? {
+            ensure_met(&reader, &target, Need::Statements, None, "").await?;
+        }
         let version = creatable_version(&target, &state, &readers_state)?;
+        let more = ": that takes a superuser, on Azure a member of azure_pg_admin";
+        ensure_met(&client, &target, Need::StatementsCreation, None, more).await?;
         let (database, environment) = (&target.database, &target.address.environment);
         let mut plan =
             Plan::of(format!("Creates pg_stat_statements {version} in {database} in {environment}."));
@@ -71,9 +80,6 @@ fn creatable_version(target: &DatabaseTarget, state: &PgRow, readers_state: &PgR
     };
     if let Some(version) = state.get::<Option<String>>("version")? {
         let exists = format!("{database} already has pg_stat_statements {version}.");
-        if loaded {
-            ensure_readable(database, readers_state)?;
-        }
         return Err(match available.filter(|available| *available != version) {
             _ if !loaded => Error::instead(format!("{exists} But the server doesn't load it."), restart),
             Some(newer) => Error::instead(
@@ -97,16 +103,6 @@ fn creatable_version(target: &DatabaseTarget, state: &PgRow, readers_state: &PgR
             "The server doesn't load pg_stat_statements: created in {database}, it would give no answers."
         );
         return Err(Error::instead(problem, restart));
-    }
-    if !state.get::<Option<bool>>("may")?.unwrap_or(false) {
-        let problem = format!(
-            "{} may not create pg_stat_statements in {database}: that takes a superuser, on Azure a member of azure_pg_admin.",
-            target.role
-        );
-        let run = format!(
-            "Such a role runs `{CREATE}` there, once; or the configuration names it as the login `owner`."
-        );
-        return Err(Error::instead(problem, run));
     }
     Ok(available)
 }

@@ -30,14 +30,14 @@ mod history;
 mod jobs;
 mod kill;
 mod kill_idle;
-mod migrate;
+pub(crate) mod migrate;
 mod migrate_resolve;
 mod pending;
 mod purge;
 mod reindex;
 mod reset_stats;
 mod review;
-mod run_sql;
+pub(crate) mod run_sql;
 mod schedule;
 mod services;
 mod show;
@@ -219,8 +219,9 @@ fn redacted(kind: WordKind, words: &str) -> String {
 /// Plans a change, in words fit for a chat. A custom command's plan shows what its approver has to see exactly: the values.
 ///
 /// # Errors
-/// As [`Action::plan`].
+/// As [`Action::plan`], and a need of the command that its login meets nowhere.
 pub async fn plan(action: &dyn Action, call: &Call<'_>) -> Result<Plan> {
+    support::needs::ensure(call).await?;
     let mut plan = action.plan(call).await?;
     if !call.command.custom {
         plan.map_words(&redacted);

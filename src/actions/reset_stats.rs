@@ -1,9 +1,11 @@
 //! `reset-stats`: resets pg_stat_statements for one database. The plain reset would discard every database's counters.
 
 use super::support::database::DatabaseTarget;
-use super::support::pg_stat_statements::{STATE, begin, ensure_readable, resource};
+use super::support::needs::ensure_met;
+use super::support::pg_stat_statements::{STATE, begin, resource};
 use super::support::recovery::INTERRUPTED;
 use super::{Action, Call, Execution, Outcome};
+use crate::catalog::Need;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan, as_text};
 use crate::postgres::{PooledClient, QueryError};
@@ -45,20 +47,8 @@ impl ResetFunction {
         let rows = client.query(include_str!("reset_stats.sql"), &[]).await;
         let rows = rows.map_err(|err| target.query_error(&err))?;
         let Some(row) = rows.first() else { return Err(ResetFunction::missing(client, target).await) };
-        let (role, schema): (String, String) = (row.get("role")?, row.get("schema")?);
-        let mut grants = Vec::new();
-        if !row.get::<bool>("may_use")? {
-            grants.push(format!("`GRANT USAGE ON SCHEMA {schema} TO {role}`"));
-        }
-        if !row.get::<bool>("may")? {
-            let signature: String = row.get("signature")?;
-            grants.push(format!("`GRANT EXECUTE ON FUNCTION {signature} TO {role}`"));
-        }
-        if !grants.is_empty() {
-            let problem = format!("{role} may not reset the statistics of {}.", target.database);
-            let grant = format!("The owner of the extension there runs {}.", grants.join(" and "));
-            return Err(Error::instead(problem, grant));
-        }
+        let schema = row.get("schema")?;
+        ensure_met(client, target, Need::StatementsReset, None, "").await?;
         Ok(ResetFunction { call: row.get("call")?, schema, dbid: row.get("dbid")? })
     }
 
@@ -101,8 +91,7 @@ impl Action for ResetStats {
         let environment = call.app.environments.environment(&target.address.environment)?;
         let own_roles = call.app.environments.own_roles(environment);
         let reader = target.connect_reader(call).await?;
-        let state = reader.query(STATE, &[]).await.map_err(|err| target.query_error(&err))?;
-        state.first().map_or(Ok(()), |state| ensure_readable(&target.database, state))?;
+        ensure_met(&reader, &target, Need::Statements, None, "").await?;
         let counters = reset.counters(&reader, &own_roles).await;
         let counters = counters.map_err(|err| target.query_error(&err))?;
         let (database, name) = (&target.database, &environment.name);

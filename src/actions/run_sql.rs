@@ -5,10 +5,12 @@ use super::sql_command::SqlCommand;
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::catalog::{Command, sql_files};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::Plan;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 pub struct RunSql;
 
@@ -55,8 +57,15 @@ impl Action for RunSql {
 }
 
 async fn file(app: &App, name: &str, like: &Command) -> Result<Command> {
-    let directory = app.config.sql.clone().ok_or_else(|| {
-        Error::instead("No directory of SQL files is configured.", "Set `directory` in `[sql]`.")
-    })?;
-    sql_files::find(directory, name, like).await
+    sql_files::find(directory(&app.config)?.clone(), name, like).await
+}
+
+/// The directory of the team's SQL files.
+///
+/// # Errors
+/// [`Error::User`] where the configuration names none.
+pub(crate) fn directory(config: &Config) -> Result<&PathBuf> {
+    let missing =
+        || Error::instead("No directory of SQL files is configured.", "Set `directory` in `[sql]`.");
+    config.sql.as_ref().ok_or_else(missing)
 }

@@ -1,8 +1,8 @@
 //! One command file → one [`Command`], or every mistake in it with its place.
 
 use super::{
-    Body, Command, Header, SHARED_QUERIES, Scope, Section, SectionCondition, Threshold, Variant, allowlist,
-    bind, custom,
+    Body, Command, Header, Need, SHARED_QUERIES, Scope, Section, SectionCondition, Threshold, Variant,
+    allowlist, bind, custom, need,
 };
 use crate::clock::duration_seconds;
 use crate::command_line::{ArgSpec, ArgType, ChoiceSource};
@@ -20,7 +20,7 @@ const SEVERITIES: [(&str, Severity); 4] = [
 ];
 
 /// The words for an enum's values in a header.
-fn words<T: IntoEnumIterator + Into<&'static str> + Copy>() -> Vec<(&'static str, T)> {
+pub(super) fn words<T: IntoEnumIterator + Into<&'static str> + Copy>() -> Vec<(&'static str, T)> {
     T::iter().map(|value| (value.into(), value)).collect()
 }
 
@@ -127,12 +127,14 @@ pub fn variant(
 fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
     let risk = table.choice("risk", &words::<Risk>());
     let args = table.tables("args", argument);
+    let scope = table.opt_choice("scope", &words::<Scope>()).unwrap_or_default();
     let header = Header {
         summary: summary(table),
         group: table.string("group"),
         risk: risk.unwrap_or(Risk::Danger),
-        scope: table.opt_choice("scope", &words::<Scope>()).unwrap_or_default(),
+        scope,
         login: table.opt_choice("login", &words::<LoginKind>()).unwrap_or_default(),
+        needs: needs(table, scope, custom),
         args: args.iter().flatten().cloned().collect(),
         example: table.string("example"),
         details: table.opt_string("details"),
@@ -149,7 +151,6 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         top: top(table),
         thresholds: table.opt_table("thresholds", thresholds).unwrap_or_default(),
         on_error: on_error(table),
-        needs_pg_read_all_stats: table.flag("needs_pg_read_all_stats"),
         timeout: table.opt_string("timeout"),
         posts_progress: table.flag("posts_progress"),
         allow_any_operator: table.flag("allow_any_operator"),
@@ -164,7 +165,23 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
     if custom && risk.is_some() {
         custom::check_header(table, &header);
     }
+    let other = header
+        .needs
+        .iter()
+        .find(|need| need.login().is_some_and(|login| login != LoginKind::Reader && login != header.login));
+    if let Some(need) = other {
+        table.problem("needs", format!("`{}` needs another `login`", need.name()));
+    }
     (risk.is_some() && args.iter().all(Option::is_some)).then_some(header)
+}
+
+/// The needs. A custom command can have one, by its own key, and its SQL shows the others.
+fn needs(table: &mut Reader<'_>, scope: Scope, custom: bool) -> Vec<Need> {
+    if custom {
+        let sees_sessions = table.flag("needs_pg_read_all_stats");
+        return if sees_sessions { vec![Need::Sessions] } else { Vec::new() };
+    }
+    need::read(table, scope != Scope::None)
 }
 
 fn top(table: &mut Reader<'_>) -> Option<usize> {

@@ -15,11 +15,13 @@ pub mod allowlist;
 pub mod bind;
 mod custom;
 mod header;
+mod need;
 mod shared;
 pub mod sql_files;
 
 pub use custom::COUNT_COLUMN;
 pub use header::{MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, WAIT_GRAPH, WAL_POSITIONS};
+pub use need::Need;
 pub use shared::{SHARED_QUERIES, SharedQuery, shared_query};
 
 /// The runbook that was reviewed is the runbook that runs.
@@ -67,6 +69,8 @@ pub struct Header {
     pub scope: Scope,
     /// The login that it needs: reader unless said otherwise.
     pub login: LoginKind,
+    /// What it needs beyond a connection. Without [`Need::Sessions`] it says so, never "nothing found".
+    pub needs: Vec<Need>,
     pub args: Vec<ArgSpec>,
     /// A line that works: shown in help, run by the tests.
     pub example: String,
@@ -98,8 +102,6 @@ pub struct Header {
     pub thresholds: BTreeMap<String, Threshold>,
     /// SQLSTATE to what a person should read instead of an error.
     pub on_error: BTreeMap<String, String>,
-    /// Its rows are other sessions: without pg_read_all_stats it says so, never "nothing found".
-    pub needs_pg_read_all_stats: bool,
     /// Each target has this long to answer, "5s"; else the environment's statement_timeout.
     pub timeout: Option<String>,
     /// Posts a message of its own that is edited while it runs.
@@ -205,6 +207,11 @@ impl Command {
     pub fn usage(&self) -> String {
         let args = self.header.args.iter().filter(|arg| !arg.hidden);
         args.fold(self.name.clone(), |usage, arg| format!("{usage} {}", arg.usage()))
+    }
+
+    /// True if its rows are other sessions.
+    pub fn needs_sessions(&self) -> bool {
+        self.header.needs.contains(&Need::Sessions)
     }
 
     /// The SQL for a server of that major version.

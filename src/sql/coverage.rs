@@ -109,7 +109,7 @@ impl Gap<'_> {
         let labels: Vec<&str> = targets.iter().map(|target| target.label()).collect();
         let names = names(&labels, *asked, kind(targets[0]));
         let who = if targets.len() == 1 { names.as_str() } else { "each" };
-        Text::from(format!("Not checked on {names}: {} ({who} {reason}).", subjects.join(", ")))
+        with_code(&format!("Not checked on {names}: {} ({who} {reason}).", subjects.join(", ")))
     }
 }
 
@@ -168,6 +168,14 @@ pub(super) fn silent_targets(sections: &[SectionResult]) -> Vec<&str> {
     names
 }
 
+/// A sentence whose words in backticks are code.
+fn with_code(sentence: &str) -> Text {
+    let parts = sentence.split('`').enumerate();
+    parts
+        .filter(|(_, part)| !part.is_empty())
+        .fold(Text::new(), |text, (at, part)| if at % 2 == 1 { text.code(part) } else { text.plain(part) })
+}
+
 /// "billing-service doesn't answer (waited 3 s)": each reason once, with all the targets that answered no section.
 pub(super) fn failures(sections: &[SectionResult]) -> Vec<Text> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -182,7 +190,9 @@ pub(super) fn failures(sections: &[SectionResult]) -> Vec<Text> {
     }
     let line = |(why, targets): (&str, Vec<&str>)| {
         let between = if targets.len() > 1 { ": " } else { " " };
-        Text::new().strong(targets.join(", ")).plain(format!("{between}{why}"))
+        let mut text = Text::new().strong(targets.join(", "));
+        text.0.extend(with_code(&format!("{between}{why}")).0);
+        text
     };
     reasons.into_iter().map(line).collect()
 }

@@ -2,16 +2,17 @@
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
 use crate::catalog::{
-    self, Command, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, SharedQuery, WAIT_GRAPH,
-    WAL_POSITIONS,
+    self, Command, MIGRATIONS_DIRECTORY, Need, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, SharedQuery,
+    WAIT_GRAPH, WAL_POSITIONS,
 };
 use crate::command_line::Values;
 use crate::error::{Error, Result};
-use crate::model::Risk;
+use crate::model::{LoginKind, Risk};
 use crate::postgres::{Address, ColumnError, Environments, PgRow, PooledClient, QueryError, Unreachable};
+use crate::privileges::{self, Shortfall};
 use analysis::AnalysisError;
 use custom::CustomQuery;
-use sections::{NumberedSection, permitted, run_group, section_groups};
+use sections::{NumberedSection, explained, run_group, section_groups};
 use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -211,7 +212,7 @@ async fn query_target(
     let source = ValueSource { environments, query, target, client: &client };
     // Sent in one go, so that the check of the privilege costs no round trip of its own.
     let allowed = async {
-        if header.needs_pg_read_all_stats {
+        if query.command.needs_sessions() {
             client.has_pg_read_all_stats(time_limit(query.command)).await
         } else {
             Ok(true)
@@ -227,8 +228,25 @@ async fn query_target(
         tokio::join!(allowed, sections)
     };
     let allowed = allowed.map_err(|error| TargetFailure::of_query(&error, query.command))?;
+    let missing = shortfalls(&client, query.command, allowed).await;
     let answers = answers.into_iter().zip(group);
-    Ok(answers.map(|(rows, (_, section))| permitted(allowed, section, rows)).collect())
+    Ok(answers.map(|(rows, (_, section))| explained(rows, section, &missing)).collect())
+}
+
+/// The reader's shortfalls; none if they can't be read. Where sessions are all that a command needs, the check of the privilege has
+/// told that nothing is missing.
+async fn shortfalls(client: &PooledClient, command: &Command, sees_sessions: bool) -> Vec<Shortfall> {
+    let needs = command.needs_of(LoginKind::Reader);
+    if sees_sessions && needs.iter().all(|need| *need == Need::Sessions) {
+        return Vec::new();
+    }
+    let known = privileges::shortfalls(client, &needs).await.unwrap_or_default();
+    if known.is_empty() && !sees_sessions {
+        let problem = "doesn't let Countersign's reader see other roles' sessions".to_owned();
+        let mend = "Grant it pg_monitor.".to_owned();
+        return vec![Shortfall { need: Need::Sessions, problem, mend, subject: None }];
+    }
+    known
 }
 
 /// The rows, without the texts of statements where one of them can't be converted.

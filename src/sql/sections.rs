@@ -1,12 +1,11 @@
 //! Sections and their results: which of them share a connection, and what their targets gave. A check that was not made is a failure,
 //! never an empty result.
 
-use super::{
-    QueryRequest, Rows, Target, TargetFailure, Value, applies, position_of_texts, query_target, scope_targets,
-};
-use crate::catalog::{Command, Scope, Section};
+use super::{QueryRequest, Rows, Target, TargetFailure, Value, applies, query_target, scope_targets};
+use crate::catalog::{Command, Need, Scope, Section};
 use crate::error::Result;
 use crate::postgres::Environments;
+use crate::privileges::Shortfall;
 
 /// One row and its target.
 #[derive(Debug, Clone)]
@@ -134,18 +133,36 @@ fn checked(rows: Rows) -> Result<Rows, TargetFailure> {
     }
 }
 
-/// The rows of a section, if the login may see other roles' sessions or the section shows none.
-pub(super) fn permitted(
-    allowed: bool,
-    section: &Section,
+/// The columns with the reader's first shortfall and its mend, for the messages of an answer that isn't whole.
+const SHORTFALL: [&str; 2] = ["_shortfall", "_mend"];
+
+/// The rows of a section with the reader's shortfall beside them. The shortfall is the reason where PostgreSQL refused, and where the
+/// rows would be other roles' sessions, which PostgreSQL shows as empty.
+pub(super) fn explained(
     rows: Result<Rows, TargetFailure>,
+    section: &Section,
+    missing: &[Shortfall],
 ) -> Result<Rows, TargetFailure> {
-    if allowed || section.public {
-        return rows;
+    let hides_rows = |missing: &&Shortfall| missing.need == Need::Sessions && !section.public;
+    if let Some(hidden) = missing.iter().find(hides_rows).filter(|_| rows.is_ok()) {
+        return Err(TargetFailure::refusal(&hidden.reason()));
     }
-    let what = if position_of_texts(section).is_some() { "roles' statements" } else { "sessions" };
-    let reason = format!("may not show other {what}: grant pg_monitor to Countersign's reader");
-    Err(TargetFailure::refusal(&reason))
+    let Some(first) = missing.iter().find(|missing| missing.need != Need::Sessions || !section.public) else {
+        return rows;
+    };
+    match rows {
+        Err(failure) if !failure.is_reply => Err(failure),
+        Err(_) => Err(TargetFailure::refusal(&first.reason())),
+        Ok((mut columns, mut rows)) => {
+            if !columns.is_empty() {
+                columns.extend(SHORTFALL.map(str::to_owned));
+            }
+            let values = [first.problem.as_str(), first.mend.trim_end_matches(';')];
+            let values = values.map(|value| Value::Text(value.to_owned()));
+            rows.iter_mut().for_each(|row| row.extend(values.clone()));
+            Ok((columns, rows))
+        }
+    }
 }
 
 /// Merged rows, largest first.

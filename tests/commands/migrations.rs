@@ -115,10 +115,13 @@ async fn the_locks_holder_is_told_and_offered_when_it_does_nothing() {
 async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
     let world = World::start().await;
     let asset = world.cluster.connect("asset_service_db").await.unwrap();
-    let hidden = "WARNING: asset-service: Countersign's reader may not read Prisma's migration table ";
+    let hidden = "WARNING: asset-service doesn't let countersign_read read Prisma's migration table";
     asset.batch_execute("REVOKE SELECT ON _prisma_migrations FROM countersign_read").await.unwrap();
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with(&format!("{hidden}public._prisma_migrations: grant it SELECT")), "{told}");
+    assert!(
+        told.starts_with(&format!("{hidden}: GRANT SELECT ON public._prisma_migrations TO countersign_read")),
+        "{told}"
+    );
     assert!(told.contains("\n- | no privilege\n"), "{told}");
     asset
         .batch_execute(
@@ -128,7 +131,10 @@ async fn no_ledger_and_no_right_are_not_an_empty_ledger() {
         .await
         .unwrap();
     let told = world.told("migrations asset-service").await;
-    assert!(told.starts_with(&format!("{hidden}\"Own\"._prisma_migrations")), "its schema is closed: {told}");
+    assert!(
+        told.starts_with(&format!("{hidden}: GRANT USAGE ON SCHEMA \"Own\" TO countersign_read")),
+        "its schema is closed: {told}"
+    );
     asset.batch_execute("GRANT USAGE ON SCHEMA \"Own\" TO countersign_read").await.unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(

@@ -45,7 +45,7 @@ async fn a_sequence_near_its_end_and_one_that_may_not_be_seen() {
     );
     assert!(told.contains("\n\"Näch ste\" | 80 % | 20 | - | -\n"), "{told}");
     assert!(told.contains("\nagain | 100 % | - | - | cycles\n"), "{told}");
-    assert!(told.contains("\nasset-service: Countersign's reader may not read 1 of 4 sequences: "), "{told}");
+    assert!(told.contains("\nasset-service doesn't let countersign_read read every sequence: GRANT SELECT ON ALL SEQUENCES IN SCHEMA public"), "{told}");
     assert!(told.contains("\nasset_versions_id_seq | - | - | asset_versions.id | no privilege\n"), "{told}");
 
     let holder = world.cluster.connect("asset_service_db").await.unwrap();
@@ -140,15 +140,18 @@ async fn without_rights_nobody_says_nothing_found() {
     admin.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
     world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
     for (question, says) in [
-        ("idle", "may not show other sessions: grant pg_monitor"),
-        ("locks 4711", "may not show other sessions: grant pg_monitor"),
-        ("autovacuum", "may not show other sessions: grant pg_monitor"),
+        ("idle", "doesn't let blind see other roles' sessions: GRANT pg_monitor TO blind"),
+        ("locks 4711", "doesn't let blind see other roles' sessions: GRANT pg_monitor TO blind"),
+        ("autovacuum", "doesn't let blind see other roles' sessions: GRANT pg_monitor TO blind"),
         ("bloat asset-service", "asset-service: Countersign's reader may not SELECT from "),
-        ("sequences asset-service", "asset-service: Countersign's reader may not read 2 of 2 sequences"),
-        ("settings", "primary: Countersign's reader may not see settings that are restricted"),
+        (
+            "sequences asset-service",
+            "asset-service doesn't let blind read every sequence: GRANT SELECT ON ALL SEQUENCES",
+        ),
+        ("settings", "primary doesn't let blind see every setting: GRANT pg_monitor TO blind"),
         (
             "extensions asset-service",
-            "primary: Countersign's reader may not see which libraries the server preloads",
+            "primary doesn't let blind see every setting: GRANT pg_monitor TO blind",
         ),
     ] {
         let answer = world.ask("Ana Example", question).await.unwrap();

@@ -76,7 +76,12 @@ async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     let answer = world.ask("Ana Example", "storage").await.unwrap();
     let told = words(&answer);
     assert_eq!(severity(&answer), Severity::Warning, "{told}");
-    assert!(told.contains("reader may not see WAL and temporary files: grant it pg_monitor"), "{told}");
+    assert!(
+        told.contains(
+            "doesn't let blind see the sizes of WAL and temporary files: GRANT pg_monitor TO blind"
+        ),
+        "{told}"
+    );
     assert!(told.contains(" databases can't be measured, so the total is too low"), "{told}");
     assert!(!told.contains("\nWAL |") && !told.contains("\nwal |") && !told.contains("\ntotal |"), "{told}");
     assert!(told.contains("payout_service_db | - | -"), "{told}");

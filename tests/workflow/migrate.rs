@@ -125,7 +125,7 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
         ("migrate".to_owned(), "Missing <service>".to_owned()),
         ("migrate all".to_owned(), "one database at a time".to_owned()),
         ("migrate shpo".to_owned(), "Did you mean".to_owned()),
-        ("migrate asset-service".to_owned(), "may not read".to_owned()),
+        ("migrate asset-service".to_owned(), "write Prisma's migration table".to_owned()),
     ] {
         shop.refuses(&line, &[&words]).await;
     }
@@ -281,6 +281,9 @@ async fn what_is_missing_where_countersign_runs_is_told_before_anybody_is_asked(
     let nobody = section("true", "/tmp");
     let scene = Scene::with(Twist { more: &nobody, ..Twist::default() }).await;
     let told = scene.asks(ANA, "migrate-resolve asset-service x --as applied --env staging").await.plain();
-    assert!(told.contains("may not read") || told.contains("There is no migration"), "{told}");
+    assert!(
+        told.contains("write Prisma's migration table") || told.contains("There is no migration"),
+        "{told}"
+    );
     found("no run", async || scene.runs_of("migrate-resolve").await.is_empty().then_some(())).await;
 }

@@ -40,10 +40,10 @@ async fn one_databases_counters_are_forgotten_and_no_others() {
     superuser.batch_execute(&format!("SET ROLE dbadmin; {revoke}; RESET ROLE")).await.unwrap();
     let told = scene.asks(ANA, "reset-stats asset-service --env production").await.plain();
     assert!(
-        told.contains("countersign_maintain may not reset the statistics of asset_service_db."),
+        told.contains("asset_service_db doesn't let countersign_maintain reset pg_stat_statements."),
         "{told}"
     );
-    let (_, grant) = told.split_once("there runs ").expect(&told);
+    let (_, grant) = told.split_once("may do so runs ").expect(&told);
     let grant = grant.trim().trim_end_matches('.');
     assert!(grant.starts_with("GRANT EXECUTE ON FUNCTION public.pg_stat_statements_reset("), "{grant}");
     superuser.batch_execute(grant).await.unwrap();
@@ -51,7 +51,10 @@ async fn one_databases_counters_are_forgotten_and_no_others() {
     superuser.batch_execute(revoke).await.unwrap();
     let before = calls(&superuser, "asset_service_db").await;
     let told = maintenance_harness::approves(&scene, told).await.plain();
-    assert!(told.contains("may not reset") && told.contains("Nothing was done."), "{told}");
+    assert!(
+        told.contains("countersign_maintain reset pg_stat_statements") && told.contains("Nothing was done."),
+        "{told}"
+    );
     assert_eq!(calls(&superuser, "asset_service_db").await, before);
     superuser.batch_execute(grant).await.unwrap();
     scene.without_forms();
@@ -118,7 +121,12 @@ async fn the_extension_is_made_once_and_by_who_may() {
     superuser.batch_execute(&ready).await.unwrap();
     let plain = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
     let told = asks(&plain, "enable-stats asset-service").await.plain();
-    assert!(told.contains("countersign_act may not create pg_stat_statements in asset_service_db"), "{told}");
+    assert!(
+        told.contains(
+            "asset_service_db doesn't let countersign_act create pg_stat_statements: that takes a superuser"
+        ),
+        "{told}"
+    );
     assert!(told.contains("CREATE EXTENSION pg_stat_statements") && !there(&superuser).await, "{told}");
     let told = asks(&plain, "reset-stats asset-service").await.plain();
     assert!(
@@ -177,13 +185,16 @@ async fn the_extension_is_found_in_any_schema_and_its_rights_are_named() {
         CREATE FUNCTION \"Ext 1\".pg_stat_statements(text) RETURNS int LANGUAGE sql AS 'SELECT 1'";
     superuser.batch_execute(elsewhere).await.unwrap();
     let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
-    let hidden =
-        "has pg_stat_statements, but Countersign's reader may not use it: run deploy/roles.sql there again";
+    let hidden = "doesn't let countersign_read use pg_stat_statements: GRANT";
     let read = "GRANT USAGE ON SCHEMA \"Ext 1\" TO countersign_read";
     let act = "GRANT EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements_reset(";
     say(
         &scene,
-        [&[hidden], &["but countersign_read may not read it", read], &["countersign_act may not reset", act]],
+        [
+            &[hidden],
+            &["doesn't let countersign_read use pg_stat_statements.", read],
+            &["doesn't let countersign_act reset pg_stat_statements.", act],
+        ],
     )
     .await;
     run_roles_sql(servers).await;
@@ -201,7 +212,7 @@ async fn the_extension_is_found_in_any_schema_and_its_rights_are_named() {
         .await
         .unwrap();
     let grant = "GRANT EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) TO countersign_read";
-    let unread = ["but countersign_read may not read it", grant];
+    let unread = ["doesn't let countersign_read use pg_stat_statements.", grant];
     say(&scene, [&[hidden], &unread, &unread]).await;
     run_roles_sql(servers).await;
     say(&scene, [&works, &created, &["Resets pg_stat_statements for asset_service_db"]]).await;

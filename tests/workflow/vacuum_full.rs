@@ -211,11 +211,11 @@ async fn a_role_that_may_not_is_told_so_before_anybody_is_asked() {
     for (line, words) in [
         (
             "vacuum-full asset-service audit_logs",
-            "countersign_act may not vacuum public.audit_logs, which belongs to asset_svc",
+            "countersign_act maintain its tables, such as public.audit_logs, which belongs to asset_svc",
         ),
         (
             "reindex asset-service audit_logs",
-            "countersign_act may not reindex public.audit_logs, which belongs to asset_svc",
+            "countersign_act maintain its tables, such as public.audit_logs, which belongs to asset_svc",
         ),
     ] {
         let told = scene.asks(ANA, &format!("{line} --env production")).await.plain();

@@ -5,9 +5,11 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
+use crate::catalog::Need;
 use crate::error::{Error, Result};
 use crate::model::{LoginKind, Plan};
 use crate::postgres::{Address, ColumnError, Unreachable, is_english};
+use crate::privileges::shortfalls;
 use crate::sql::bytes;
 use crate::storage::StorageError;
 use async_trait::async_trait;
@@ -262,22 +264,11 @@ impl BackupContext<'_> {
             Err(error @ Unreachable::Login(_)) => return BackupError::Server(error.to_string()),
             Err(_) => return unknown(failure),
         };
-        let rows = client.query(include_str!("unreadable.sql"), &[]).await.unwrap_or_default();
+        let rows = client.query(include_str!("language.sql"), &[]).await.unwrap_or_default();
         let Some(row) = rows.first() else { return unknown(failure) };
         let in_english = row.value::<String>("lc_messages").is_some_and(|language| is_english(&language));
-        let hint =
-            row.value::<String>("first").zip(row.value::<i64>("relations")).map(|(first, relations)| {
-                let others =
-                    if relations > 1 { format!(" and {} more", relations - 1) } else { String::new() };
-                let fix = if row.is_true("has_pg_read_all_data") {
-                    "grant it pg_read_all_data"
-                } else {
-                    "run deploy/roles.sql again"
-                };
-                let role =
-                    self.connection(target, login).map(|connection| connection.user).unwrap_or_default();
-                format!("{role} may not read {first}{others}: {fix}")
-            });
+        let missing = shortfalls(&client, &[Need::AllTables]).await.unwrap_or_default();
+        let hint = missing.first().map(|missing| format!("{} {}", target.database, missing.reason()));
         BackupError::Dump(ClientFailure { in_english, hint, ..failure })
     }
 

@@ -3,10 +3,13 @@
 
 use super::{Action, Call, Execution, Outcome};
 use crate::actions::support::database::DatabaseTarget;
+use crate::actions::support::needs::ensure_met;
 use crate::app::RunProgress;
-use crate::config::Server;
+use crate::catalog::Need;
+use crate::config::{MigrateSettings, Server, Service};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan};
+use crate::model::{EventKind, LoginKind, Plan};
+use crate::postgres::Environments;
 use crate::sql::duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -81,10 +84,26 @@ async fn deploy(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     })
 }
 
+/// Checks the programs and the directory of a service's migrations, as `migrate` and `migrate-resolve` do before they start one.
+pub(crate) fn check_programs(
+    environments: &Environments,
+    environment: &str,
+    service: &Service,
+    settings: &MigrateSettings,
+) -> Vec<(&'static str, Result<()>)> {
+    let check = |words: &[String]| {
+        let target = MigrateTarget::new(environments, environment, &service.name, LoginKind::Owner)?;
+        target.check(&target.argv(words, &[])?)
+    };
+    let resolve = settings.resolve.as_ref().map(|words| ("migrate-resolve", check(&words[..1])));
+    [("migrate", check(&settings.deploy))].into_iter().chain(resolve).collect()
+}
+
 pub(super) fn requested_target<'a>(call: &Call<'a>) -> Result<MigrateTarget<'a>> {
     let environment = call.environment_name();
     let service = super::sql_command::only_target(call)?.service.unwrap_or_default();
-    let target = MigrateTarget::new(call.app, environment, &service, call.command.header.login)?;
+    let target =
+        MigrateTarget::new(&call.app.environments, environment, &service, call.command.header.login)?;
     let Server { name, port, .. } = target.server;
     if *port == POOLER_PORT {
         let problem =
@@ -99,8 +118,8 @@ pub(super) fn planned_target<'a>(execution: &Execution<'a>) -> Result<MigrateTar
     let environment = execution.environment().unwrap_or_default();
     let service = execution.run.request.arguments.get("service").map_or("", String::as_str);
     let login = execution.command.header.login;
-    let target =
-        MigrateTarget::new(execution.app, environment, service, login).map_err(invalidated_outcome)?;
+    let target = MigrateTarget::new(&execution.app.environments, environment, service, login)
+        .map_err(invalidated_outcome)?;
     let planned = DatabaseTarget::from_plan(execution);
     if planned.address.server != target.server.name {
         Err(changed_outcome("The server"))
@@ -152,6 +171,8 @@ pub(super) async fn inspect(call: &Call<'_>, target: &MigrateTarget<'_>) -> Resu
         return Err(text::lock_held_error(target, &holder));
     }
     ensure_no_shadowing(target, &client).await?;
+    let (database, schema) = (&target.connections, target.migrate.schema.as_str());
+    ensure_met(&client, database, Need::MigrationRecord, Some(schema), "").await?;
     let rows = client.query("SELECT current_setting('port')", &[]).await;
     let rows = rows.map_err(|error| history_error(error.into()))?;
     let server_port = rows.first().and_then(|row| row.value::<String>(0)).unwrap_or_default();

@@ -4,11 +4,10 @@ use super::migration_history::{HistoryError, MigrationHistory};
 use super::output::CapturedOutput;
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::subprocess;
-use crate::app::App;
 use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service, Tls};
 use crate::error::{Error, Result};
 use crate::model::LoginKind;
-use crate::postgres::{Address, ColumnError, PooledClient, QueryError, migration_options};
+use crate::postgres::{Address, ColumnError, Environments, PooledClient, QueryError, migration_options};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -53,12 +52,11 @@ pub struct LockHolder {
 impl<'a> MigrateTarget<'a> {
     /// The target of a service, if a deploy command is configured for it.
     pub fn new(
-        app: &'a App,
+        environments: &'a Environments,
         environment: &str,
         service: &str,
         login: LoginKind,
     ) -> Result<MigrateTarget<'a>> {
-        let environments = &app.environments;
         let (environment, service) = (environments.environment(environment)?, environments.service(service)?);
         let unknown = || Error::user(format!("{} is on no server of {}.", service.name, environment.name));
         let server = environments.server_of(environment, service).ok_or_else(unknown)?;

@@ -42,7 +42,7 @@ impl Action for Purge {
         let rows = client.query(include_str!("facts.sql"), &[&table.oid]).await;
         let rows = rows.map_err(|error| database.query_error(&error))?;
         let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
-        check_privileges(facts, relation, &database.role)?;
+        check_privileges(facts, relation, &database)?;
         check_rows_are_visible(facts, relation, &database.role)?;
         check_planned_calls(facts, relation, &database.role)?;
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
@@ -104,7 +104,8 @@ fn check_arguments(call: &Call<'_>) -> Result<()> {
     }
 }
 
-fn check_privileges(facts: &PgRow, relation: &str, role: &str) -> Result<()> {
+fn check_privileges(facts: &PgRow, relation: &str, target: &DatabaseTarget) -> Result<()> {
+    let DatabaseTarget { database, role, .. } = target;
     let is = |name: &str| facts.is_true(name);
     if is("replica") {
         return Err(Error::user("That server is a replica: rows can't be deleted there."));
@@ -126,7 +127,7 @@ fn check_privileges(facts: &PgRow, relation: &str, role: &str) -> Result<()> {
     }
     let grants = grants.join("; ");
     Err(Error::instead(
-        format!("{role} may not delete rows of {relation}."),
+        format!("{database} doesn't let {role} delete rows of {relation}."),
         format!(
             "The table's owner allows it: `{grants}`. Or name a login `owner` in the configuration that may."
         ),

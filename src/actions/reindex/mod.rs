@@ -8,7 +8,8 @@ use super::support::maintenance::{
     MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, recovered, resource,
     results_block, sessions_table, summarize, warnings_block,
 };
-use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
+use super::support::needs::refuse_maintenance;
+use super::support::relations::{PlannedRelation, RelationKind, add_unnameable};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
@@ -36,21 +37,6 @@ const OLD_TRANSACTION_S: f64 = 1.0;
 
 const NOUNS: Nouns<'_> = Nouns { one: "index", many: "indexes", done: "rebuilt" };
 
-/// # Errors
-/// [`Error::User`] if the login may not reindex the relation.
-fn ensure_may_reindex(database: &DatabaseTarget, object: &RelationInfo) -> Result<()> {
-    if object.may {
-        return Ok(());
-    }
-    let (role, owner, relation) = (&database.role, &object.owner, &object.relation);
-    Err(Error::instead(
-        format!("{role} may not reindex {relation}, which belongs to {owner}."),
-        format!(
-            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough to rebuild, but not to drop the leftovers of an interrupted rebuild."
-        ),
-    ))
-}
-
 #[async_trait]
 impl Action for Reindex {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
@@ -60,7 +46,9 @@ impl Action for Reindex {
         let typed = call.value("name").unwrap_or_default();
         let object = RelationKind::Reindexed.resolve(call, &client, &database.database, typed).await?;
         let relation = &object.relation;
-        ensure_may_reindex(&database, &object)?;
+        if !object.may {
+            return Err(refuse_maintenance(&client, &database, &object).await);
+        }
         let user_error = |error: QueryError| {
             if is_lock_timeout(&error) {
                 return Error::instead(

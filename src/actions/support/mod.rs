@@ -8,6 +8,7 @@ pub mod choices;
 pub mod database;
 pub mod decision;
 pub mod maintenance;
+pub mod needs;
 pub mod pg_stat_statements;
 pub mod recovery;
 pub mod relations;

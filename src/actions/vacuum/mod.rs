@@ -8,6 +8,7 @@ use super::support::maintenance::{
     MaintenanceSession, Nouns, POLL_INTERVAL, TableOutcome, TableResult, VISIBLE_WITHIN, done, recovered,
     resource, results_block, summarize, warnings_block,
 };
+use super::support::needs::refuse_maintenance;
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
@@ -74,7 +75,7 @@ impl Action for Operation {
         };
         let first_left_out = if tables.is_empty() { left_out.first() } else { None };
         if let Some(table) = tables.iter().find(|table| !table.may).or(first_left_out) {
-            return Err(may_not(table, &database.role, &call.command.name));
+            return Err(refuse_maintenance(&client, &database, table).await);
         }
         if tables.is_empty() {
             return Err(Error::user(format!("{} has no table of its own.", database.database)));
@@ -179,19 +180,6 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
     plan.rollback = "Not needed.".to_owned();
     plan.resource_locks = tables.iter().map(|table| resource(&database.database, &table.relation)).collect();
     plan
-}
-
-/// Builds the refusal for a table of another owner. `verb`: "vacuum".
-pub(super) fn may_not(table: &RelationInfo, role: &str, verb: &str) -> Error {
-    let RelationInfo { relation, owner, .. } = table;
-    Error::instead(
-        format!(
-            "{role} may not {verb} {relation}, which belongs to {owner}: PostgreSQL would skip it and call it done."
-        ),
-        format!(
-            "Name a login `maintain` in the configuration whose role is a member of {owner}; from PostgreSQL 17 on, `GRANT pg_maintain` to it is enough."
-        ),
-    )
 }
 
 struct TableStep<'a> {

@@ -4,9 +4,10 @@
 use super::support::database::DatabaseTarget;
 use super::support::maintenance::{MaintenanceSession, is_lock_timeout, resource, sessions_table};
 use super::support::max_change;
+use super::support::needs::refuse_maintenance;
 use super::support::recovery::INTERRUPTED;
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
-use super::{Action, Call, Execution, Outcome, vacuum};
+use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, as_text, to_identity};
 use crate::postgres::{PgRow, PooledClient, QueryError};
@@ -59,7 +60,7 @@ impl Action for VacuumFull {
             return Err(is_partitioned(call, &table, &database, &client).await);
         }
         if !table.may {
-            return Err(vacuum::may_not(&table, &database.role, "vacuum"));
+            return Err(refuse_maintenance(&client, &database, &table).await);
         }
         let size = match client.query(MEASURE, &[&table.oid, relation]).await {
             Ok(rows) => TableSize::from_rows(&rows).and_then(|size| size.filenode.zip(size.bytes)),

@@ -172,7 +172,7 @@ impl Analysis {
     /// The reason that a command which reads is not run, in words that follow the target's name: the statement shows other roles'
     /// sessions, and the header doesn't say that the command does.
     pub fn sessions_refusal(&self, command: &Command) -> Option<String> {
-        let shown = self.sessions.as_ref().filter(|_| !command.header.needs_pg_read_all_stats)?;
+        let shown = self.sessions.as_ref().filter(|_| !command.needs_sessions())?;
         Some(format!(
             "isn't asked: it would read {shown}, which shows other roles' sessions; if it should, set \
              `needs_pg_read_all_stats = true` in its header"

@@ -54,7 +54,7 @@ async fn on_all_majors_other_sessions_are_shown_if_the_header_says_so() {
         for (name, _, shown) in statements {
             let told = world.told(name).await;
             assert!(told.contains(&format!("it would read {shown}")), "{name}: {shown}\n{told}");
-            assert!(told.contains("set `needs_pg_read_all_stats = true` in its header"), "{told}");
+            assert!(told.contains("set needs_pg_read_all_stats = true in its header"), "{told}");
             let told = world.told(&format!("{name}-with")).await;
             assert!(told.contains("1 rows."), "{name}: {told}");
         }
@@ -124,8 +124,9 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
 
 /// The findings of `countersign check` about production.
 async fn findings(world: &World) -> String {
-    let App { config, catalog, environments, .. } = &world.app;
-    let report = preflight::check(&CheckContext { config, catalog, environments }, None).await;
+    let App { config, catalog, environments, access, schedule, .. } = &world.app;
+    let context = CheckContext { config, catalog, environments, access, schedule };
+    let report = preflight::check(&context, None).await;
     let findings = report.sections.into_iter().flat_map(|(_, findings)| findings);
     let lines = findings
         .map(|found| format!("{}: {} {}\n", found.subject, found.details, found.fix.unwrap_or_default()));

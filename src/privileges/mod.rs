@@ -1,0 +1,62 @@
+//! What a login is missing of the needs that a command's header declares, in one set of words for `countersign check` and for the
+//! command's own refusal: the problem, and the statement that mends it.
+
+use crate::catalog::Need;
+use crate::error::Error;
+use crate::postgres::{PooledClient, QueryError};
+use strum::IntoEnumIterator;
+
+/// A need that a login doesn't meet in a database or on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortfall {
+    pub need: Need,
+    /// "doesn't let countersign_read see other roles' sessions": follows the server's or the database's name.
+    pub problem: String,
+    /// A statement that ends in `;`, or a sentence.
+    pub mend: String,
+    /// The owner of the tables, or the schema, that it is about, where it differs by those.
+    pub subject: Option<String>,
+}
+
+impl Shortfall {
+    /// The problem and its mend, as they follow the name of a server or a database.
+    pub fn reason(&self) -> String {
+        match self.mend.strip_suffix(';') {
+            Some(statement) if statement.starts_with("CREATE EXTENSION") => {
+                format!("{}: run enable-stats, or `{statement}`", self.problem)
+            }
+            Some(statement) => format!("{}: `{statement}`", self.problem),
+            None => format!("{}. {}", self.problem, self.mend.trim_end_matches('.')),
+        }
+    }
+
+    /// The refusal of a command, with more about the problem if there is more to say.
+    pub fn refusal(&self, place: &str, more: &str) -> Error {
+        let mend = match self.mend.strip_suffix(';') {
+            Some(statement) => format!("A role that may do so runs `{statement}`."),
+            None => self.mend.clone(),
+        };
+        Error::instead(format!("{place} {}{more}.", self.problem), mend)
+    }
+}
+
+/// The shortfalls of a client's login in its database, the most fundamental one first.
+///
+/// # Errors
+/// A query that failed.
+pub async fn shortfalls(client: &PooledClient, needs: &[Need]) -> Result<Vec<Shortfall>, QueryError> {
+    let names: Vec<&str> =
+        needs.iter().filter(|need| need.login().is_some()).map(|need| need.name()).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = client.query(include_str!("shortfalls.sql"), &[&names]).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let name: String = row.get("need")?;
+        let Some(need) = Need::iter().find(|need| need.name() == name) else { continue };
+        let (problem, mend, subject) = (row.get("problem")?, row.get("mend")?, row.get("subject")?);
+        found.push(Shortfall { need, problem, mend, subject });
+    }
+    Ok(found)
+}
