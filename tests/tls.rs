@@ -144,7 +144,13 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     let findings = async |authority: &Authority| -> Vec<Finding> {
         let app = app(&cluster, &format!("ca_file = {:?}", authority.file));
         let report = preflight::check(
-            &CheckContext { config: &app.config, catalog: &app.catalog, environments: &app.environments },
+            &CheckContext {
+                config: &app.config,
+                catalog: &app.catalog,
+                environments: &app.environments,
+                access: &app.access,
+                schedule: &app.schedule,
+            },
             None,
         )
         .await;

@@ -1,6 +1,7 @@
 //! `countersign check`: the checks of one part or of all, and their report.
 
 use super::{EXIT_MISSING, Variables, print_reply};
+use crate::bootstrap::Rules;
 use crate::chat::terminal::ButtonLines;
 use crate::config::{Config, ConfigPart};
 use crate::model::{Heading, Reply};
@@ -44,9 +45,15 @@ impl From<CheckPart> for ConfigPart {
 pub async fn check(args: CheckArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let CheckArgs { config: path, only, json } = args;
     let config = Config::load_for(&path, variables, only).context("configuring")?;
-    let catalog = crate::bootstrap::rules(&config)?.catalog;
+    let Rules { catalog, access, schedule } = crate::bootstrap::rules(&config)?;
     let environments = Environments::new(&config)?;
-    let context = CheckContext { config: &config, catalog: &catalog, environments: &environments };
+    let context = CheckContext {
+        config: &config,
+        catalog: &catalog,
+        environments: &environments,
+        access: &access,
+        schedule: &schedule,
+    };
     let mut report = preflight::check(&context, only).await;
     if only.is_none_or(|part| part == ConfigPart::Chat) {
         let mut findings = crate::chat::check(&config).await;

@@ -1,6 +1,7 @@
 //! Checks of the services' databases, as the reader sees them.
 
-use super::{CheckStatus, Finding, ServerCheck, or_failed, query_failed, query_row, quoted};
+use super::needs::{LoginNeeds, unmet};
+use super::{CheckStatus, Finding, ServerCheck, or_failed, query_failed, query_row};
 use crate::model::LoginKind;
 use crate::postgres::{ColumnError, PgRow, PooledClient, QueryResult, Unreachable};
 use std::collections::BTreeSet;
@@ -15,9 +16,9 @@ impl ServerCheck<'_> {
     }
 
     /// Checks the services' databases as the reader. Complete databases are reported in one finding.
-    pub(super) async fn databases(&self) -> Vec<Finding> {
+    pub(super) async fn databases(&self, needs: &LoginNeeds) -> Vec<Finding> {
         let names = self.databases_of_services();
-        let all = futures::future::join_all(names.iter().map(|name| self.database(name))).await;
+        let all = futures::future::join_all(names.iter().map(|name| self.database(name, needs))).await;
         let complete = all.iter().filter(|(findings, _)| findings.is_empty()).count();
         let unseen = all.iter().filter(|(_, unseen_widths)| *unseen_widths).count();
         let mut findings: Vec<Finding> = all.into_iter().flat_map(|(findings, _)| findings).collect();
@@ -38,31 +39,31 @@ impl ServerCheck<'_> {
     }
 
     /// Findings about one database, none if it is complete; and `true` if the reader can't see the widths of all its columns.
-    async fn database(&self, name: &str) -> (Vec<Finding>, bool) {
+    async fn database(&self, name: &str, needs: &LoginNeeds) -> (Vec<Finding>, bool) {
         let subject = format!("{}/{name}", self.server.name);
         let Some(reader) = self.environment.logins.get(&LoginKind::Reader) else {
             return (Vec::new(), false);
         };
         let client = match self.connect(LoginKind::Reader, Some(name)).await {
             Ok(client) => client,
-            Err(Unreachable::Login(_)) => {
-                let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(name), quoted(&reader.user));
-                return (vec![Finding::missing(subject, "doesn't let the reader in", fix)], false);
+            Err(error @ Unreachable::Login(_)) => {
+                return (
+                    self.no_connect(&subject, name, LoginKind::Reader, &error).into_iter().collect(),
+                    false,
+                );
             }
             Err(error) => return (vec![self.unreachable(&subject, &error, reader)], false),
         };
-        // The login for signals connects to the maintenance database only.
-        let others = self.environment.logins.iter().filter(|(login, _)| **login != LoginKind::Signal);
-        let others: Vec<&str> =
-            others.map(|(_, login)| login.user.as_str()).filter(|user| *user != reader.user).collect();
-        match query_row(&client, include_str!("database.sql"), &[&others]).await {
+        match query_row(&client, include_str!("database.sql"), &[]).await {
             Ok(row) => {
                 let checked = async {
                     let mut findings = database_findings(&subject, &row)?;
                     findings.extend(schemas(&subject, &client).await?);
                     Ok(findings)
                 };
-                (or_failed(subject.clone(), checked.await), row.is_true("unseen_widths"))
+                let mut findings = or_failed(subject.clone(), checked.await);
+                findings.extend(unmet(&client, &subject, needs, self.needs_in(name, needs)).await);
+                (findings, row.is_true("unseen_widths"))
             }
             Err(error) => (vec![query_failed(subject, &error)], false),
         }
@@ -71,29 +72,12 @@ impl ServerCheck<'_> {
 
 fn database_findings(subject: &str, row: &PgRow) -> Result<Vec<Finding>, ColumnError> {
     let text = |column: &str| row.value::<String>(column);
-    let (database, reader) = (row.get::<String>("database")?, row.get::<String>("role")?);
+    let reader: String = row.get("role")?;
     let mut findings = Vec::new();
-    if !row.get::<bool>("statements")? {
-        let details = "pg_stat_statements isn't installed, so `slow` doesn't work";
-        findings.push(Finding::missing(subject, details, "CREATE EXTENSION pg_stat_statements;"));
-    }
-    for role in row.value::<Vec<String>>("roles_without_connect").unwrap_or_default() {
-        let fix = format!("GRANT CONNECT ON DATABASE {database} TO {role};");
-        findings.push(Finding::missing(subject, format!("doesn't let {role} in"), fix));
-    }
     if let Some(table) = text("writable_table") {
         let details = format!("the reader must be read-only, but can change {table}");
         let fix = format!("REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table} FROM {reader}, PUBLIC;");
         findings.push(Finding::missing(subject, details, fix));
-    }
-    if let Some(grants) = text("statements_grants") {
-        let details = "the reader may not use pg_stat_statements, so `slow` doesn't work";
-        findings.push(Finding::missing(subject, details, format!("{grants};")));
-    }
-    if let Some(table) = text("unreadable_migration_table") {
-        let details = format!("the reader can't read {table}, so `migrations` doesn't work");
-        let finding = Finding::missing(subject, details, format!("GRANT SELECT ON {table} TO {reader};"));
-        findings.push(Finding { status: CheckStatus::Optional, ..finding });
     }
     Ok(findings)
 }

@@ -1,15 +1,18 @@
 //! Checks of the host: the audit log's file, the backups' directory, and the access of other accounts to them. By permissions
 //! only: nothing is written.
 
-use super::{CheckStatus, Finding};
-use crate::config::{Config, process_account};
+use super::{CheckContext, CheckStatus, Finding};
+use crate::actions::{migrate, run_sql};
+use crate::config::process_account;
+use crate::error::{Error, Result};
 use crate::files::{self, Exposure, shell_word};
 use crate::store;
 use std::io;
 use std::path::Path;
 
 /// Findings about the audit log and the backup storage, as the account that runs the check.
-pub(super) fn check(config: &Config) -> Vec<Finding> {
+pub(super) fn check(context: &CheckContext<'_>) -> Vec<Finding> {
+    let config = context.config;
     let mut findings = vec![audit_log(&config.store)];
     if config.store.is_file() {
         findings.extend(exposed(AUDIT_LOG, &config.store, "600"));
@@ -21,7 +24,41 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     if backups.is_dir() {
         findings.extend(exposed(BACKUP_STORAGE, backups, "700"));
     }
+    findings.extend(programs(context));
+    let sql = run_sql::directory(config);
+    findings.extend(refused("`run-sql`", sql.map(drop), config.sql.is_none()));
     findings
+}
+
+/// The programs and directories of `migrate` and `migrate-resolve` that can't be used; without any, the services that they are for.
+fn programs(context: &CheckContext<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut ready = 0;
+    for service in context.environments.services() {
+        let Some(settings) = &service.migrate else { continue };
+        for environment in context.environments.names() {
+            for (command, check) in
+                migrate::check_programs(context.environments, environment, service, settings)
+            {
+                match refused(&format!("`{command}`"), check, false) {
+                    Some(finding) if !findings.contains(&finding) => findings.push(finding),
+                    Some(_) => {}
+                    None => ready += 1,
+                }
+            }
+        }
+    }
+    if ready > 0 && findings.is_empty() {
+        findings.push(Finding::works("`migrate`", "its program and its directories are there"));
+    }
+    findings
+}
+
+/// A command's own refusal as a finding.
+fn refused(subject: &str, result: Result<()>, is_optional: bool) -> Option<Finding> {
+    let Err(Error::User(refusal)) = result else { return None };
+    let finding = Finding::missing(subject, refusal.problem, refusal.instead.unwrap_or_default());
+    Some(if is_optional { Finding { status: CheckStatus::Optional, ..finding } } else { finding })
 }
 
 const AUDIT_LOG: &str = "audit log";

@@ -1,72 +1,34 @@
 //! Checks before an incident, for `countersign check`: for every environment, server and login, what works, what is missing and
 //! how to fix it. They change nothing: no server, no file.
 
+use crate::access::Access;
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
-use crate::actions::support::blocks::{count, verdict};
 use crate::catalog::Catalog;
 use crate::config::{Config, ConfigPart, Environment, LoginCredentials, Server};
-use crate::model::{Block, Cell, Column, ColumnKind, LoginKind, Row, Severity, Table, Text};
+use crate::model::LoginKind;
 use crate::postgres::{Address, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable};
+use crate::schedule::EnvironmentWindow;
 use tokio_postgres::types::ToSql;
 
 mod custom_commands;
 mod databases;
 mod host;
+mod needs;
+mod report;
+mod rules;
 mod unreachable;
+
+use report::HOST_SECTION;
+pub use report::{CheckStatus, Finding, Report};
 
 /// Configuration and connections that the checks use.
 pub struct CheckContext<'a> {
     pub config: &'a Config,
     pub catalog: &'a Catalog,
     pub environments: &'a Environments,
+    pub access: &'a Access,
+    pub schedule: &'a [EnvironmentWindow],
 }
-
-/// Result of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckStatus {
-    Works,
-    /// Countersign works without it.
-    Optional,
-    Missing,
-}
-
-/// One checked thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// "main as reader", "main/asset_service_db".
-    pub subject: String,
-    pub status: CheckStatus,
-    /// "doesn't see other sessions": follows the subject.
-    pub details: String,
-    /// A statement to copy, or a sentence.
-    pub fix: Option<String>,
-}
-
-impl Finding {
-    pub fn works(subject: impl Into<String>, details: impl Into<String>) -> Finding {
-        Finding { subject: subject.into(), status: CheckStatus::Works, details: details.into(), fix: None }
-    }
-
-    pub fn missing(
-        subject: impl Into<String>,
-        details: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Finding {
-        let fix = Some(fix.into());
-        Finding { subject: subject.into(), status: CheckStatus::Missing, details: details.into(), fix }
-    }
-}
-
-/// All findings by section: an environment's name, or [`HOST_SECTION`].
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// The only part that was checked; `None` is all.
-    pub only: Option<ConfigPart>,
-    pub sections: Vec<(String, Vec<Finding>)>,
-}
-
-/// Section about the host that Countersign runs on.
-const HOST_SECTION: &str = "Where Countersign runs";
 
 /// Checks a part, or all: the environments in parallel. The chat platforms add their own findings.
 pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Report {
@@ -79,7 +41,10 @@ pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Repo
         sections = futures::future::join_all(checks).await;
     }
     if includes(ConfigPart::Host) {
-        sections.push((HOST_SECTION.to_owned(), host::check(context.config)));
+        sections.push((HOST_SECTION.to_owned(), host::check(context)));
+    }
+    if only.is_none() {
+        sections.push((rules::RULES_SECTION.to_owned(), rules::check(context)));
     }
     Report { only, sections }
 }
@@ -93,89 +58,6 @@ async fn check_environment(
     let checks = servers.map(|server| check_server(context, installations, environment, server));
     let findings = futures::future::join_all(checks).await.into_iter().flatten().collect();
     (environment.name.clone(), findings)
-}
-
-impl Report {
-    /// Adds a finding about the host that Countersign runs on.
-    pub fn add_finding(&mut self, finding: Finding) {
-        match self.sections.iter_mut().find(|(section, _)| section == HOST_SECTION) {
-            Some((_, findings)) => findings.push(finding),
-            None => self.sections.push((HOST_SECTION.to_owned(), vec![finding])),
-        }
-    }
-
-    /// The verdict where nothing is missing: no wider than the checks.
-    fn success(&self) -> &'static str {
-        match self.only {
-            None => "All checks passed.",
-            Some(ConfigPart::Servers) => {
-                "All checks of the servers passed. Chat and this host were not checked."
-            }
-            Some(ConfigPart::Chat) => {
-                "All checks of chat passed. The servers and this host were not checked."
-            }
-            Some(ConfigPart::Host) => {
-                "All checks of this host passed. The servers and chat were not checked."
-            }
-        }
-    }
-
-    pub fn missing_count(&self) -> usize {
-        self.sections.iter().map(|(_, findings)| count_missing(findings)).sum()
-    }
-
-    /// A verdict, then each section's findings and fixes.
-    pub fn blocks(&self) -> Vec<Block> {
-        let mut blocks = vec![match self.missing_count() {
-            0 => verdict(Severity::Ok, self.success()),
-            missing => {
-                let sections = self.sections.iter().filter(|(_, findings)| count_missing(findings) > 0);
-                let sections: Vec<&str> = sections.map(|(section, _)| section.as_str()).collect();
-                let failed = count(missing, "check failed", "checks failed");
-                verdict(Severity::Critical, format!("{failed}: {}.", sections.join(", ")))
-            }
-        }];
-        for (section, findings) in &self.sections {
-            blocks.push(Block::Table(table(section, findings)));
-            blocks.extend(findings.iter().filter_map(fix).map(Block::Text));
-        }
-        blocks
-    }
-}
-
-fn count_missing(findings: &[Finding]) -> usize {
-    findings.iter().filter(|finding| finding.status == CheckStatus::Missing).count()
-}
-
-fn table(section: &str, findings: &[Finding]) -> Table {
-    let column = |title: &str| Column { title: title.to_owned(), kind: ColumnKind::Left };
-    let rows = findings.iter().map(|finding| {
-        let (word, severity) = match finding.status {
-            CheckStatus::Works => ("works", Severity::Ok),
-            CheckStatus::Optional => ("optional", Severity::Neutral),
-            CheckStatus::Missing => ("missing", Severity::Critical),
-        };
-        let cells = vec![
-            Cell::from(finding.subject.as_str()),
-            Cell { text: word.to_owned(), severity },
-            Cell::from(finding.details.as_str()),
-        ];
-        Row { cells, buttons: Vec::new() }
-    });
-    Table {
-        title: Some(section.to_owned()),
-        columns: ["checked", "result", "details"].map(column).to_vec(),
-        rows: rows.collect(),
-        total: findings.len(),
-        empty: None,
-    }
-}
-
-/// "main as reader: GRANT pg_monitor TO countersign_read;"
-fn fix(finding: &Finding) -> Option<Text> {
-    let fix = finding.fix.clone()?;
-    let text = Text::new().strong(format!("{}: ", finding.subject));
-    Some(if fix.ends_with(';') { text.code(fix) } else { text.plain(fix) })
 }
 
 const APPLICATION_NAME: &str = "countersign check";
@@ -199,6 +81,7 @@ async fn check_server(
     let others = environment.logins.keys().copied().filter(|login| *login != LoginKind::Reader);
     for login in [LoginKind::Reader].into_iter().chain(others) {
         let Some(credentials) = environment.logins.get(&login) else { continue };
+        let needs = check.needs(context.catalog, login);
         match check.connect(login, None).await {
             Err(error) => {
                 let subject = check.subject(login);
@@ -209,7 +92,8 @@ async fn check_server(
                 }
             }
             Ok(client) if login == LoginKind::Reader => {
-                findings.extend(or_failed(check.subject(login), check.reader(&client).await));
+                let missing = check.server_needs(&client, login, &needs).await;
+                findings.extend(or_failed(check.subject(login), check.reader(&client, missing).await));
                 let database = &environment.maintenance_database;
                 if !check.databases_of_services().contains(database.as_str()) {
                     let subject = format!("{}/{database}", server.name);
@@ -218,11 +102,15 @@ async fn check_server(
                 findings.push(check.client_program(&client, installations));
             }
             Ok(client) => {
-                findings.extend(or_failed(check.subject(login), check.non_reader(&client, login).await));
+                let missing = check.server_needs(&client, login, &needs).await;
+                findings
+                    .extend(or_failed(check.subject(login), check.non_reader(&client, login, missing).await));
+                drop(client);
+                findings.extend(check.database_needs(login, &needs).await);
             }
         }
     }
-    findings.extend(check.databases().await);
+    findings.extend(check.databases(&check.needs(context.catalog, LoginKind::Reader)).await);
     findings.extend(check.custom_commands(context.catalog).await);
     findings
 }
@@ -239,16 +127,11 @@ impl ServerCheck<'_> {
         self.environments.acquire(&address, APPLICATION_NAME).await
     }
 
-    async fn reader(&self, client: &PooledClient) -> QueryResult<Vec<Finding>> {
+    async fn reader(&self, client: &PooledClient, missing: Vec<Finding>) -> QueryResult<Vec<Finding>> {
         let subject = self.subject(LoginKind::Reader);
         let login = query_row(client, include_str!("login.sql"), &[]).await?;
         let write_privileges = client.query(include_str!("write_privileges.sql"), &[]).await?;
-        let role: String = login.get("role")?;
-        let mut findings = Vec::new();
-        if !login.get::<bool>("has_pg_read_all_stats")? {
-            let fix = format!("GRANT pg_monitor TO {role};");
-            findings.push(Finding::missing(&subject, "can't see other roles' sessions", fix));
-        }
+        let mut findings = missing;
         for privilege in &write_privileges {
             let details = format!("must be read-only, but {}", privilege.get::<String>("privilege")?);
             findings.push(Finding::missing(&subject, details, privilege.get::<String>("fix")?));
@@ -258,42 +141,25 @@ impl ServerCheck<'_> {
             let details = format!("PostgreSQL {version}; sees all sessions, is read-only");
             findings.push(Finding::works(&subject, details));
         }
-        if !login.get::<bool>("statements_loaded")? {
-            let details = "pg_stat_statements isn't loaded, so `slow` doesn't work";
-            let fix = "Add pg_stat_statements to shared_preload_libraries and restart the server.";
-            findings.push(Finding::missing(&self.server.name, details, fix));
-        }
         Ok(findings)
     }
 
-    /// Checks a login other than the reader, for each purpose that it serves.
-    async fn non_reader(&self, client: &PooledClient, login: LoginKind) -> QueryResult<Vec<Finding>> {
+    /// Completes the findings of a login other than the reader.
+    async fn non_reader(
+        &self,
+        client: &PooledClient,
+        login: LoginKind,
+        missing: Vec<Finding>,
+    ) -> QueryResult<Vec<Finding>> {
         let subject = self.subject(login);
         let facts = query_row(client, include_str!("login.sql"), &[]).await?;
-        let role: String = facts.get("role")?;
-        let grant = |granted: &str| format!("GRANT {granted} TO {role};");
-        let serves = |purpose: LoginKind| {
-            self.environments.login(self.environment, purpose).is_ok_and(|(serving, _)| serving == login)
-        };
-        let mut findings = Vec::new();
-        if serves(LoginKind::Signal) && !facts.get::<bool>("signals")? {
-            let details = "can't end other roles' sessions: `cancel` and `kill` fail";
-            findings.push(Finding::missing(&subject, details, grant("pg_signal_backend")));
-        }
-        if serves(LoginKind::Signal) && !facts.get::<bool>("has_pg_read_all_stats")? {
-            let details = "can't see the sessions that it has to end";
-            findings.push(Finding::missing(&subject, details, grant("pg_monitor")));
-        }
-        // Below 14 there is no such role, and each table has its own grant.
-        if serves(LoginKind::Dump) && facts.get::<Option<bool>>("reads_all")? == Some(false) {
-            let details = "can't read every table: `backup` fails";
-            findings.push(Finding::missing(&subject, details, grant("pg_read_all_data")));
-        }
+        let mut findings = missing;
         if findings.is_empty() {
-            findings.push(Finding::works(&subject, "has the privileges that its commands need"));
+            let details = "has the privileges on the server that its commands need";
+            findings.push(Finding::works(&subject, details));
         }
         if facts.get("superuser")? {
-            let fix = format!("ALTER ROLE {role} NOSUPERUSER;");
+            let fix = format!("ALTER ROLE {} NOSUPERUSER;", facts.get::<String>("role")?);
             let finding = Finding::missing(subject, "is a superuser, which it doesn't need to be", fix);
             findings.push(Finding { status: CheckStatus::Optional, ..finding });
         }

@@ -158,7 +158,7 @@ async fn databases_that_lack_something() {
     let flat = said.flat();
     for complaint in [
         "main/shut_db: `GRANT CONNECT ON DATABASE \"shut_db\" TO \"countersign_read\";`",
-        "main/bare_db: `CREATE EXTENSION pg_stat_statements;`",
+        "main/bare_db: `CREATE EXTENSION pg_stat_statements WITH SCHEMA public;`",
         "main/bare_db: `REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON public.open_to_all FROM countersign_read, PUBLIC;`",
         "main/bare_db: `GRANT SELECT ON public._prisma_migrations TO countersign_read;`",
         "main/absent_db: Correct the name in the configuration, or create the database.",
@@ -318,12 +318,12 @@ async fn schemas_that_others_may_create_in_and_where_the_reader_may_not_look() {
         ),
         (
             "CREATE SCHEMA \"Ext 1\"; ALTER EXTENSION pg_stat_statements SET SCHEMA \"Ext 1\"",
-            "the reader may not use pg_stat_statements, so `slow` doesn't work",
+            "doesn't let countersign_read use pg_stat_statements: needed by `reset-stats` and `slow`",
             "GRANT USAGE ON SCHEMA \"Ext 1\" TO countersign_read;",
         ),
         (
             "REVOKE EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) FROM PUBLIC",
-            "the reader may not use pg_stat_statements, so `slow` doesn't work",
+            "doesn't let countersign_read use pg_stat_statements: needed by `reset-stats` and `slow`",
             "GRANT EXECUTE ON FUNCTION \"Ext 1\".pg_stat_statements(boolean) TO countersign_read;",
         ),
     ] {

@@ -4,6 +4,7 @@
 use crate::all_commands::{ask_every_question, carry_out_every_change, finer_logins, scene, server};
 use crate::harness::{Scene, Servers};
 use crate::installed::servers;
+use countersign::access::Access;
 use countersign::catalog::Catalog;
 use countersign::postgres::Environments;
 use countersign::preflight::{CheckContext, check};
@@ -161,7 +162,14 @@ async fn no_login_calls_them(scene: &Scene, which: &str) {
     assert_eq!(calls(servers, offset), BTreeSet::new(), "{which}, commands that change");
     let config = scene.stage.checked().unwrap();
     let environments = Environments::new(&config).unwrap();
-    let context = CheckContext { config: &config, catalog: &catalog, environments: &environments };
+    let access = Access::new(&config, &catalog).unwrap();
+    let context = CheckContext {
+        config: &config,
+        catalog: &catalog,
+        environments: &environments,
+        access: &access,
+        schedule: &[],
+    };
     check(&context, None).await;
     assert_eq!(calls(servers, offset), BTreeSet::new(), "{which}, the check");
 }
