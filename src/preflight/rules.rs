@@ -1,4 +1,4 @@
-//! Checks of what the configuration allows: commands that nobody could approve, windows that no timer can run, people at a terminal whose
+//! Checks of what the configuration allows: commands with too few approvers, windows that no timer can run, people at a terminal whose
 //! requests go nowhere, and connections in clear text.
 
 use super::{CheckContext, CheckStatus, Finding};
@@ -39,7 +39,7 @@ fn without_approvers(context: &CheckContext<'_>, environment: &str) -> Vec<Findi
     }
     let finding = |(approvers, commands): (usize, Vec<String>)| {
         let needed = count(approvers, "other person", "other people");
-        let details = format!("nobody could approve {}: that takes {needed}", commands.join(", "));
+        let details = format!("has too few approvers for {}: {needed} must approve", commands.join(", "));
         let fix = format!(
             "Give a role with `approve` in {environment} to {needed} beside those who run them, under [[people]] and [[access]]."
         );
@@ -84,7 +84,7 @@ fn windows(context: &CheckContext<'_>) -> Vec<Finding> {
             (details, "Run it from chat, or schedule a command that needs no approval.")
         } else if !may_run {
             let details =
-                format!("nobody with a `terminal` login may run `{}`, so no timer can", window.command_line);
+                format!("no account at the terminal may run `{}`, so no timer can", window.command_line);
             (
                 details,
                 "Add the timer's account as `terminal` of one of the [[people]] with a role that may run it.",
