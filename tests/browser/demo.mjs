@@ -37,7 +37,7 @@ async function play(page, size) {
 
   await become(page, "ben");
   await card.getByRole("button", { name: "Approve" }).click();
-  await card.getByText(`Session ${head} ended.`).waitFor();
+  await card.getByText(new RegExp(`Session ${head} ended. The \\d+ sessions behind it are no longer blocked.`)).waitFor();
   await card.getByText(/approved by ben/).waitFor();
   assert.equal(await card.getByRole("button").filter({ hasText: /Approve|Deny|Withdraw/ }).count(), 0);
   await page.screenshot({ path: `${pictures}/done-${size}.png` });
@@ -45,7 +45,7 @@ async function play(page, size) {
   await become(page, "ana");
   await asks(page, "/db blocked --env production", /No session is waiting for a lock/);
   const history = await asks(page, "/db history", new RegExp(`kill ${head}`));
-  const run = (await history.innerText()).match(/#(\d+)[^#]*kill/)?.[1];
+  const run = (await history.innerText()).match(/kill[^#]*#(\d+)/)?.[1];
   const story = await asks(page, `/db show ${run}`, /Events/);
   const told = await story.innerText();
   for (const words of ["requested", "approved", "started", "succeeded", "ben", "ana"]) {

@@ -1,6 +1,6 @@
 //! `kill`: asked by one, approved by another, the very session ended, the record there.
 
-use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist};
+use crate::harness::{ANA, BEN, CARA, DAN, Scene, Twist, found, servers};
 use countersign::model::RunState;
 use countersign::store::Store;
 
@@ -15,7 +15,16 @@ async fn asked(scene: &Scene, pid: i32) -> countersign::demo::fake_slack::Messag
 async fn a_second_person_ends_exactly_that_session() {
     let scene = Scene::usual().await;
     let (victim, pid) = scene.session("asset-worker-7").await;
-    let (_bystander, other) = scene.session("asset-worker-8").await;
+    let (bystander, other) = scene.session("asset-worker-8").await;
+    let lock = format!("SELECT pg_advisory_lock({pid})");
+    victim.simple_query(&lock).await.unwrap();
+    let waits = tokio::spawn(async move {
+        let locked = bystander.simple_query(&lock).await;
+        (bystander, locked)
+    });
+    let superuser = servers().await.cluster.connect("postgres").await.unwrap();
+    let waiting = "SELECT FROM pg_locks WHERE pid = $1 AND NOT granted";
+    found("the wait", async || superuser.query(waiting, &[&other]).await.unwrap().pop()).await;
     let card = asked(&scene, pid).await;
     let shown = card.plain();
     for words in ["PRODUCTION", "ana", "asset-worker-7", "blocks the deploy", "Impact", &pid.to_string()] {
@@ -32,6 +41,10 @@ async fn a_second_person_ends_exactly_that_session() {
     let done = scene.until(&card.at(), &format!("Session {pid} ended")).await;
     assert!(done.buttons().is_empty(), "a decided card has no buttons: {}", done.plain());
     assert!(done.plain().contains("approved by ben"), "{}", done.plain());
+    let told = format!("Session {pid} ended. The session behind it is no longer blocked.");
+    assert!(done.plain().contains(&told), "{}", done.plain());
+    let (_bystander, locked) = waits.await.unwrap();
+    locked.unwrap();
     assert!(!scene.is_there(pid).await);
     assert!(scene.is_there(other).await, "nobody else may be hurt");
     assert!(victim.simple_query("SELECT 1").await.is_err());

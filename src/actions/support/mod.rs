@@ -16,6 +16,7 @@ pub mod servers;
 pub mod session_info;
 pub mod signal;
 pub mod subprocess;
+mod unblocked;
 
 /// "1 row", "12,000 rows".
 pub fn row_count_text(rows: i64) -> String {

@@ -2,6 +2,7 @@
 //! itself, then a check of each session's state.
 
 use super::recovery::INTERRUPTED;
+use super::unblocked::{add_unblocked, sessions_behind};
 use crate::actions::{Execution, Outcome};
 use crate::model::{EventKind, Plan, as_text, from_identity};
 use crate::postgres::{Address, PgRow, PooledClient, QueryError};
@@ -130,6 +131,34 @@ impl Signaller {
         }
     }
 
+    /// Signals sessions, then waits for them to end. The results are in the sessions' order.
+    async fn signal_and_wait(&self, sessions: &[SessionId]) -> Vec<SignalResult> {
+        let mut results = Vec::new();
+        for batch in sessions.chunks(BATCH) {
+            results.extend(self.signal(batch).await);
+        }
+        let deadline = tokio::time::Instant::now() + END_TIMEOUT;
+        loop {
+            let is_running = |result: &SignalResult| matches!(result, SignalResult::Signalled(Ok(current)) if current.is_running(self.kind));
+            let running: Vec<usize> = (0..results.len()).filter(|at| is_running(&results[*at])).collect();
+            if running.is_empty() {
+                return results;
+            }
+            let asked: Vec<SessionId> = running.iter().map(|at| sessions[*at].clone()).collect();
+            let current = self.current(&asked).await;
+            for (place, at) in running.into_iter().enumerate() {
+                let current = current.as_ref().map(|current| current[place].clone()).map_err(Clone::clone);
+                results[at] = SignalResult::Signalled(current);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return results;
+            }
+            if results.iter().any(is_running) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+
     /// Signals sessions in one statement; if PostgreSQL refuses it, each in a statement of its own, so that no session stops the others.
     async fn signal(&self, sessions: &[SessionId]) -> Vec<SignalResult> {
         match self.signal_at_once(sessions).await {
@@ -251,41 +280,28 @@ pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<V
     let Some(sessions) = planned_sessions(execution.plan) else {
         return Err(Outcome::invalidated("The plan names no session."));
     };
-    let signaller = Signaller::connect(execution, kind).await?;
-    let mut results = Vec::new();
-    for batch in sessions.chunks(BATCH) {
-        results.extend(signaller.signal(batch).await);
-    }
-    let deadline = tokio::time::Instant::now() + END_TIMEOUT;
-    loop {
-        let is_running = |result: &SignalResult| matches!(result, SignalResult::Signalled(Ok(current)) if current.is_running(kind));
-        let running: Vec<usize> = (0..results.len()).filter(|at| is_running(&results[*at])).collect();
-        if running.is_empty() {
-            return Ok(results);
-        }
-        let asked: Vec<SessionId> = running.iter().map(|at| sessions[*at].clone()).collect();
-        let current = signaller.current(&asked).await;
-        for (place, at) in running.into_iter().enumerate() {
-            let current = current.as_ref().map(|current| current[place].clone()).map_err(Clone::clone);
-            results[at] = SignalResult::Signalled(current);
-        }
-        if tokio::time::Instant::now() >= deadline {
-            return Ok(results);
-        }
-        if results.iter().any(is_running) {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    }
+    Ok(Signaller::connect(execution, kind).await?.signal_and_wait(&sessions).await)
 }
 
 /// Signals the one session of a plan, for `kill` and `cancel`.
 pub async fn signal(execution: &Execution<'_>, kind: SignalKind) -> Outcome {
-    let pid = execution.plan.target().map_or(0, |session: SessionId| session.pid);
-    match signal_all(execution, kind).await.map(|results| results.into_iter().next()) {
-        Ok(Some(result)) => outcome(result, pid, kind),
-        Ok(None) => Outcome::invalidated("The plan names no session."),
-        Err(outcome) => outcome,
-    }
+    signal_one(execution, kind).await.unwrap_or_else(|outcome| outcome)
+}
+
+async fn signal_one(execution: &Execution<'_>, kind: SignalKind) -> Result<Outcome, Outcome> {
+    let no_session = || Outcome::invalidated("The plan names no session.");
+    let session: SessionId = execution.plan.target().ok_or_else(no_session)?;
+    let pid = session.pid;
+    let signaller = Signaller::connect(execution, kind).await?;
+    let behind = match kind {
+        SignalKind::Cancel => Vec::new(),
+        _ => sessions_behind(&signaller.client, pid).await,
+    };
+    let results = signaller.signal_and_wait(&[session]).await;
+    let result = results.into_iter().next().ok_or_else(no_session)?;
+    let mut outcome = outcome(result, pid, kind);
+    add_unblocked(&mut outcome, &signaller.client, &behind).await;
+    Ok(outcome)
 }
 
 /// Looks at the sessions that an interrupted run may have signalled; `None` while a server can't be asked.
