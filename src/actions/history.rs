@@ -2,8 +2,8 @@
 
 use super::Call;
 use super::support::blocks::{
-    COMMAND, ENVIRONMENT, OUTCOME, REQUESTED_BY, RUN, WHEN, answer, count, may_see, note, run_table,
-    unreviewed, verdict,
+    APPROVED_BY, COMMAND, ENVIRONMENT, OUTCOME, REASON, REQUESTED_BY, RUN, WHEN, answer, count, may_see,
+    note, run_table, unreviewed, verdict,
 };
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
@@ -46,7 +46,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     } else {
         format!("{all}.")
     };
-    let mut table = run_table(&[RUN, WHEN, REQUESTED_BY, COMMAND, ENVIRONMENT, OUTCOME], runs);
+    let mut table =
+        run_table(&[OUTCOME, COMMAND, REQUESTED_BY, APPROVED_BY, WHEN, RUN, ENVIRONMENT, REASON], runs);
     table.total = total;
     blocks.extend([
         verdict(Severity::Neutral, words),

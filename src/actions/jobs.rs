@@ -39,10 +39,10 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
             &[
                 RUN,
                 COMMAND,
-                ENVIRONMENT,
-                REQUESTED_BY,
-                RunColumn::new("for", Right, &|run| between(run.opened_at, Timestamp::now()).into()),
                 RunColumn::new("progress", Left, &|run| progress(call, run, &view)),
+                RunColumn::new("for", Right, &|run| between(run.opened_at, Timestamp::now()).into()),
+                REQUESTED_BY,
+                ENVIRONMENT,
             ],
             left.iter().chain(&running),
         );

@@ -2,11 +2,12 @@
 //! again, since the first may have scrolled away.
 
 use super::Call;
-use super::support::blocks::{answer, between, may_see, request_text, state, table, verdict};
+use super::support::blocks::{answer, approval, between, may_see, request_text, state, table, verdict};
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::Left;
-use crate::model::{Block, Card, CardKind, Cell, Plan, Run, RunEvent, RunState, Table, Text};
+use crate::model::{Block, Card, CardKind, Cell, EventKind, Plan, Run, RunEvent, RunState, Table, Text};
 use crate::sql::{Answer, moment};
+use jiff::Timestamp;
 
 pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let id = call.value("run").and_then(|id| id.parse().ok()).unwrap_or_default();
@@ -45,15 +46,40 @@ async fn undelivered(call: &Call<'_>, run: &Run) -> Option<Block> {
     is_missing.then(|| Block::Note(note.into()))
 }
 
+/// The time that a run waited for approval and start, and the time that it ran; so far, while it does.
+struct RunTimes {
+    waited: Option<String>,
+    ran: Option<String>,
+}
+
+impl RunTimes {
+    fn of(run: &Run) -> RunTimes {
+        let at = |matches: &dyn Fn(&RunEvent) -> bool| {
+            run.events.iter().find(|event| matches(event)).map(|event| event.at)
+        };
+        let started = at(&|event| event.kind == EventKind::Started);
+        let ended = at(&|event| !event.state.is_open()).unwrap_or_else(Timestamp::now);
+        let was_requested = run.event(EventKind::Requested).is_some();
+        RunTimes {
+            waited: was_requested.then(|| between(run.opened_at, started.unwrap_or(ended))),
+            ran: started.map(|started| between(started, ended)),
+        }
+    }
+}
+
 fn facts(run: &Run) -> Vec<(String, Text)> {
     let request = &run.request;
+    let times = RunTimes::of(run);
+    let approved_by = approval(run).text;
     let hash = |hash: &str| Text::new().code(hash.chars().take(12).collect::<String>());
     let facts = [
         ("requested by", Some(Text::new().person(&request.requester))),
+        ("approved by", (approved_by != "-").then(|| approved_by.into())),
         ("environment", Some(request.environment.as_deref().unwrap_or("none").into())),
         ("risk", Some(request.risk.word().into())),
         ("opened", Some(moment(run.opened_at).into())),
-        ("took", Some(between(run.opened_at, run.changed_at).into())),
+        ("waited", times.waited.map(Text::from)),
+        ("ran", times.ran.map(Text::from)),
         ("expires", run.deadline.map(|deadline| moment(deadline).into())),
         ("reason", run.text("reason").map(Text::from)),
         ("command file", Some(hash(&request.command_hash))),
@@ -75,9 +101,9 @@ fn plan_blocks(plan: Plan) -> Vec<Block> {
 fn event_table(run: &Run) -> Table {
     let rows = run.events.iter().map(|event| {
         let who = event.by.as_ref().map_or("Countersign", |person| person.id.as_str());
-        vec![Cell::from(moment(event.at)), event.kind.as_str().into(), who.into(), details(event).into()]
+        vec![Cell::from(event.kind.as_str()), who.into(), moment(event.at).into(), details(event).into()]
     });
-    let columns = [("when", Left), ("event", Left), ("by", Left), ("details", Left)];
+    let columns = [("event", Left), ("by", Left), ("when", Left), ("details", Left)];
     Table { title: Some("Events".to_owned()), ..table(&columns, rows.collect()) }
 }
 

@@ -174,6 +174,7 @@ async fn what_was_done_alone_stands_on_top_until_it_is_reviewed() {
         ],
     );
     let history = scene.asks(BEN, "history").await.plain();
+    assert!(history.contains("no one (break-glass, not reviewed)"), "{history}");
     in_order(&history, &[OWED, &format!("break-glass kill {pid}"), "2 runs.", &format!("kill {waiting}")]);
     for (narrowed, rest) in [("history --who dan", "No run matches."), ("history --env staging", "1 run.")] {
         let history = scene.asks(BEN, narrowed).await.plain();
@@ -181,6 +182,8 @@ async fn what_was_done_alone_stands_on_top_until_it_is_reviewed() {
     }
 
     scene.asks(BEN, "review 1").await;
+    let history = scene.asks(BEN, "history").await.plain();
+    assert!(history.contains("no one (break-glass, reviewed by ben)"), "{history}");
     for list in ["pending", "history", "history --who dan", "history --env staging"] {
         let listed = scene.asks(BEN, list).await.plain();
         assert!(!listed.contains("needs a review"), "{list}: {listed}");

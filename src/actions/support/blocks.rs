@@ -72,7 +72,12 @@ pub const ENVIRONMENT: RunColumn<'static> =
     RunColumn::new("environment", Left, &|run| run.request.environment.as_deref().unwrap_or("-").into());
 /// The requester's name.
 pub const REQUESTED_BY: RunColumn<'static> =
-    RunColumn::new("requested by", Left, &|run| run.request.requester.id.as_str().into());
+    RunColumn::new("by", Left, &|run| run.request.requester.id.as_str().into());
+/// The people who approved, or the emergency without approval.
+pub const APPROVED_BY: RunColumn<'static> = RunColumn::new("approved by", Left, &approval);
+/// The reason that the requester gave.
+pub const REASON: RunColumn<'static> =
+    RunColumn::new("reason", Left, &|run| run.text("reason").unwrap_or("-").into());
 /// The state of a run that has ended.
 pub const OUTCOME: RunColumn<'static> = RunColumn::new("outcome", Left, &state);
 
@@ -91,6 +96,27 @@ pub fn between(from: Timestamp, to: Timestamp) -> String {
 /// The request as it was understood: "kill 4711".
 pub fn request_text(run: &Run) -> String {
     run.text("asked").unwrap_or(&run.request.command).to_owned()
+}
+
+/// Names of those who approved a run: "ben and cara"; of a break-glass run, who reviewed it.
+pub fn approval(run: &Run) -> Cell {
+    let names = |kinds: &[EventKind]| {
+        let events = run.events.iter().filter(|event| kinds.contains(&event.kind));
+        let names: Vec<&str> = events.filter_map(|event| Some(event.by.as_ref()?.id.as_str())).collect();
+        names.join(" and ")
+    };
+    if run.request.break_glass {
+        return match names(&[EventKind::Reviewed]) {
+            none if none.is_empty() => {
+                Cell { text: "no one (break-glass, not reviewed)".to_owned(), severity: Severity::Warning }
+            }
+            reviewers => format!("no one (break-glass, reviewed by {reviewers})").into(),
+        };
+    }
+    match names(&[EventKind::ApprovalAdded, EventKind::Approved]) {
+        none if none.is_empty() => "-".into(),
+        approvers => approvers.into(),
+    }
 }
 
 /// A run's state in a word, with its severity.
