@@ -119,6 +119,43 @@ fn a_second_table_is_fixed_width_text() {
 }
 
 #[test]
+fn a_table_wider_than_a_phone_is_lines() {
+    let mut wide = table(3);
+    for (number, row) in (0..).zip(&mut wide.rows) {
+        let app = if number == 2 { "asset_worker_with_a_long_name" } else { "analytics_service_of_the_team" };
+        row.cells[2] = Cell::from(app);
+        row.cells[3] = Cell::from("");
+        row.buttons.clear();
+    }
+    wide.columns[2].title = "app".to_owned();
+    let rendered = render(&reply(Block::Table(wide)));
+    check(&rendered).unwrap();
+    assert!(rendered.blocks.iter().all(|block| block["type"] != "table"));
+    let lines = words(&rendered).replace('|', "");
+    let minutes = "waits ⚠️ 12 min";
+    assert!(lines.contains(&format!("pid 1, 2 · {minutes} · analytics_service_of_the_team")), "{lines}");
+    assert!(lines.contains(&format!("pid 3 · {minutes} · asset_worker_with_a_long_name")), "{lines}");
+}
+
+#[test]
+fn a_time_is_a_date_of_the_readers_zone() {
+    let text = Text::new().plain("since 2026-11-22 18:57:03 UTC, by ").code("2026-11-22 18:57 UTC");
+    let verdict = Block::Verdict { severity: Severity::Neutral, text: "2026-11-22 18:57 UTC".into() };
+    let rendered = render(&reply(verdict).with(Block::Note(text)));
+    check(&rendered).unwrap();
+    let (first, second) =
+        (&rendered.blocks[1]["elements"][0]["elements"], &rendered.blocks[2]["elements"][0]["elements"]);
+    assert_eq!(
+        first[0],
+        json!({ "type": "date", "timestamp": 1_795_373_820, "format": "{date_short_pretty} {time}",
+                "fallback": "2026-11-22 18:57 UTC", "style": { "bold": true } })
+    );
+    assert_eq!(second[1]["timestamp"], 1_795_373_823);
+    assert_eq!(second[1]["format"], "{date_short_pretty} {time_secs}");
+    assert_eq!(second[3]["text"], "2026-11-22 18:57 UTC", "what is typed stays as it is");
+}
+
+#[test]
 fn query_text_stands_beneath_the_table() {
     let rendered = render(&reply(Block::Table(table(2))));
     assert!(words(&rendered).contains("1  select 1 from asset\n2  select 2 from asset"));

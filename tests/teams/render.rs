@@ -185,6 +185,15 @@ fn only_a_meant_ping_pings() {
 }
 
 #[test]
+fn a_time_is_a_date_of_the_readers_zone() {
+    let text = Text::new().plain("since 2026-11-22 18:57:03 UTC, by ").code("2026-11-22 18:57 UTC");
+    let said = words(&judged("time", &reply(Block::Text(text)), &EVERYONE));
+    let date = "{{DATE(2026-11-22T18:57:03Z, SHORT)}} {{TIME(2026-11-22T18:57:03Z)}}";
+    assert!(said.contains(&format!("since {date}, by ")), "{said}");
+    assert!(said.contains("|2026-11-22 18:57 UTC"), "what is typed stays as it is: {said}");
+}
+
+#[test]
 fn a_table_that_a_phone_can_show_stands_side_by_side() {
     let rendered = picture("table", &reply(Block::Table(table(3))), &EVERYONE);
     let table = of_type(&rendered.card, "Table")[0].clone();

@@ -1,6 +1,7 @@
 //! Words that every platform shares, and the cutting of text at characters. A platform counts text in its own units.
 
 use crate::model::{Block, EnvironmentTag, Heading, Person, Reply, Severity, Span, Table, Text};
+use jiff::Timestamp;
 
 /// Units of a heading's command: the parsed command, with its `--reason`.
 pub const MAX_HEADING_COMMAND: usize = 1_000;
@@ -174,6 +175,53 @@ fn head(text: &str, max: usize) -> (&str, &str) {
     text.split_at(text.char_indices().nth(max + 1).map_or(text.len(), |(at, _)| at))
 }
 
+/// A piece of a text.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TextPiece<'a> {
+    Words(&'a str),
+    /// A time as [`crate::clock`] writes it, to the minute or to the second.
+    Time {
+        at: Timestamp,
+        has_seconds: bool,
+        words: &'a str,
+    },
+}
+
+/// Splits a text at its times, "2026-11-22 18:57:03 UTC", which a platform shows in each reader's zone.
+pub fn pieces(text: &str) -> Vec<TextPiece<'_>> {
+    let mut pieces = Vec::new();
+    let mut shown = 0;
+    for (at, _) in text.match_indices(" UTC") {
+        let Some(time) = [19, 16].into_iter().find_map(|length| time_before(&text[shown..at], length)) else {
+            continue;
+        };
+        let (start, has_seconds, moment) = time;
+        let (start, end) = (shown + start, at + " UTC".len());
+        pieces.extend((start > shown).then(|| TextPiece::Words(&text[shown..start])));
+        pieces.push(TextPiece::Time { at: moment, has_seconds, words: &text[start..end] });
+        shown = end;
+    }
+    pieces.extend((shown < text.len()).then(|| TextPiece::Words(&text[shown..])));
+    pieces
+}
+
+/// The time that ends a text, in so many bytes: its place, `true` if it has seconds, and itself.
+fn time_before(text: &str, length: usize) -> Option<(usize, bool, Timestamp)> {
+    let start = text.len().checked_sub(length)?;
+    let time = text.get(start..)?;
+    let follows_digit = text[..start].ends_with(|c: char| c.is_ascii_digit());
+    let has_seconds = length == 19;
+    let second = if has_seconds { "" } else { ":00" };
+    let shape = time.char_indices().all(|(at, c)| match at {
+        4 | 7 => c == '-',
+        10 => c == ' ',
+        13 | 16 => c == ':',
+        _ => c.is_ascii_digit(),
+    });
+    let moment = format!("{}T{}{second}Z", time.get(..10)?, time.get(11..)?).parse().ok()?;
+    (shape && !follows_digit).then_some((start, has_seconds, moment))
+}
+
 /// Digits in groups: "14,210".
 pub fn with_thousands_separators(number: usize) -> String {
     crate::sql::grouped(i64::try_from(number).unwrap_or(i64::MAX))
@@ -243,4 +291,38 @@ pub fn summary(reply: &Reply) -> String {
         words.push_str(&format!(": {}", verdicts.join(" · ")));
     }
     clean(&words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_split_at_its_times() {
+        let words = |text: &str| -> Vec<String> {
+            let piece = |piece| match piece {
+                TextPiece::Words(words) => words.to_owned(),
+                TextPiece::Time { at, has_seconds, words } => format!("<{at} {has_seconds} {words}>"),
+            };
+            pieces(text).into_iter().map(piece).collect()
+        };
+        assert_eq!(
+            words("at 2026-11-22 18:57:03 UTC."),
+            ["at ", "<2026-11-22T18:57:03Z true 2026-11-22 18:57:03 UTC>", ".",]
+        );
+        assert_eq!(words("2026-11-22 18:57 UTC"), ["<2026-11-22T18:57:00Z false 2026-11-22 18:57 UTC>"]);
+        let two = "2026-11-22 18:57 UTC2026-11-22 18:58 UTC";
+        assert_eq!(words(two).len(), 2);
+        for other in [
+            "",
+            " UTC",
+            "18:57 UTC",
+            "2026-13-22 18:57 UTC",
+            "92026-11-22 18:57 UTC",
+            "ä 2026-11-22T18:57 UTC",
+            "2026-11-22 18:57:03 utc",
+        ] {
+            assert_eq!(words(other).concat(), other);
+        }
+    }
 }

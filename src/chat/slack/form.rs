@@ -3,7 +3,7 @@
 //! <https://docs.slack.dev/reference/block-kit/blocks/input-block>, <https://docs.slack.dev/surfaces/modals#updating_response>.
 
 use super::parse::ACTION_PREFIX;
-use super::render::{RULES, context, element, plain_text, section};
+use super::render::{RULES, context, elements, plain_text, section};
 use crate::model::{Field, FieldError, FieldKind, Form, FormOption, Heading, Severity};
 use crate::workflow::FormAnswer;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub fn view(form: &Form) -> Value {
 fn heading(form: &Form) -> Value {
     let Form { line: command, environment, .. } = form.clone();
     let (spans, _) = RULES.heading(&Heading { requester: None, command, environment, run: None });
-    section(spans.iter().map(element).collect())
+    section(spans.iter().flat_map(elements).collect())
 }
 
 fn input(field: &Field) -> Value {

@@ -5,7 +5,7 @@ use super::parse::ACTION_PREFIX;
 use super::table;
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
-use crate::chat::render::text::{self, TextRules, clean, mark};
+use crate::chat::render::text::{self, TextPiece, TextRules, clean, mark};
 use crate::model::{Audience, Block, Button, ButtonStyle, Person, Reply, Span, Table, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ impl MessageFormat for BlockKit<'_> {
             Value::Object(fields) => fields
                 .iter()
                 .map(|(key, value)| match value {
-                    Value::String(text) if key == "text" => length(text),
+                    Value::String(text) if key == "text" || key == "fallback" => length(text),
                     nested => self.size(nested),
                 })
                 .sum(),
@@ -111,14 +111,15 @@ impl MessageFormat for BlockKit<'_> {
     }
 
     fn heading(spans: &[Span], _is_production: bool) -> Value {
-        section(spans.iter().map(element).collect())
+        section(spans.iter().flat_map(elements).collect())
     }
 
     fn paragraph(text: &Text, max: usize, style: ParagraphStyle) -> (Vec<Value>, usize) {
         if style == ParagraphStyle::Note {
             // A context takes no rich text, so only plain words go there.
             let words = clean(&text.words());
-            let is_styled = text.0.iter().any(|span| matches!(span, Span::Code(_) | Span::Ping(_)));
+            let is_styled = text.0.iter().any(|span| matches!(span, Span::Code(_) | Span::Ping(_)))
+                || text::pieces(&words).iter().any(|piece| matches!(piece, TextPiece::Time { .. }));
             if !is_styled && !words.trim().is_empty() && length(&words) <= max.min(MAX_CONTEXT_TEXT) {
                 return (vec![context(&words)], 0);
             }
@@ -130,9 +131,9 @@ impl MessageFormat for BlockKit<'_> {
         {
             elements.push(plain(mark(severity)));
         }
-        elements.extend(spans.iter().map(|span| match (span, style) {
-            (Span::Plain(words), ParagraphStyle::Verdict(_)) => bold(words),
-            _ => element(span),
+        elements.extend(spans.iter().flat_map(|span| match (span, style) {
+            (Span::Plain(words), ParagraphStyle::Verdict(_)) => with_dates(words, bold),
+            _ => self::elements(span),
         }));
         let blocks = if elements.is_empty() { Vec::new() } else { vec![section(elements)] };
         (blocks, missing)
@@ -157,7 +158,7 @@ impl MessageFormat for BlockKit<'_> {
                 elements.push(plain("\n"));
             }
             elements.push(bold(&format!("{label} ")));
-            elements.extend(value.iter().map(element));
+            elements.extend(value.iter().flat_map(self::elements));
         }
         vec![section(elements)]
     }
@@ -300,16 +301,38 @@ fn pingable(person: &Person) -> Option<&str> {
     is_slack_id.then_some(account)
 }
 
-pub(super) fn element(span: &Span) -> Value {
+pub(super) fn elements(span: &Span) -> Vec<Value> {
     match span {
-        Span::Plain(words) => plain(words),
-        Span::Strong(words) => bold(words),
-        Span::Code(words) => json!({ "type": "text", "text": words, "style": { "code": true } }),
-        Span::Person(person) | Span::Ping(person) => match pingable(person) {
+        Span::Plain(words) => with_dates(words, plain),
+        Span::Strong(words) => with_dates(words, bold),
+        Span::Code(words) => vec![json!({ "type": "text", "text": words, "style": { "code": true } })],
+        Span::Person(person) | Span::Ping(person) => vec![match pingable(person) {
             Some(account) => json!({ "type": "user", "user_id": account }),
             None => bold(&person.id),
-        },
+        }],
     }
+}
+
+/// Words with their times as dates, which Slack shows in each reader's zone.
+/// Source: <https://docs.slack.dev/reference/block-kit/blocks/rich-text-block#date-element-type>.
+pub(super) fn with_dates(words: &str, element: fn(&str) -> Value) -> Vec<Value> {
+    let piece = |piece: TextPiece<'_>| match piece {
+        TextPiece::Words(words) => element(words),
+        TextPiece::Time { at, has_seconds, words } => {
+            let time = if has_seconds { "{time_secs}" } else { "{time}" };
+            let mut date = json!({
+                "type": "date",
+                "timestamp": at.as_second(),
+                "format": format!("{{date_short_pretty}} {time}"),
+                "fallback": words,
+            });
+            if let Some(style) = element(words).get("style") {
+                date["style"] = style.clone();
+            }
+            date
+        }
+    };
+    text::pieces(words).into_iter().map(piece).collect()
 }
 
 /// Length in Slack's units, the strictest way to count a "character": UTF-16, as JavaScript counts.

@@ -1,7 +1,7 @@
 //! Tables in Block Kit. One that a phone shows side by side is the message's native table, or fixed-width text; the rows of a wider
 //! one are lines, since a phone would show its first columns only.
 
-use super::render::{BlockKit, RULES, bold, length, plain, preformatted};
+use super::render::{BlockKit, RULES, bold, length, plain, preformatted, with_dates};
 use crate::chat::render::part::{MessageFormat, RenderedPart, TableLayout};
 use crate::chat::render::rows::{RowLine, TREE_CHARS, TextRole, longest_word, row_lines};
 use crate::chat::render::text::mark;
@@ -155,11 +155,11 @@ fn fixed_width_lines(layout: &SlackLayout<'_, '_>) -> Option<String> {
 /// Each row a line, and its queries below it; in a list where there are no queries.
 fn lines_block(lines: Vec<RowLine>) -> Value {
     let section = |line: &RowLine| {
-        let element = |(text, role): &(String, TextRole)| match role {
-            TextRole::Name => bold(text),
-            TextRole::Label | TextRole::Value => plain(text),
+        let elements = |(text, role): &(String, TextRole)| match role {
+            TextRole::Name => with_dates(text, bold),
+            TextRole::Label | TextRole::Value => with_dates(text, plain),
         };
-        let elements: Vec<Value> = line.texts.iter().map(element).collect();
+        let elements: Vec<Value> = line.texts.iter().flat_map(elements).collect();
         json!({ "type": "rich_text_section", "elements": elements })
     };
     let is_tree = |line: &RowLine| line.texts.first().is_some_and(|(text, _)| text.starts_with(TREE_CHARS));

@@ -1,7 +1,7 @@
 //! Text. A `TextRun` shows what it is given: Teams reads no Markdown in it, so that text of a person or a database stays inert.
 //! Only a `TextBlock` can ping, and it reads Markdown: it holds names and harmless words, nothing else.
 
-use crate::chat::render::text::{TextRules, clean};
+use crate::chat::render::text::{TextPiece, TextRules, clean, pieces};
 use crate::model::{Person, Severity, Span};
 use serde_json::{Value, json};
 
@@ -101,8 +101,19 @@ impl TextStyle {
     }
 }
 
-/// An inline of clean text.
+/// Clean text with its times as functions, which Teams shows in each reader's zone.
+/// Source: <https://learn.microsoft.com/adaptive-cards/authoring-cards/text-features#date-and-time-formatting>.
+fn with_dates(text: &str) -> String {
+    let piece = |piece: TextPiece<'_>| match piece {
+        TextPiece::Words(words) => words.to_owned(),
+        TextPiece::Time { at, .. } => format!("{{{{DATE({at}, SHORT)}}}} {{{{TIME({at})}}}}"),
+    };
+    pieces(text).into_iter().map(piece).collect()
+}
+
+/// An inline of clean text. Times in code stay as they are.
 pub(super) fn inline(text: &str, style: TextStyle) -> Value {
+    let text = if style.mono { text.to_owned() } else { with_dates(text) };
     if style == TextStyle::PLAIN {
         return json!(text);
     }

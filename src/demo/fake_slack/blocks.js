@@ -123,6 +123,13 @@ function styled(value, content) {
   return Object.entries(value.style ?? {}).reduce(wrap, content);
 }
 
+// In the reader's zone.
+function date(value) {
+  const at = new Date(value.timestamp * 1000);
+  const time = value.format.includes("{time_secs}") ? "medium" : "short";
+  return el("time", { datetime: at.toISOString(), title: value.fallback }, at.toLocaleString("en", { dateStyle: "medium", timeStyle: time }));
+}
+
 function inline(value) {
   switch (value.type) {
     case "text": return styled(value, el("span", null, lines(value.text)));
@@ -132,7 +139,7 @@ function inline(value) {
     case "channel": return mention("#" + (names.channels.get(value.channel_id) ?? value.channel_id));
     case "usergroup": return mention("@" + value.usergroup_id);
     case "broadcast": return mention("@" + value.range);
-    case "date": return value.fallback ?? new Date(value.timestamp * 1000).toISOString();
+    case "date": return styled(value, date(value));
     default: return value.value ?? "";
   }
 }
