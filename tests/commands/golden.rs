@@ -175,6 +175,7 @@ async fn looks(world: &World, command: &Command, line: &str) -> Value {
     };
     let message =
         slack::render::render(&Reply { blocks: answer.blocks.clone(), ..Reply::new(heading(line)) });
+    holds_all(&message.blocks, &answer.blocks);
     let body = json!({ "channel": "C0GOLDEN", "text": message.text, "blocks": message.blocks });
     answer.blocks.iter_mut().for_each(|block| steady_block(block, sorted));
     let lines = lines(world, &answer);
@@ -207,6 +208,32 @@ async fn settle(world: &World) {
     }
     drop(superuser);
     world.work().await;
+}
+
+/// Every text of a message, one after another, each space an ordinary one.
+fn texts(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let own = ["text", "fallback"].iter().filter_map(|key| fields.get(*key)?.as_str());
+            let own: String = own.map(|text| text.replace('\u{a0}', " ")).collect();
+            own + &fields.values().map(texts).collect::<String>()
+        }
+        Value::Array(values) => values.iter().map(texts).collect(),
+        _ => String::new(),
+    }
+}
+
+/// Nothing of a table is missing in its message: no column, no row and no character.
+fn holds_all(message: &[Value], blocks: &[Block]) {
+    let shown: String = message.iter().map(texts).collect();
+    let tables = blocks.iter().filter_map(|block| match block {
+        Block::Table(table) => Some(table),
+        _ => None,
+    });
+    for cell in tables.flat_map(|table| &table.rows).flat_map(|row| &row.cells) {
+        let words = cell.text.trim_start_matches(['│', '└', ' ', '-']);
+        assert!(shown.contains(words), "{words} is missing in {shown}");
+    }
 }
 
 /// Leaves the messages for the schema checks and the browser.
