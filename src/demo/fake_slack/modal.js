@@ -85,7 +85,7 @@ function mistakes(errors) {
 function draw(modal, user, post) {
   const ask = (block, typed) => post("/page/suggest", { user, id: modal.id, block, typed });
   shown.fields = [];
-  const content = modal.view.blocks.map((block) => {
+  const content = modal.view.blocks.flatMap((block) => {
     if (block.type !== "input") return blocks([block], () => {});
     const one = field(block, ask);
     shown.fields.push(one);
