@@ -1,6 +1,7 @@
 //! Slack's door, from the wire to the wire: what comes in, what goes out, and what is made of the answers.
 
 mod checks;
+mod forms;
 mod keyboards;
 mod parse;
 #[path = "../payload_leaves/mod.rs"]
