@@ -229,6 +229,28 @@ async fn a_rule_asks_for_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_messages_shortcut_asks_about_the_session_in_it() {
+    let scene = Scene::usual().await;
+    let (_session, pid) = scene.session("asset-worker-7").await;
+    scene.asks(ANA, "use production").await;
+    let said = async |text: &str| {
+        let before = scene.count(ANA);
+        scene.workspace().say(BEN, INCIDENT, text).await;
+        scene.next(ANA, before, text).await.at()
+    };
+    let before = scene.count(ANA) + 1;
+    let message = said(&format!("users see time-outs, pid {pid} is suspicious")).await;
+    assert!(scene.workspace().use_shortcut(ANA, &message, "cs:session").await.ok());
+    let told = scene.next(ANA, before, "the answer").await;
+    assert!(told.plain().contains(&format!("requested locks {pid}")), "{}", told.plain());
+    let message = said("users see time-outs").await;
+    assert!(scene.workspace().use_shortcut(ANA, &message, "cs:session").await.ok());
+    let modal = scene.opened(ANA, None, "the form").await;
+    assert_eq!(fields(&modal), ["pid"]);
+    assert!(scene.workspace().use_shortcut(ANA, &message, "another").await.ok(), "another app's is ignored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
     let scene = Scene::usual().await;
     let catalog = Catalog::built_in().unwrap();

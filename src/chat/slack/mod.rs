@@ -25,6 +25,7 @@ pub mod render;
 mod routes;
 mod scopes;
 pub mod send;
+mod shortcut;
 pub mod socket;
 mod table;
 pub mod verify;

@@ -3,6 +3,7 @@
 
 use super::markup::{mentioning_text, pieces};
 use super::parse_form::FormEvent;
+use super::shortcut::MessageShortcut;
 use crate::chat::payload::{self, PayloadShape, readable_items};
 use crate::chat::typed_text::typed_text;
 use crate::model::{
@@ -194,6 +195,10 @@ impl SlackParser {
                 let click = read(payload.clone())?;
                 Ok(self.block_actions(click, &payload))
             }
+            "message_action" => {
+                let shortcut = read(payload.clone())?;
+                Ok(self.message_shortcut(shortcut, &payload))
+            }
             "view_submission" | "block_suggestion" => {
                 let event = read(payload.clone())?;
                 Ok(self.form_event(event, &kind, &payload))
@@ -277,6 +282,27 @@ impl SlackParser {
             conversation: conversation(team, channel, thread),
             handle: click.response_url.map(|url| handle(url, trigger)),
             event: ChatEventKind::Button { token, message },
+        }))
+    }
+
+    fn message_shortcut(&self, shortcut: MessageShortcut, payload: &Value) -> ParsedRequest {
+        let (line, thread) = (shortcut.line(), shortcut.thread());
+        let is_ours = shortcut.is_ours();
+        let (Some(user), Some(channel), true) = (shortcut.user, shortcut.channel, is_ours) else {
+            return ParsedRequest::Ignore;
+        };
+        let organisation = shortcut.enterprise.map(|enterprise| enterprise.id);
+        let team = shortcut.team.map(|team| team.id);
+        let Some(team) = self.workspace(team, organisation.as_ref()) else { return ParsedRequest::Foreign };
+        let trigger = shortcut.trigger_id;
+        let unique = trigger.clone().unwrap_or_else(|| unique(None, payload));
+        let home = user.team_id.unwrap_or_else(|| team.clone());
+        ParsedRequest::Deliver(Box::new(ChatEvent {
+            delivery: format!("slack:msg:{unique}"),
+            sender: ChatAccount::new(PlatformKind::Slack, &home, user.id, user.name.or(user.username)),
+            conversation: conversation(team, channel.id, thread),
+            handle: shortcut.response_url.map(|url| handle(url, trigger)),
+            event: ChatEventKind::Command(line.as_str().into()),
         }))
     }
 

@@ -13,7 +13,8 @@ use super::api::Args;
 use super::deliver::{Ack, interaction_request};
 use super::page::ack_json;
 use super::state::State;
-use super::{APP_ID, ApiError, TEAM, Workspace, blocks};
+use super::view::MessageRef;
+use super::{APP_ID, ApiError, TEAM, Workspace, blocks, chat};
 
 /// Title, submit and close: <https://docs.slack.dev/reference/views/modal-views>.
 const MAX_TITLE: usize = 24;
@@ -185,6 +186,26 @@ impl Workspace {
             Ok(()) => ack,
             Err(error) => Ack { problem: Some(format!("{error:?}")), ..ack },
         }
+    }
+}
+
+impl Workspace {
+    /// A person uses a message's shortcut.
+    pub async fn use_shortcut(&self, user: &str, message: &MessageRef, callback_id: &str) -> Ack {
+        let Some(shown) = self.message(message) else {
+            return Ack::failed(format!("no message {message:?}"));
+        };
+        let outgoing = self.change(|state| {
+            let trigger_id = state.new_trigger(user);
+            let response_url = state.new_response(user, &message.channel, None);
+            let payload = json!({
+                "type": "message_action", "callback_id": callback_id, "trigger_id": trigger_id,
+                "response_url": response_url, "message_ts": message.ts, "message": chat::message_json(&shown),
+                "channel": {"id": message.channel, "name": message.channel.to_lowercase()},
+            });
+            interaction_request(state, user, payload)
+        });
+        self.deliver(outgoing).await
     }
 }
 
