@@ -3,7 +3,7 @@
 
 use crate::catalog::Catalog;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
-use crate::config::Config;
+use crate::config::{Config, reference};
 use crate::files;
 use crate::http::HttpServer;
 use crate::model::Reply;
@@ -63,6 +63,10 @@ enum Cli {
     },
     /// Print the table of commands, as docs/commands.md has it.
     Commands,
+    /// Print the tables of docs/configuration.md: every key of the configuration.
+    ConfigReference,
+    /// Print the JSON schema of the configuration, for editors.
+    ConfigSchema,
     /// Write a configuration, from at most six answers. Options answer a question beforehand.
     Init(init::InitArgs),
     /// Write a file to begin a custom command with.
@@ -111,6 +115,8 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             (check::check(args, variables).await, EXIT_MISSING)
         }
         Cli::Commands => (commands(), 1),
+        Cli::ConfigReference => (print(&reference::markdown()).map(|()| 0), 1),
+        Cli::ConfigSchema => (print(&format!("{:#}\n", reference::schema())).map(|()| 0), 1),
         Cli::Init(args) => (init::init(&args), 1),
         Cli::NewCommand(args) => (new_command::new_command(&args), 1),
         Cli::Completions { shell } => (print(&generate::completions(shell)).map(|()| 0), 1),

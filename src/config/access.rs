@@ -12,21 +12,21 @@ use std::time::Duration;
 const ALL: &str = "*";
 
 /// A request expires after this time, and after a day at most: nobody remembers by then what they would approve.
-const WAIT: Duration = Duration::from_secs(30 * 60);
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const WAIT: Duration = Duration::from_secs(30 * 60);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Time from an approval to the start of its run, at most: the approved plan grows old.
-const START_WITHIN: Duration = Duration::from_secs(10 * 60);
+pub(super) const START_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-const REMIND_AFTER: Duration = Duration::from_secs(5 * 60);
+pub(super) const REMIND_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The largest quorum of a rule: more people can't be found at night.
-const MAX_APPROVERS: usize = 5;
+pub(super) const MAX_APPROVERS: usize = 5;
 
 /// Commands of break-glass by default: those that end a session, and those that can only add.
 const BREAK_GLASS_COMMANDS: [&str; 4] = ["cancel", "kill", "kill-idle", "grow-storage"];
-const BREAK_GLASS_INTERVAL: Duration = Duration::from_secs(60 * 60);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(super) const BREAK_GLASS_INTERVAL: Duration = Duration::from_secs(60 * 60);
+pub(super) const LONGEST_INTERVAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 pub(super) fn grants(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<Grant> {
     root.tables("access", |table| {

@@ -141,10 +141,10 @@ fn senders(table: &mut Reader<'_>, key: &str, wrong: fn(&str) -> Option<&str>) -
     table.checked_strings(key, |id| wrong(id).map(|kind| format!("{} is no {kind}", quoted(id))))
 }
 
-const API_URL: &str = "https://slack.com/api";
+pub(super) const API_URL: &str = "https://slack.com/api";
 
 /// The slash command of the app manifest.
-const COMMAND: &str = "/db";
+pub(super) const COMMAND: &str = "/db";
 
 /// Characters of a slash command, its slash among them (Slack's manifest).
 const LONGEST_COMMAND: usize = 32;
@@ -197,17 +197,17 @@ fn command(table: &mut Reader<'_>) -> String {
 
 /// The Connector of Teams' public cloud, for messages that are not replies.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/send-proactive-messages>.
-const SERVICE_URL: &str = "https://smba.trafficmanager.net/teams/";
+pub(super) const SERVICE_URL: &str = "https://smba.trafficmanager.net/teams/";
 
 /// The Bot Framework's document that names the keys of its tokens.
 /// Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-authentication>.
-const OPENID_URL: &str = "https://login.botframework.com/v1/.well-known/openidconfiguration";
+pub(super) const OPENID_URL: &str = "https://login.botframework.com/v1/.well-known/openidconfiguration";
 
 /// The tokens' issuer, same source.
-const ISSUER: &str = "https://api.botframework.com";
+pub(super) const ISSUER: &str = "https://api.botframework.com";
 
 /// The scope of our own token, same source.
-const SCOPE: &str = "https://api.botframework.com/.default";
+pub(super) const SCOPE: &str = "https://api.botframework.com/.default";
 
 const CONVERSATION: &str = "conversation's id, which looks like 19:…@thread.tacv2";
 

@@ -21,27 +21,27 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Every server has this database, and nobody's tables are in it.
-const MAINTENANCE_DATABASE: &str = "postgres";
+pub(super) const MAINTENANCE_DATABASE: &str = "postgres";
 
 /// Connections that the bot may hold unless the file says otherwise, and the most that it may ever be given: a chat bot that
 /// needs more takes them from the services.
-const CONNECTIONS: usize = 12;
-const MAX_CONNECTIONS: u16 = 200;
+pub(super) const CONNECTIONS: usize = 12;
+pub(super) const MAX_CONNECTIONS: u16 = 200;
 
 /// Defaults and upper bounds of the three time limits. An answer in chat is late after a minute; a lock that isn't free at
 /// once makes everybody else queue behind the bot.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-const LONGEST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-const PORT: u16 = 5432;
+pub(super) const PORT: u16 = 5432;
 
 /// A run that succeeds later than this after it was due counts as late.
-const SCHEDULE_WITHIN: Duration = Duration::from_secs(60 * 60);
-const LONGEST_SCHEDULE_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(super) const SCHEDULE_WITHIN: Duration = Duration::from_secs(60 * 60);
+pub(super) const LONGEST_SCHEDULE_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
 const LOGINS: [LoginKind; 6] = [

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An index on a large table takes a while; what takes longer than a day has nobody who still watches it.
-const TIMEOUT: Duration = Duration::from_secs(30 * 60);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Prisma's own name for it, and its schema unless the URL names another.
-const URL_VARIABLE: &str = "DATABASE_URL";
-const SCHEMA: &str = "public";
+pub(super) const URL_VARIABLE: &str = "DATABASE_URL";
+pub(super) const SCHEMA: &str = "public";
 
 /// Names for the braces of a command's words.
 const DEPLOY_NAMES: [&str; 3] = ["service", "database", "environment"];

@@ -16,6 +16,7 @@ mod access;
 mod chat;
 mod environments;
 mod migrate;
+pub mod reference;
 mod secrets;
 mod validate;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 mod approval;
 mod example;
 mod migrate;
+mod reference;
 mod rules;
 mod secrets;
 mod teams;
