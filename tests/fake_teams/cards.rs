@@ -115,6 +115,7 @@ impl Found<'_> {
         if kind.starts_with("Action.") {
             self.action(element, kind);
         }
+        self.problems.extend(super::inputs::check(element, kind));
         for fact in element["facts"].as_array().into_iter().flatten() {
             if ["title", "value"].iter().any(|part| fact[part].as_str().is_none_or(str::is_empty)) {
                 self.wrong(&format!("a fact without its title or value: {fact}"));

@@ -64,7 +64,8 @@ impl World {
         self.deliver(activity).await
     }
 
-    fn activity_of(&self, name: &str, shown: &Message) -> Value {
+    /// What every activity has that comes of a message with buttons.
+    pub fn activity_of(&self, name: &str, shown: &Message) -> Value {
         let mut activity = self.activity(name, &shown.place());
         let number = self.change(State::next_id);
         activity["id"] = json!(format!("f:{number}"));

@@ -92,6 +92,9 @@ fn walk(elements: &Value, lines: &mut Vec<String>) {
             }
             "Table" => lines.extend(items(&element["rows"]).map(|row| beside(&row["cells"]))),
             "ColumnSet" => lines.push(beside(&element["columns"])),
+            kind if kind.starts_with("Input.") => {
+                lines.push(format!("{}: {}", text_of(element, "label"), text_of(element, "value")));
+            }
             "ActionSet" => {
                 let titles = buttons_of(&element["actions"]);
                 lines.extend(titles.into_iter().map(|button| format!("[{}]", button.title)));

@@ -1,5 +1,6 @@
 """Checks Teams' messages: the card by the official schema of Adaptive Cards 1.5, and what that schema doesn't know of Teams."""
 
+import copy
 import json
 import re
 from functools import cache
@@ -16,6 +17,7 @@ USER_IDS = 60
 VISIBLE_ACTIONS = 6
 CARD = "application/vnd.microsoft.card.adaptive"
 ACTIVITY_KEYS = {"type", "text", "textFormat", "summary", "attachments", "recipient", "replyToId", "channelData", "from", "conversation", "importance", "locale", "entities", "value", "id", "serviceUrl", "channelId", "inputHint"}
+QUERY_KEYS = {"type", "dataset", "count", "skip", "associatedInputs"}
 MSTEAMS_KEYS = {"width", "entities"}
 MENTION = re.compile(r"<at>.*?</at>")
 
@@ -52,8 +54,9 @@ def check_card(card, at):
     if not isinstance(card, dict) or card.get("type") != "AdaptiveCard":
         return [(at, "is no card")]
     teams = card.get("msteams", {})
-    bare = {key: value for key, value in card.items() if key != "msteams"}
-    refusals = [(at + path, why) for path, why in by_schema(bare)]
+    bare = copy.deepcopy({key: value for key, value in card.items() if key != "msteams"})
+    refusals = [(at + path, why) for path, why in queries(bare)]
+    refusals += [(at + path, why) for path, why in by_schema(bare)]
     if card.get("version") != "1.5":
         refusals.append((f"{at}/version", f"is {card.get('version')!r}: phones know 1.5"))
     if not card.get("body"):
@@ -75,6 +78,23 @@ def by_schema(card):
         while deepest.context:
             deepest = max(deepest.context, key=lambda inner: (len(inner.absolute_path), inner.validator != "enum"))
         yield "".join(f"/{step}" for step in deepest.absolute_path), deepest.message[:200]
+
+
+def queries(card):
+    """Takes the queries of choices out of a card, and their style: Teams has them, and the schema of 1.5 doesn't.
+
+    https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/dynamic-search
+    """
+    for path, item in list(walk(card)):
+        query = item.pop("choices.data", None)
+        if query is None:
+            continue
+        if item.get("type") != "Input.ChoiceSet" or item.pop("style", None) != "filtered":
+            yield path, "is no list that can be searched"
+        if not isinstance(query, dict) or query.keys() - QUERY_KEYS or query.get("type") != "Data.Query":
+            yield f"{path}/choices.data", "is no query"
+        elif not isinstance(query.get("dataset"), str) or not query["dataset"]:
+            yield f"{path}/choices.data/dataset", "is missing or empty"
 
 
 def mentions(card, entities):

@@ -7,6 +7,7 @@ mod data;
 mod exactly_once;
 #[path = "../fake_teams/mod.rs"]
 mod fake_teams;
+mod forms;
 mod ingress;
 mod keyboards;
 mod manifest;

@@ -17,7 +17,7 @@ const TENANTS: [&str; 2] = ["/channelData/tenant/id", "/conversation/tenantId"];
 const ROLE: &str = "/from/role";
 
 /// The kinds of activity that the bot reads.
-fn kinds() -> [(&'static str, Value); 6] {
+fn kinds() -> [(&'static str, Value); 9] {
     let typed = "<at>Countersign</at> locks";
     let html = format!("<div><div>{typed}</div></div>");
     let at = mention("Countersign", &json!("<at>Countersign</at>"));
@@ -29,6 +29,9 @@ fn kinds() -> [(&'static str, Value); 6] {
             "value": { "action": { "type": "Action.Execute", "verb": "cs", "data": data }, "trigger": trigger },
         })
     };
+    let form = json!({ "form": "tok", "field:pid": "4711" });
+    let search =
+        json!({ "queryText": "asset", "queryOptions": { "skip": 0, "top": 15 }, "dataset": "tok/pid" });
     let pressed = json!({ "replyToId": "1700000000000", "value": { "cs": "tok" } });
     [
         (
@@ -43,6 +46,14 @@ fn kinds() -> [(&'static str, Value); 6] {
         ("submit", activity(pressed)),
         ("click", activity(invoke(json!({ "cs": "tok" }), "manual"))),
         ("look", activity(invoke(json!({ "view": "tok" }), "automatic"))),
+        ("form", activity(invoke(form.clone(), "manual"))),
+        ("form of an old client", activity(json!({ "replyToId": "1700000000000", "value": form }))),
+        (
+            "search",
+            activity(
+                json!({ "type": "invoke", "name": "application/search", "replyToId": "1700000000000", "value": search }),
+            ),
+        ),
     ]
 }
 
@@ -52,7 +63,7 @@ fn check_event(kind: &str, request: &Altered, event: &ChatEvent) {
     assert_eq!((event.sender.account.as_str(), event.sender.workspace.as_str()), (ANA, TENANT), "{shown}");
     let place = if kind == "personal" { "a:1-ana" } else { "19:incident@thread.tacv2" };
     assert_eq!(event.conversation.id, place, "{shown}");
-    let is_unknown = |token: &str| token.is_empty() && leaf.starts_with("/value");
+    let is_unknown = |token: &str| token.is_empty() && (leaf.starts_with("/value") || leaf == "/name");
     match &event.event {
         ChatEventKind::Command(typed) => {
             let text = typed.words();
@@ -66,7 +77,16 @@ fn check_event(kind: &str, request: &Altered, event: &ChatEvent) {
             assert!(kind == "look" && token == "tok", "{kind}: {shown}");
             assert!(message == "1700000000000" || leaf == "/replyToId", "{kind}: {shown}");
         }
-        form => panic!("{kind}: {form:?} in {shown}"),
+        ChatEventKind::FormSubmission(input) => {
+            assert!(input.token == "tok" || is_unknown(&input.token), "{kind}: {shown}");
+            let pid = input.values.get("pid");
+            assert!(pid.is_some_and(|pid| pid == "4711") || leaf.ends_with("pid"), "{kind}: {shown}");
+        }
+        ChatEventKind::FormQuery { input, field, query } => {
+            let is_whole = input.token == "tok" && field == "pid";
+            assert!(is_whole || leaf == "/value/dataset", "{kind}: {shown}");
+            assert!(query == "asset" || leaf == "/value/queryText", "{kind}: {shown}");
+        }
     }
 }
 
@@ -79,7 +99,7 @@ fn whatever_one_part_of_an_activity_is_it_is_delivered_if_its_origins_are_intact
             let leaf = request.leaf.as_str();
             let value = request.payload.pointer(leaf).filter(|value| !value.is_null());
             match door.parser.parse_activity(body.as_bytes(), &door.token) {
-                Ok(ParsedActivity::Deliver(event)) => {
+                Ok(ParsedActivity::Deliver(event) | ParsedActivity::Form(event)) => {
                     assert!(!ORIGINS.contains(&leaf), "let in: {body}");
                     assert!(
                         ![ROLE].iter().chain(&TENANTS).any(|part| *part == leaf) || value.is_none(),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub mod connector;
 mod errors;
+pub mod form;
 mod markup;
 pub mod parse;
 pub mod render;

@@ -1,7 +1,9 @@
 //! Teams' activities into neutral values. Own types for the few fields that count: Teams adds fields at will.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference#activity-object>.
 
+use super::form;
 use super::markup::{AddressedText, MentionEntity, addressed_text};
+use super::send::is_direct;
 use super::verify::VerifiedToken;
 use crate::chat::payload::{self, PayloadShape, readable_items};
 use crate::config;
@@ -20,6 +22,8 @@ const BOT_FRAMEWORK_CHANNEL: &str = "msteams";
 pub enum ParsedActivity {
     /// An event for the workflow.
     Deliver(Box<ChatEvent>),
+    /// A form whose client waits for an answer.
+    Form(Box<ChatEvent>),
     /// Nothing for us: acknowledge it.
     Ignore,
     /// An invoke that we don't know, whose client waits for an answer.
@@ -123,9 +127,6 @@ struct ConversationKind {
     conversation_type: Option<String>,
 }
 
-/// Ids of channels and chats of several people begin so; one of a chat with the bot alone begins with `a:`.
-const SHARED_PREFIX: &str = "19:";
-
 /// The key of a button's token in a card's `data`, and the verb of its `Action.Execute`.
 pub(super) const BUTTON_KEY: &str = "cs";
 /// The key of the token that requests the viewer's own view, and the verb of that request.
@@ -173,7 +174,10 @@ impl TeamsParser {
         };
         let name = activity.from.and_then(|from| from.name);
         let sender = ChatAccount::new(PlatformKind::Teams, &tenant, account, name);
-        Ok(ParsedActivity::Deliver(Box::new(incoming_event(origins, sender, id, event))))
+        let is_form =
+            matches!(event, ChatEventKind::FormSubmission(_) | ChatEventKind::FormQuery { .. }) && is_invoke;
+        let incoming = Box::new(incoming_event(origins, sender, id, event));
+        Ok(if is_form { ParsedActivity::Form(incoming) } else { ParsedActivity::Deliver(incoming) })
     }
 
     /// The tenant that every part of the activity agrees on, if it is listened to.
@@ -204,6 +208,9 @@ impl TeamsParser {
     fn message_event(&self, activity: &Activity, place: &Place) -> Option<ChatEventKind> {
         let text = activity.text.as_deref().filter(|text| !text.trim().is_empty());
         let token = activity.value.as_ref().and_then(|value| text_of(value, BUTTON_KEY));
+        if let Some(input) = activity.value.as_ref().and_then(form::submitted) {
+            return Some(ChatEventKind::FormSubmission(input));
+        }
         // Without its token it is a button that isn't known.
         if token.is_some() || (activity.value.is_some() && text.is_none()) {
             return Some(ChatEventKind::Button {
@@ -221,7 +228,7 @@ impl TeamsParser {
         let text = text.or(html).unwrap_or_default();
         let AddressedText { text, to_bot } = addressed_text(text, html, &mentions, &bots);
         let kind = activity.conversation.as_ref().and_then(|kind| kind.conversation_type.as_deref());
-        let is_personal = kind.map_or(!place.id.starts_with(SHARED_PREFIX), |kind| kind == "personal");
+        let is_personal = kind.map_or(is_direct(&place.id), |kind| kind == "personal");
         let is_targeted = recipient.is_some_and(|bot| bot.is_targeted);
         (to_bot || is_personal || is_targeted).then_some(ChatEventKind::Command(text))
     }
@@ -255,16 +262,24 @@ fn clicked(activity: &Activity) -> String {
 /// A button of a card that has views. One without a token isn't known, and the clicker is told so.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/work-with-universal-actions-for-adaptive-cards>.
 fn invoke_event(activity: &Activity) -> Option<ChatEventKind> {
-    if activity.name.as_deref().is_some_and(|name| name != "adaptiveCard/action") {
-        return None;
-    }
     let value = activity.value.as_ref();
+    match activity.name.as_deref() {
+        Some("application/search") => {
+            let (input, field, query) = form::searched(value);
+            return Some(ChatEventKind::FormQuery { input, field, query });
+        }
+        Some("adaptiveCard/action") | None => {}
+        Some(_) => return None,
+    }
     let data = value.and_then(|value| value.get("action")?.get("data"));
     let token = |key| data.and_then(|data| text_of(data, key));
     let message = clicked(activity);
     // What a client does by itself, when a card comes into sight, decides nothing.
     let trigger = value.and_then(|value| value.get("trigger")?.as_str());
     let is_click = trigger != Some("automatic");
+    if let Some(input) = data.and_then(form::submitted).filter(|_| is_click) {
+        return Some(ChatEventKind::FormSubmission(input));
+    }
     match (token(BUTTON_KEY), token(VIEW_KEY)) {
         (Some(token), _) if is_click => Some(ChatEventKind::Button { token, message }),
         (Some(token), _) | (None, Some(token)) => Some(ChatEventKind::View { token, message }),
@@ -296,7 +311,8 @@ fn incoming_event(
         Some((id, thread)) => (id.to_owned(), Some(thread.to_owned())),
         None => (origins.conversation.id, None),
     };
-    let needs_answer = origins.kind == "invoke";
+    let is_button = matches!(event, ChatEventKind::Button { .. } | ChatEventKind::View { .. });
+    let needs_answer = is_button && origins.kind == "invoke";
     let delivery = format!("teams:{id}:{activity_id}");
     let workspace = sender.workspace.clone();
     ChatEvent {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// A card's bytes of JSON. Teams says 100 KB for a whole message of a bot today, said 40 KB before, and 28 KB for cards in its older
 /// pages (<https://learn.microsoft.com/microsoftteams/platform/bots/how-to/format-your-bot-messages>); clouds and clients differ.
 /// This is below the oldest, and leaves 3 KB for the message around the card.
-const MAX_CARD_BYTES: usize = 25_000;
+pub(super) const MAX_CARD_BYTES: usize = 25_000;
 /// People who get a view of their own without asking for it
 /// (<https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/user-specific-views>).
 pub(super) const MAX_USER_IDS: usize = 60;
@@ -105,7 +105,7 @@ pub fn text_alone(reply: &Reply) -> String {
     RULES.shorten(&text::whole(reply), MAX_CARD_BYTES).0
 }
 
-fn empty_card() -> Value {
+pub(super) fn empty_card() -> Value {
     json!({
         "type": "AdaptiveCard",
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -115,8 +115,14 @@ fn empty_card() -> Value {
     })
 }
 
+pub(super) fn heading_block(spans: &[Span], is_production: bool) -> Value {
+    let style = if is_production { "attention" } else { "emphasis" };
+    let items = vec![block(inlines(spans, TextStyle::PLAIN))];
+    json!({ "type": "Container", "style": style, "bleed": true, "items": items })
+}
+
 /// Bytes that a value takes of a card, with the comma after it.
-fn size(value: &Value) -> usize {
+pub(super) fn size(value: &Value) -> usize {
     value.to_string().len() + 1
 }
 
@@ -161,9 +167,7 @@ impl MessageFormat for AdaptiveCard<'_> {
 
     /// On a red background for production.
     fn heading(spans: &[Span], is_production: bool) -> Value {
-        let style = if is_production { "attention" } else { "emphasis" };
-        let items = vec![block(inlines(spans, TextStyle::PLAIN))];
-        json!({ "type": "Container", "style": style, "bleed": true, "items": items })
+        heading_block(spans, is_production)
     }
 
     fn paragraph(text: &Text, max: usize, style: ParagraphStyle) -> (Vec<Value>, usize) {
@@ -285,7 +289,7 @@ fn submit(title: &str, data: &Value) -> Value {
     json!({ "type": "Action.Submit", "title": title, "data": data })
 }
 
-fn execute(title: &str, verb: &str, data: &Value) -> Value {
+pub(super) fn execute(title: &str, verb: &str, data: &Value) -> Value {
     json!({
         "type": "Action.Execute",
         "title": title,

@@ -1,10 +1,12 @@
 //! The route of Teams: the token, then the activity, then the hand-over. A message is acknowledged at once; a click's client waits
 //! for the card that takes the place of the one that was clicked.
 
+use super::form;
 use super::parse::ActivityError;
 use super::verify::VerifiedToken;
 use super::{ParsedActivity, TeamsParser, TeamsPlatform, TokenVerifier};
 use crate::chat::ingress::{Admission, Ingress, read_body, verified};
+use crate::model::ChatEventKind;
 use crate::workflow::OVERLOADED;
 use anyhow::Context;
 use axum::extract::Request;
@@ -71,6 +73,16 @@ impl TeamsRoutes {
                         self.answer(admission, card).await
                     }
                 }
+            }
+            Ok(ParsedActivity::Form(incoming)) => {
+                self.platform.remember_service(&incoming.conversation, &token.service_url);
+                let (kind, value) = match incoming.event {
+                    ChatEventKind::FormSubmission(_) => {
+                        form::answer(&self.ingress.submit_form(*incoming).await)
+                    }
+                    _ => form::choices(&self.ingress.form_choices(*incoming).await),
+                };
+                invoke_response(kind, value)
             }
             Ok(ParsedActivity::Ignore) => StatusCode::OK.into_response(),
             Ok(ParsedActivity::Unknown) => StatusCode::NOT_IMPLEMENTED.into_response(),

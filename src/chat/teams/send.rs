@@ -4,12 +4,13 @@
 
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member};
 use super::errors::{self, CallTarget};
+use super::form;
 use super::render::{self, View};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, ChatAccount, ChatEvent, Conversation, Mention, Person, PlatformKind, PostedMessage, Reply,
+    Audience, ChatAccount, ChatEvent, Conversation, Form, Mention, Person, PlatformKind, PostedMessage, Reply,
 };
 use crate::platform::{
     AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
@@ -133,7 +134,16 @@ impl TeamsPlatform {
         reply: &Reply,
         to: Option<&str>,
     ) -> Result<String, SendError> {
-        let mut activity = self.activity(conversation, reply).await;
+        let activity = self.activity(conversation, reply).await;
+        self.send_activity(conversation, activity, to).await
+    }
+
+    async fn send_activity(
+        &self,
+        conversation: &Conversation,
+        mut activity: Value,
+        to: Option<&str>,
+    ) -> Result<String, SendError> {
         if let Some(account) = to {
             activity["recipient"] = json!({ "id": self.user_id(conversation, account).await? });
         }
@@ -149,14 +159,7 @@ impl TeamsPlatform {
             if reply.view.is_some() { self.user_ids(conversation, reply).await } else { Vec::new() };
         let view = View { viewer: None, user_ids: &user_ids, token: reply.view.as_deref() };
         let message = render::render(reply, &view);
-        json!({
-            "type": "message",
-            "summary": message.summary,
-            "attachments": [{
-                "contentType": "application/vnd.microsoft.card.adaptive",
-                "content": message.card,
-            }],
-        })
+        card_activity(&message.card, &message.summary)
     }
 
     /// The ids of the people who have buttons of their own on the card. Without ids everyone sees the same card, and may ask for
@@ -203,6 +206,14 @@ impl TeamsPlatform {
     }
 }
 
+fn card_activity(card: &Value, summary: &str) -> Value {
+    json!({
+        "type": "message",
+        "summary": summary,
+        "attachments": [{ "contentType": "application/vnd.microsoft.card.adaptive", "content": card }],
+    })
+}
+
 fn send_error(error: ConnectorError) -> SendError {
     errors::send_error(error, CallTarget::Conversation)
 }
@@ -220,6 +231,18 @@ impl Platform for TeamsPlatform {
 
     fn check_size(&self, reply: &Reply) -> Result<(), TooLarge> {
         render::check_size(reply)
+    }
+
+    fn has_forms(&self) -> bool {
+        true
+    }
+
+    /// Posts a card that its person alone sees; no click is needed to open one.
+    async fn open_form(&self, event: &ChatEvent, form: &Form) -> Result<(), SendError> {
+        let conversation = &event.conversation;
+        let activity = card_activity(&form::card(form)?, &form::summary(form));
+        let to = (!is_direct(&conversation.id)).then_some(event.sender.account.as_str());
+        self.send_activity(conversation, activity, to).await.map(drop)
     }
 
     async fn answer(&self, event: &ChatEvent, reply: &Reply, route: Route) -> Result<(), SendError> {
@@ -379,7 +402,7 @@ fn conversation_info(
 }
 
 /// Channels and chats of several begin with `19:`; a person's own with the bot doesn't.
-fn is_direct(id: &str) -> bool {
+pub(super) fn is_direct(id: &str) -> bool {
     !id.starts_with("19:")
 }
 
