@@ -141,6 +141,11 @@ pub trait Platform: Send + Sync {
         Err(SendError::NoRoute)
     }
 
+    /// Shows a reply on the account's own page with the bot, in place of what was there.
+    async fn publish_home(&self, _account: &ChatAccount, _reply: &Reply) -> Result<(), SendError> {
+        Err(SendError::NoRoute)
+    }
+
     /// Posts a message that can be edited later.
     async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError>;
 

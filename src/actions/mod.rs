@@ -27,6 +27,7 @@ mod environments;
 mod freeze;
 mod help;
 mod history;
+mod home;
 mod jobs;
 mod kill;
 mod kill_idle;
@@ -321,6 +322,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "environments" => Query(|call| Box::pin(environments::query(call))),
         "freeze" => Action(&freeze::Freeze),
         "help" => Query(|call| Box::pin(help::query(call))),
+        "home" => Query(|call| Box::pin(home::query(call))),
         "history" => Query(|call| Box::pin(history::query(call))),
         "jobs" => Query(|call| Box::pin(jobs::query(call))),
         "kill" => Action(&kill::Kill),

@@ -114,6 +114,8 @@ pub enum ChatEventKind {
     FormSubmission(FormInput),
     /// Somebody types into a field of a form, and the client asks for its choices.
     FormQuery { input: FormInput, field: String, query: String },
+    /// The sender's own page with the bot is opened, and shows what it was last given.
+    Home,
 }
 
 /// Text that a person typed to the bot, out of the platform's markup and without the bot's own mention.

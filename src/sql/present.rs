@@ -28,6 +28,8 @@ pub struct Answer {
     pub coverage: Coverage,
     /// A run whose card is posted after the answer.
     pub card: Option<RunId>,
+    /// For the asker alone.
+    pub private: bool,
 }
 
 /// A threshold that a value crossed.

@@ -6,6 +6,7 @@ use super::card::render_card;
 use super::decisions::Click;
 use super::eligibility::pending_approvers;
 use super::forms::{Offer, Submission};
+use super::home::HOME_COMMAND;
 use super::intent::Intent;
 use super::replies::{self, HandlerResult, OVERLOADED, Rejection, store_error};
 use crate::actions::{self, Action, Implementation};
@@ -34,11 +35,17 @@ pub enum Completion {
 
 impl Workflow {
     pub(super) async fn dispatch(&self, incoming: ChatEvent) -> Completion {
-        let incoming = self.forms.at_origin(incoming).await;
+        if self.homes.is_fresh(&incoming) {
+            return Completion::Answered;
+        }
+        let incoming = self.homes.in_direct_conversation(self.forms.at_origin(incoming).await).await;
         let handled = match contain_panic(async { Ok(self.handler_result(&incoming).await) }).await {
             Ok(handled) => handled,
             Err(error) => Err(Rejection { heading: anonymous("a request"), error }),
         };
+        if incoming.event == ChatEventKind::Home {
+            return self.show_home(&incoming, handled).await;
+        }
         match handled {
             Ok(None) => Completion::Answered,
             Ok(Some(reply)) => {
@@ -53,12 +60,24 @@ impl Workflow {
                     Offer::Nothing => {}
                 }
                 self.executor.outbox.refuse(&incoming, reply).await;
-                match rejection.error {
-                    Error::User(_) => Completion::Refused,
-                    Error::Internal(_) => Completion::Failed,
-                }
+                completion_of(&rejection)
             }
         }
+    }
+
+    /// Shows on the sender's home what it was asked for, or why there is no answer.
+    async fn show_home(&self, incoming: &ChatEvent, handled: HandlerResult) -> Completion {
+        let (reply, completion) = match handled {
+            Ok(None) => return Completion::Answered,
+            Ok(Some(reply)) => (reply, Completion::Answered),
+            Err(rejection) => {
+                let next_steps = &self.executor.outbox.next_steps;
+                let reply = next_steps.complete_refusal(incoming, replies::refusal(&rejection)).await;
+                (reply, completion_of(&rejection))
+            }
+        };
+        self.homes.publish(incoming, &reply).await;
+        completion
     }
 
     /// Tells the sender of an event that there is no room for it, together with their other refusals.
@@ -68,6 +87,8 @@ impl Workflow {
             ChatEventKind::Button { .. } => anonymous("a button"),
             ChatEventKind::View { .. } => anonymous("a card"),
             ChatEventKind::FormSubmission(_) | ChatEventKind::FormQuery { .. } => anonymous("a form"),
+            // It still shows what it was last given.
+            ChatEventKind::Home => return,
         };
         let reply = replies::refusal(&Rejection { heading, error: Error::user(OVERLOADED) });
         let outbox = Arc::clone(&self.executor.outbox);
@@ -87,6 +108,7 @@ impl Workflow {
             ChatEventKind::FormSubmission(input) => self.form(incoming, input).await,
             // Its client is answered by `Workflow::form_choices`.
             ChatEventKind::FormQuery { .. } => Ok(None),
+            ChatEventKind::Home => self.command(incoming, &HOME_COMMAND.into()).await,
         }
     }
 
@@ -298,6 +320,13 @@ impl Workflow {
             reply = reply.with(Block::Buttons(buttons));
         }
         Ok(reply)
+    }
+}
+
+fn completion_of(rejection: &Rejection) -> Completion {
+    match rejection.error {
+        Error::User(_) => Completion::Refused,
+        Error::Internal(_) => Completion::Failed,
     }
 }
 

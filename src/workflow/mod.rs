@@ -11,6 +11,7 @@ use crate::store::StoreResult;
 use authenticate::Authenticator;
 use executor::RunExecutor;
 use forms::Forms;
+use home::Homes;
 use in_flight::RunSet;
 use outbox::Outbox;
 use platforms::Platforms;
@@ -34,6 +35,7 @@ mod eligibility;
 mod executor;
 mod form_fields;
 mod forms;
+mod home;
 mod in_flight;
 mod ingress;
 mod intent;
@@ -66,6 +68,7 @@ const STOP_PERIOD: Duration = Duration::from_secs(5);
 pub struct Workflow {
     pub app: Arc<App>,
     duplicates: DuplicateFilter,
+    homes: Homes,
     /// Each kind has places of its own: nobody's click waits behind commands.
     commands: Arc<WorkQueue>,
     clicks: Arc<WorkQueue>,
@@ -86,6 +89,7 @@ impl Workflow {
         let app = Arc::new(app);
         let platforms = Arc::new(Platforms::new(platforms));
         let background = TaskTracker::new();
+        let homes = Homes::new(platforms.clone());
         let authenticator = Authenticator { app: app.clone(), platforms: platforms.clone() };
         let forms =
             Forms { app: app.clone(), authenticator: authenticator.clone(), platforms: platforms.clone() };
@@ -114,6 +118,7 @@ impl Workflow {
         Arc::new(Workflow {
             app,
             duplicates: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
+            homes,
             commands: Arc::default(),
             clicks: Arc::default(),
             views: Arc::default(),
@@ -157,7 +162,7 @@ impl Workflow {
         let queue = match incoming.event {
             ChatEventKind::Command { .. } => &self.commands,
             ChatEventKind::Button { .. } | ChatEventKind::FormSubmission(_) => &self.clicks,
-            ChatEventKind::View { .. } | ChatEventKind::FormQuery { .. } => &self.views,
+            ChatEventKind::View { .. } | ChatEventKind::FormQuery { .. } | ChatEventKind::Home => &self.views,
         };
         queue.enter(incoming)
     }

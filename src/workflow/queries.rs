@@ -61,8 +61,9 @@ impl Queries {
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
         next_steps.add_to_answer(intent.incoming, intent.command, &mut reply).await;
-        let reply = if intent.private { reply.ephemeral() } else { reply };
-        match answer.card.filter(|_| !intent.private) {
+        let is_private = intent.private || answer.private;
+        let reply = if is_private { reply.ephemeral() } else { reply };
+        match answer.card.filter(|_| !is_private) {
             Some(run) => {
                 self.outbox.answer(intent.incoming, reply).await;
                 self.post_again(run, &intent.incoming.conversation).await;

@@ -89,6 +89,16 @@ test("the first scene takes one typed line and four taps on a phone", async () =
   assert.equal(taps, 4);
   await noSidewaysScrolling(page);
   assert.deepEqual(await sidewaysInside(page), []);
+  await page.getByRole("button", { name: "Countersign: home" }).click();
+  const home = page.locator("article.home");
+  await home.getByText("No requests are waiting for you.").waitFor();
+  await home.getByText("Last changes").waitFor();
+  await noSidewaysScrolling(page);
+  await accessible(page, "home");
+  await home.getByRole("button", { name: "Health of staging" }).click();
+  await answer(/requested health on/).waitFor();
+  await page.locator("#channels button", { hasText: "incident-42" }).click();
+  await answer(/Session \d+ ended\./).waitFor();
   await accessible(page, "scene");
   await page.close();
 });

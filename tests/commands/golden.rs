@@ -264,7 +264,7 @@ async fn every_question_has_its_picture() {
         let example = command.header.example.as_str();
         let line = match command.name.as_str() {
             "show" => "show 1",
-            "environments" | "services" => &format!("{example} --env production"),
+            "environments" | "home" | "services" => &format!("{example} --env production"),
             "slow" => "slow asset-service --by calls",
             _ => example,
         };

@@ -4,6 +4,7 @@ use countersign::demo::fake_slack::{APP_TOKEN, BOT_TOKEN};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::limits::section;
 use super::{call, send, workspace};
 
 /// Reads one text frame of a WebSocket, as a server sends it: short enough for a 16-bit length, not masked.
@@ -86,4 +87,45 @@ async fn the_page_shows_what_its_person_may_see_and_carries_what_they_do() {
     assert_eq!(send(&format!("{page}page/restart"), "", &json!({})).await.2["text"], "again");
     let form = reqwest::Client::new().post(format!("{page}page/say")).body("user=U2").send().await;
     assert_eq!(form.expect("an answer").status(), 415, "another site's form cannot act here");
+}
+
+#[tokio::test]
+async fn a_home_is_opened_published_and_clicked_on_as_in_slack() {
+    let (slack, heard) = workspace(200, "").await;
+    assert!(slack.open_home("U1").await.ok());
+    assert!(slack.open_home("U3").await.problem.is_some(), "the app is no outsider's");
+    let opened: Value = serde_json::from_str(&heard.lock().expect("the log")[0].2).expect("JSON");
+    assert_eq!(opened["event"]["type"], "app_home_opened");
+    assert_eq!((&opened["event"]["tab"], &opened["event"]["channel"]), (&json!("home"), &json!("D1")));
+
+    let button = json!({"type": "button", "text": {"type": "plain_text", "text": "Show"}, "value": "x"});
+    let actions = json!({"type": "actions", "elements": [button]});
+    let table = json!({"type": "table", "rows": [[{"type": "raw_text", "text": "a"}]]});
+    let publish = async |user: &str, kind: &str, blocks: Value| {
+        let view = json!({"user_id": user, "view": {"type": kind, "blocks": blocks}});
+        call(&slack, "views.publish", view).await["error"].as_str().map(str::to_owned)
+    };
+    for (user, kind, blocks) in [
+        ("U9", "home", json!([section("a")])),
+        ("U1", "modal", json!([section("a")])),
+        ("U1", "home", json!([])),
+        ("U1", "home", json!(vec![section("a"); 101])),
+        ("U1", "home", json!([table])),
+        ("U1", "home", json!([{"type": "section"}])),
+    ] {
+        assert!(publish(user, kind, blocks.clone()).await.is_some(), "{user} {kind} {blocks}");
+    }
+    assert_eq!(slack.home("U1"), None);
+    assert_eq!(publish("U1", "home", json!(vec![section("a"); 100])).await, None);
+    assert_eq!(publish("U1", "home", json!([section("a"), actions])).await, None);
+    assert_eq!(slack.home("U1").expect("a home").plain(), "a\n[Show]");
+    assert!(slack.click_home("U1", "Show").await.ok());
+    let body = heard.lock().expect("the log").last().expect("a click").2.clone();
+    let fields: Vec<(String, String)> = serde_urlencoded::from_str(&body).expect("a form");
+    let click: Value = serde_json::from_str(&fields[0].1).expect("JSON");
+    assert_eq!((&click["view"]["type"], &click["actions"][0]["value"]), (&json!("home"), &json!("x")));
+    assert!(
+        ["channel", "message", "response_url"].iter().all(|field| click.get(*field).is_none()),
+        "{click}"
+    );
 }

@@ -272,6 +272,33 @@ fn whatever_one_part_of_a_request_is_it_is_delivered_if_its_sender_and_conversat
 }
 
 #[test]
+fn a_home_that_is_opened_or_clicked_on_belongs_to_the_direct_conversation() {
+    let opened = |tab: Value| {
+        let event = json!({ "type": "app_home_opened", "channel": "D1", "tab": tab, "text": null });
+        parser().event(&mention(event))
+    };
+    for tab in [json!("home"), Value::Null] {
+        let incoming = delivered(opened(tab));
+        assert_eq!((incoming.sender.account.as_str(), incoming.conversation.id.as_str()), ("U1", "D1"));
+        assert_eq!((incoming.event, incoming.delivery.as_str()), (ChatEventKind::Home, "slack:evt:Ev1"));
+    }
+    assert!(matches!(opened(json!("messages")), Ok(ParsedRequest::Ignore)));
+
+    let mut on_home = click();
+    let fields = on_home.as_object_mut().unwrap();
+    for field in ["channel", "message", "response_url"] {
+        fields.remove(field);
+    }
+    fields.insert("container".into(), json!({ "type": "view", "view_id": "V1" }));
+    fields.insert("view".into(), json!({ "id": "V1", "type": "home" }));
+    let incoming = delivered(parser().interaction(&form(&on_home)));
+    assert_eq!(incoming.conversation.account().unwrap().account, "U2");
+    assert_eq!(incoming.event, ChatEventKind::Button { token: "tok".into(), message: String::new() });
+    on_home["view"]["type"] = json!("modal");
+    assert!(matches!(parser().interaction(&form(&on_home)), Ok(ParsedRequest::Ignore)));
+}
+
+#[test]
 fn a_click_whose_channel_is_unknown_is_answered_where_slack_says() {
     let mut lost = click();
     lost["channel"] = json!(7);

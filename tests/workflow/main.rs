@@ -23,6 +23,7 @@ mod german_server;
 mod groups;
 mod harness;
 mod helpers;
+mod home;
 #[path = "../servers/installed.rs"]
 mod installed;
 mod invalid_arguments;

@@ -4,7 +4,9 @@ use crate::access::could_approve_at_request;
 use crate::actions::Call;
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
-use crate::model::{Block, Cell, Column, ColumnKind, EventKind, Row, Run, RunState, Severity, Table, Text};
+use crate::model::{
+    Block, Cell, Column, ColumnKind, EventKind, Person, Row, Run, RunState, Severity, Table, Text,
+};
 use crate::sql::{Answer, duration, fill, minute};
 use crate::store::Filter;
 use jiff::Timestamp;
@@ -130,29 +132,39 @@ pub fn state(run: &Run) -> Cell {
     Cell { text: run.state.word().to_owned(), severity }
 }
 
+/// The people who may approve a run.
+pub fn eligible_approvers(call: &Call<'_>, run: &Run) -> Vec<Person> {
+    let Some(command) = call.app.catalog.find(&run.request.command) else { return Vec::new() };
+    let mut people =
+        call.app.access.approvers(command, run.request.environment.as_deref(), &run.request.requester);
+    people.retain(|person| could_approve_at_request(run, person));
+    people
+}
+
 /// Names of those who may approve a run.
 pub fn approvers(call: &Call<'_>, run: &Run) -> String {
-    let Some(command) = call.app.catalog.find(&run.request.command) else { return "none".to_owned() };
-    let people =
-        call.app.access.approvers(command, run.request.environment.as_deref(), &run.request.requester);
-    let eligible = people.iter().filter(|person| could_approve_at_request(run, person));
-    let names: Vec<&str> = eligible.map(|person| person.id.as_str()).collect();
+    let eligible = eligible_approvers(call, run);
+    let names: Vec<&str> = eligible.iter().map(|person| person.id.as_str()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The break-glass runs of all environments that still need a review.
+pub async fn unreviewed_runs(call: &Call<'_>) -> Result<Vec<Run>> {
+    let filter = Filter { break_glass: true, limit: MAX_BREAK_GLASS_RUNS, ..Filter::default() };
+    let needs_review = |run: &Run| run.event(EventKind::Reviewed).is_none() && may_see(call, run);
+    Ok(call.runs(filter).await?.runs.into_iter().filter(needs_review).collect())
 }
 
 /// Lists the break-glass runs of all environments that still need a review.
 pub async fn unreviewed(call: &Call<'_>) -> Result<Vec<Block>> {
-    let filter = Filter { break_glass: true, limit: MAX_BREAK_GLASS_RUNS, ..Filter::default() };
-    let page = call.runs(filter).await?;
-    let needs_review = |run: &&Run| run.event(EventKind::Reviewed).is_none() && may_see(call, run);
-    let runs: Vec<&Run> = page.runs.iter().filter(needs_review).collect();
+    let runs = unreviewed_runs(call).await?;
     if runs.is_empty() {
         return Ok(Vec::new());
     }
     let words = count(runs.len(), "break-glass run needs a review.", "break-glass runs need a review.");
     let reviewers = |run: &Run| approvers(call, run).into();
     let reviewers = RunColumn::new("reviewers", Left, &reviewers);
-    let table = run_table(&[RUN, COMMAND, REQUESTED_BY, WHEN, ENVIRONMENT, OUTCOME, reviewers], runs);
+    let table = run_table(&[RUN, COMMAND, REQUESTED_BY, WHEN, ENVIRONMENT, OUTCOME, reviewers], &runs);
     Ok(vec![
         verdict(Severity::Critical, words),
         Block::Table(table),

@@ -65,7 +65,10 @@ impl Call<'_> {
         match self {
             Call::Get(..) | Call::Upload(..) => true,
             Call::Post(method, _) => {
-                matches!(*method, "chat.update" | "conversations.open" | "apps.connections.open")
+                matches!(
+                    *method,
+                    "chat.update" | "conversations.open" | "apps.connections.open" | "views.publish"
+                )
             }
             Call::PostTo(..) => false,
         }

@@ -82,6 +82,8 @@ struct BlockActions {
     channel: Option<Id>,
     container: Option<MessageAddress>,
     message: Option<MessageAddress>,
+    /// In place of a message.
+    view: Option<Kind>,
     response_url: Option<String>,
     #[serde(default, deserialize_with = "readable_items")]
     actions: Vec<Action>,
@@ -146,6 +148,14 @@ struct AppMention {
     team: Option<String>,
     user_team: Option<String>,
     edited: Option<Map<String, Value>>,
+}
+
+/// A person opens a tab of the app's home. Source: <https://docs.slack.dev/reference/events/app_home_opened>.
+#[derive(Deserialize)]
+struct AppHomeOpened {
+    user: String,
+    channel: String,
+    tab: Option<String>,
 }
 
 /// Every button that [`super::render`] makes carries an `action_id` that begins so.
@@ -257,12 +267,15 @@ impl SlackParser {
         let Some(team) = self.workspace(team, organisation.as_ref()) else { return ParsedRequest::Foreign };
         let Some(action) = our_action(click.actions) else { return ParsedRequest::Ignore };
         let container = click.container.unwrap_or_default();
-        if container.kind.as_deref() == Some("view") {
+        let is_view = container.kind.as_deref() == Some("view");
+        let is_home = is_view && click.view.is_some_and(|view| view.kind == "home");
+        if is_view && !is_home {
             return ParsedRequest::Ignore; // no message
         }
         let channel = click.channel.map(|channel| channel.id).or(container.channel_id);
         // Without a channel no button is known, and the clicker is told so where they can be.
         let channel = channel.or(click.response_url.as_ref().map(|_| String::new()));
+        let channel = channel.or(is_home.then(String::new));
         let Some(channel) = channel else { return ParsedRequest::Ignore };
         let trigger = click.trigger_id.clone();
         let unique = click.trigger_id.or(action.action_ts).unwrap_or_else(|| unique(None, payload));
@@ -276,10 +289,14 @@ impl SlackParser {
         // In a channel shared with another organisation the user's team is not the channel's; `account` judges it.
         let home = click.user.team_id.unwrap_or_else(|| team.clone());
         let name = click.user.name.or(click.user.username);
+        let sender = ChatAccount::new(PlatformKind::Slack, &home, click.user.id, name);
+        // The home doesn't tell the conversation that it belongs to, which is the direct one.
+        let conversation =
+            if is_home { Conversation::with(&sender) } else { conversation(team, channel, thread) };
         ParsedRequest::Deliver(Box::new(ChatEvent {
             delivery: format!("slack:act:{unique}"),
-            sender: ChatAccount::new(PlatformKind::Slack, &home, click.user.id, name),
-            conversation: conversation(team, channel, thread),
+            sender,
+            conversation,
             handle: click.response_url.map(|url| handle(url, trigger)),
             event: ChatEventKind::Button { token, message },
         }))
@@ -334,7 +351,8 @@ impl SlackParser {
         callback: EventCallback,
         unique: String,
     ) -> Result<ParsedRequest, MalformedRequest> {
-        if callback.event["type"] != "app_mention" {
+        let kind = callback.event["type"].as_str().unwrap_or_default().to_owned();
+        if !matches!(kind.as_str(), "app_mention" | "app_home_opened") {
             return Ok(ParsedRequest::Ignore);
         }
         let authorized =
@@ -343,6 +361,10 @@ impl SlackParser {
         let Some(team) = self.workspace(team, callback.enterprise_id.as_ref()) else {
             return Ok(ParsedRequest::Foreign);
         };
+        let delivery = format!("slack:evt:{}", callback.event_id.unwrap_or(unique));
+        if kind == "app_home_opened" {
+            return Ok(home_opened(team, read(callback.event)?, delivery));
+        }
         let mention: AppMention = read(callback.event)?;
         // Bots don't command bots; and Slack reports a mention again when its message is edited.
         let (Some(user), None, None) = (mention.user, mention.bot_id, mention.edited) else {
@@ -352,13 +374,27 @@ impl SlackParser {
         let text = mentioning_text(&mention.text, bots.collect());
         let home = mention.user_team.or(mention.team).unwrap_or_else(|| team.clone());
         Ok(ParsedRequest::Deliver(Box::new(ChatEvent {
-            delivery: format!("slack:evt:{}", callback.event_id.unwrap_or(unique)),
+            delivery,
             sender: ChatAccount::new(PlatformKind::Slack, &home, user, None),
             conversation: conversation(team, mention.channel, mention.thread_ts.or(mention.ts)),
             handle: None,
             event: ChatEventKind::Command(text),
         })))
     }
+}
+
+/// The home, opened: of the other tab, which shows messages, there is nothing to do.
+fn home_opened(team: String, opened: AppHomeOpened, delivery: String) -> ParsedRequest {
+    if opened.tab.is_some_and(|tab| tab != "home") {
+        return ParsedRequest::Ignore;
+    }
+    ParsedRequest::Deliver(Box::new(ChatEvent {
+        delivery,
+        sender: ChatAccount::new(PlatformKind::Slack, &team, opened.user, None),
+        conversation: conversation(team, opened.channel, None),
+        handle: None,
+        event: ChatEventKind::Home,
+    }))
 }
 
 /// The action of our button. What can't be read of one may be ours, since Slack sends us those on our own messages; `None` if all are

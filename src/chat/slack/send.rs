@@ -215,6 +215,12 @@ impl Platform for SlackPlatform {
         }
     }
 
+    async fn publish_home(&self, account: &ChatAccount, reply: &Reply) -> Result<(), SendError> {
+        let view = json!({ "type": "home", "blocks": render::render(reply).blocks });
+        let body = json!({ "user_id": account.account, "view": view });
+        self.api.post("views.publish", &body).await.map(drop).map_err(send_error)
+    }
+
     async fn post(&self, conversation: &Conversation, reply: &Reply) -> Result<PostedMessage, SendError> {
         self.refuse_cut_plan(reply)?;
         self.post_to(conversation, reply).await

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::state::{Account, ChannelState, Fault, Kind, Organisation, Payload, State, Upload};
 use super::view::{Message, SharedFile};
-use super::{BOT_USER, ORGANISATION, TEAM, TEAM_NAME, Workspace, chat, modals, scopes};
+use super::{BOT_USER, ORGANISATION, TEAM, TEAM_NAME, Workspace, chat, home, modals, scopes};
 
 /// Largest body taken, in bytes: files are uploaded whole.
 const BODY_LIMIT: usize = 64 << 20;
@@ -205,6 +205,7 @@ fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, ApiEr
         "conversations.members" => channel_members(state, args),
         "usergroups.users.list" => group_members(state, args),
         "views.open" => modals::open(state, args),
+        "views.publish" => home::publish(state, args),
         "files.getUploadURLExternal" => upload_url(state, args),
         "files.completeUploadExternal" => complete(state, args),
         _ => Err("unknown_method".into()),

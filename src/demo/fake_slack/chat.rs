@@ -57,7 +57,7 @@ fn content(state: &mut State, args: &Args, text_max: usize) -> Result<(String, V
     Ok((text.to_owned(), blocks))
 }
 
-fn fill_ids(state: &mut State, value: &mut Value, is_block: bool) {
+pub(super) fn fill_ids(state: &mut State, value: &mut Value, is_block: bool) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| fill_ids(state, item, false)),
         Value::Object(fields) => {

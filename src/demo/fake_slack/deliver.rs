@@ -350,7 +350,7 @@ fn channel_name(room: Option<&ChannelState>) -> &str {
     }
 }
 
-/// A request about a modal, from a person.
+/// A person's click, or a request about a modal.
 pub(super) fn interaction_request(state: &State, user: &str, mut payload: Value) -> OutgoingRequest {
     let person = state.person(user);
     let name = person.map(Account::handle).unwrap_or_default();
@@ -391,36 +391,41 @@ fn slash_command_request(state: &mut State, user: &str, channel: &str, line: &st
 }
 
 fn click_request(state: &mut State, user: &str, message: &Message, button: &ButtonView) -> OutgoingRequest {
-    let trigger_id = state.new_trigger(user);
     let response_url = state.new_response(user, &message.channel, Some(message.at()));
-    let action_ts = state.next_ts();
-    let person = state.person(user);
-    let name = person.map(Account::handle).unwrap_or_default();
-    let team = person.map_or(TEAM, Account::team);
+    let ephemeral = message.ephemeral_to.is_some();
+    let mut place = json!({
+        "channel": {"id": message.channel, "name": channel_name(state.room(&message.channel))},
+        "container": {
+            "type": "message", "message_ts": message.ts, "channel_id": message.channel, "is_ephemeral": ephemeral,
+        },
+        "response_url": response_url,
+    });
+    message.thread_ts.iter().for_each(|thread| place["container"]["thread_ts"] = json!(thread));
+    if !ephemeral {
+        place["message"] = chat::message_json(message);
+    }
+    click_at(state, user, button, place)
+}
+
+/// A click on a button; `place` has the fields that tell where it is.
+pub(super) fn click_at(
+    state: &mut State,
+    user: &str,
+    button: &ButtonView,
+    mut place: Value,
+) -> OutgoingRequest {
     let mut action = json!({
-        "type": "button", "action_id": button.action_id, "block_id": button.block_id, "action_ts": action_ts,
+        "type": "button", "action_id": button.action_id, "block_id": button.block_id, "action_ts": state.next_ts(),
         "text": {"type": "plain_text", "text": button.label, "emoji": true},
     });
     for (key, value) in [("value", &button.value), ("style", &button.style)] {
         value.iter().for_each(|value| action[key] = json!(value));
     }
-    let ephemeral = message.ephemeral_to.is_some();
-    let mut payload = json!({
-        "type": "block_actions", "api_app_id": APP_ID, "token": TOKEN, "trigger_id": trigger_id,
-        "user": {"id": user, "username": name, "name": name, "team_id": team},
-        "team": {"id": team, "domain": DOMAIN}, "enterprise": null, "is_enterprise_install": false,
-        "channel": {"id": message.channel, "name": channel_name(state.room(&message.channel))},
-        "container": {
-            "type": "message", "message_ts": message.ts, "channel_id": message.channel, "is_ephemeral": ephemeral,
-        },
-        "state": {"values": {}}, "response_url": response_url, "actions": [action],
-    });
-    message.thread_ts.iter().for_each(|thread| payload["container"]["thread_ts"] = json!(thread));
-    if !ephemeral {
-        payload["message"] = chat::message_json(message);
-    }
-    let json = payload.to_string();
-    form_request("/slack/interactions", "interactive", payload, &[("payload", &json)])
+    place["type"] = json!("block_actions");
+    place["trigger_id"] = json!(state.new_trigger(user));
+    place["state"] = json!({"values": {}});
+    place["actions"] = json!([action]);
+    interaction_request(state, user, place)
 }
 
 fn app_mention(state: &mut State, user: &str, message: &Message) -> OutgoingRequest {
@@ -438,11 +443,18 @@ fn app_mention(state: &mut State, user: &str, message: &Message) -> OutgoingRequ
         event_body["user_team"] = json!(team);
         event_body["source_team"] = json!(team);
     }
+    let is_shared = state.room(&message.channel).is_some_and(|room| room.channel.shared_externally);
+    event_callback(state, event_body, is_shared)
+}
+
+/// An event in the envelope of the Events API.
+pub(super) fn event_callback(state: &mut State, event: Value, is_shared: bool) -> OutgoingRequest {
+    let number = state.next_number();
     event_request(json!({
         "token": TOKEN, "team_id": TEAM, "context_team_id": TEAM, "context_enterprise_id": null,
-        "api_app_id": APP_ID, "event": event_body, "type": "event_callback",
+        "api_app_id": APP_ID, "event": event, "type": "event_callback",
         "event_id": format!("Ev{number:010}"), "event_time": Timestamp::now().as_second(), "event_context": format!("4-demo-{number}"),
-        "is_ext_shared_channel": state.room(&message.channel).is_some_and(|room| room.channel.shared_externally),
+        "is_ext_shared_channel": is_shared,
         "authorizations": [{
             "enterprise_id": null, "team_id": TEAM, "user_id": BOT_USER, "is_bot": true,
             "is_enterprise_install": false,

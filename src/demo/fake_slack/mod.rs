@@ -5,6 +5,7 @@ mod api;
 mod blocks;
 mod chat;
 mod deliver;
+mod home;
 mod modals;
 mod page;
 mod scopes;

@@ -33,7 +33,7 @@ async function post(path, body) {
 
 const person = (id) => view.data?.people.find((p) => p.id === id);
 const place = (id) => view.data?.channels.find((c) => c.id === id);
-const title = (channel) => (channel.im ? "Countersign" : channel.name);
+const title = (channel) => (channel.home ? "Countersign: home" : channel.im ? "Countersign" : channel.name);
 
 function hue(id) {
   let sum = 0;
@@ -63,12 +63,14 @@ async function confirmed(dialog) {
 $("confirm-yes").addEventListener("click", () => $("confirm").close("yes"));
 $("confirm-no").addEventListener("click", () => $("confirm").close("no"));
 
+// On a message, or without one on the home.
 async function click(message, action, node) {
   if (!(await confirmed(action.confirm))) return;
   node.disabled = true;
   node.classList.add("busy");
-  const answer = await post("/page/click", {
-    user: view.user, channel: message.channel, ts: message.ts, action: action.action_id });
+  const answer = message
+    ? await post("/page/click", { user: view.user, channel: message.channel, ts: message.ts, action: action.action_id })
+    : await post("/page/home/click", { user: view.user, action: action.action_id });
   node.disabled = false;
   node.classList.remove("busy");
   if (!answer.ok) toast(`The click did not get through: ${answer.error}`);
@@ -109,7 +111,23 @@ function inOrder(messages) {
   return messages.filter((m) => !m.thread_ts || !known.has(m.thread_ts)).flatMap((m) => [m, ...replies(m.ts)]);
 }
 
+// The page that the app gave this person; what its buttons lead to is in the app's messages.
+function drawHome() {
+  const text = JSON.stringify(view.data.home);
+  if (shown.get("home")?.text === text && $("messages").firstElementChild?.className === "home") return;
+  const act = async (action, node) => {
+    await click(null, action, node);
+    await go(view.user, view.data.channels.find((c) => c.im && !c.home)?.id);
+  };
+  const inner = view.data.home ? blocks(view.data.home, act) : el("p", { class: "empty" }, "The app has not answered yet.");
+  shown.clear();
+  shown.set("home", { text });
+  $("messages").replaceChildren(el("article", { class: "home" }, inner));
+}
+
 function drawMessages(fresh) {
+  $("composer").hidden = Boolean(place(view.channel)?.home);
+  if ($("composer").hidden) { drawHome(); return; }
   const box = $("messages");
   const atEnd = fresh || box.scrollHeight - box.scrollTop - box.clientHeight < 120;
   const before = new Map(shown);
@@ -145,7 +163,7 @@ function drawLists() {
     return el("button", {
       type: "button", class: "channel", "aria-current": c.id === view.channel ? "page" : undefined,
       onclick: () => go(view.user, c.id) },
-      el("span", { class: "mark", "aria-hidden": "true" }, c.im ? "✓" : c.private ? "🔒" : "#"), title(c),
+      el("span", { class: "mark", "aria-hidden": "true" }, c.home ? "⌂" : c.im ? "✓" : c.private ? "🔒" : "#"), title(c),
       unread ? el("span", { class: "dot", role: "img", "aria-label": "unread" }) : null);
   }));
   for (const chosen of document.querySelectorAll("#people [aria-pressed=true], #channels [aria-current]")) {
@@ -153,7 +171,7 @@ function drawLists() {
   }
   const channel = place(view.channel);
   $("channel-name").textContent = channel ? (channel.im ? title(channel) : `# ${title(channel)}`) : "No channel";
-  const notes = [channel?.im && "direct messages with the app", channel?.private && !channel.im && "private",
+  const notes = [channel?.home && "what concerns you, refreshed when opened", channel?.im && !channel.home && "direct messages with the app", channel?.private && !channel.im && "private",
     channel?.shared && "shared with another company", channel?.archived && "archived"];
   $("channel-note").textContent = notes.filter(Boolean).join(" · ");
   $("input").placeholder = `Message ${channel?.im ? "the app" : "#" + (channel?.name ?? "")}, or ${data.command}`;
@@ -240,6 +258,7 @@ async function go(user, channel) {
   leaveThread();
   await load(true);
   location.replace("#" + new URLSearchParams({ user: view.user, channel: view.channel }));
+  if (place(channel)?.home) await post("/page/home", { user });
   if (!narrow.matches) $("input").focus();
 }
 

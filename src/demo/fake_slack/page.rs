@@ -32,6 +32,8 @@ pub(super) fn routes() -> Router<Workspace> {
         .route("/page/commands", get(commands))
         .route("/page/say", post(say))
         .route("/page/click", post(click))
+        .route("/page/home", post(open_home))
+        .route("/page/home/click", post(click_home))
         .route("/page/restart", post(restart))
         .merge(modals::page_routes())
 }
@@ -76,12 +78,15 @@ async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, Str
             "count": messages.len(), "latest": messages.last().map(|message| message.ts.clone()),
         }));
     }
+    if has_dm {
+        channels.push(json!({"id": "home", "name": "Home", "home": true, "im": true, "count": 0}));
+    }
     let messages =
         query.get("channel").map(|channel| state.visible_messages(user, channel)).unwrap_or_default();
     Json(json!({
         "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
         "messages": messages, "modal": state.modal(user), "guide": state.settings.guide, "can_restart": state.restart.is_some(),
-        "situation": state.situation,
+        "situation": state.situation, "home": state.home(user).map(|home| home.blocks),
     }))
 }
 
@@ -119,6 +124,21 @@ struct ClickForm {
 async fn click(AxumState(workspace): AxumState<Workspace>, Json(click): Json<ClickForm>) -> Json<Value> {
     let at = MessageRef { channel: click.channel, ts: click.ts };
     ack_json(&workspace.click_button(&click.user, &at, &click.action).await)
+}
+
+#[derive(Deserialize)]
+struct HomeForm {
+    user: String,
+    /// The button to click.
+    action: Option<String>,
+}
+
+async fn open_home(AxumState(workspace): AxumState<Workspace>, Json(form): Json<HomeForm>) -> Json<Value> {
+    ack_json(&workspace.open_home(&form.user).await)
+}
+
+async fn click_home(AxumState(workspace): AxumState<Workspace>, Json(form): Json<HomeForm>) -> Json<Value> {
+    ack_json(&workspace.click_home(&form.user, &form.action.unwrap_or_default()).await)
 }
 
 pub(super) fn ack_json(ack: &Ack) -> Json<Value> {

@@ -202,6 +202,8 @@ pub(super) struct State {
     /// Id of a user group (`S…`) → its people.
     pub groups: BTreeMap<String, Vec<String>>,
     pub messages: Vec<Message>,
+    /// User id → the blocks of their home.
+    pub homes: HashMap<String, Vec<Value>>,
     pub payloads: Vec<Payload>,
     pub deliveries: Vec<Delivery>,
     pub faults: Vec<(String, Fault)>,
