@@ -4,7 +4,7 @@ use crate::harness::{ANA, BEN, Scene, Twist, found};
 use countersign::catalog::Catalog;
 use countersign::demo::fake_slack::{Ack, Fault, Modal};
 use countersign::demo::harness::INCIDENT;
-use countersign::model::{ButtonToken, Conversation, FormDraft, PlatformKind, RunState, TokenPurpose};
+use countersign::model::{ButtonToken, Conversation, FormDraft, PlatformKind, Risk, RunState, TokenPurpose};
 use countersign::store::Store;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -254,6 +254,8 @@ async fn a_messages_shortcut_asks_about_the_session_in_it() {
 async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
     let scene = Scene::usual().await;
     let catalog = Catalog::built_in().unwrap();
+    let (_session, pid) = scene.session("asset-worker-7").await;
+    let (pid, mut planned) = (pid.to_string(), 0);
     let incomplete = |name: &&str| {
         let command = catalog.find(name).unwrap();
         command.header.args.iter().any(|spec| spec.is_missing(&Default::default()))
@@ -262,7 +264,10 @@ async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
     let names: Vec<&str> = names.into_iter().filter(incomplete).collect();
     assert!(names.len() > 15, "{names:?}");
     for name in names {
-        let mut modal = scene.opens(ANA, name).await;
+        let header = &catalog.find(name).unwrap().header;
+        let is_read = header.risk == Risk::Read;
+        let line = if is_read { name.to_owned() } else { format!("{name} --dry-run") };
+        let mut modal = scene.opens(ANA, &line).await;
         let mut seen: Vec<String> = fields(&modal).into_iter().map(str::to_owned).collect();
         if modal.view["submit"]["text"] == "Next" {
             let values = [("env", "staging"), ("service", "asset-service")];
@@ -272,15 +277,10 @@ async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
             modal = scene.workspace().modal(ANA).unwrap();
             seen.extend(fields(&modal).into_iter().map(str::to_owned));
         }
-        let header = &catalog.find(name).unwrap().header;
         for spec in header.args.iter().filter(|spec| !spec.hidden) {
             assert!(seen.contains(&spec.name), "{name} doesn't ask for {}: {seen:?}", spec.name);
         }
-        assert_eq!(
-            seen.contains(&"reason".to_owned()),
-            header.risk != countersign::model::Risk::Read,
-            "{name}"
-        );
+        assert_eq!(seen.contains(&"reason".to_owned()), header.risk != Risk::Read, "{name}");
         for input in modal.inputs().filter(|input| input["element"]["type"] == "external_select") {
             let field = input["block_id"].as_str().unwrap();
             let offered = scene.offers(ANA, &modal, field, "").await;
@@ -294,6 +294,32 @@ async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
             let typed = scene.offers(ANA, &modal, field, "no such").await;
             assert_eq!(typed, [("no such".to_owned(), "no such".to_owned())], "{name} {field}");
         }
-        scene.workspace().close_modal(&modal.id);
+        if is_read {
+            scene.workspace().close_modal(&modal.id);
+            continue;
+        }
+        // Filled in with what is offered first, it is the command: planned, or refused for what it finds.
+        let mut values = Vec::new();
+        for input in modal.inputs() {
+            let field = input["block_id"].as_str().unwrap();
+            let value = match (field, input["element"]["type"].as_str().unwrap()) {
+                ("pid", _) => Some(pid.clone()),
+                ("older-than", _) => Some("3000d".to_owned()),
+                ("continue" | "server" | "most-lag" | "reason", _) => None,
+                (_, "static_select") => input["element"]["options"][0]["value"].as_str().map(str::to_owned),
+                _ => scene.offers(ANA, &modal, field, "").await.first().map(|(value, _)| value.clone()),
+            };
+            let is_required = input["optional"] != true;
+            values.extend(value.or(is_required.then(|| "1".to_owned())).map(|value| (field, value)));
+        }
+        let before = scene.count(ANA);
+        let given: Vec<(&str, &str)> = values.iter().map(|(field, value)| (*field, value.as_str())).collect();
+        assert_eq!(scene.submits(ANA, &modal, &given).await, Value::Null, "{name}: {given:?}");
+        let told = scene.next(ANA, before, name).await.plain();
+        assert!(told.contains(&format!("requested {name} ")), "{name}: {told}");
+        assert!(!told.contains("Missing") && !told.contains("internal error"), "{name}: {told}");
+        planned += usize::from(told.contains("Dry run"));
     }
+    assert!(planned >= 4, "{planned} of them have a plan");
+    assert!(scene.runs_of("kill").await.is_empty(), "a dry run is recorded nowhere");
 }
