@@ -17,16 +17,16 @@ row_action = "kill {pid}"
 row_action_if = "_killable"
 
 [thresholds]
-_replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, where autovacuum never runs and no counters are kept. Ask its primary." }
+_replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, where autovacuum never runs and no counters are kept. Ask its primary.", next = "`environments` lists the servers." }
 _uncounted = { warning = 1, in_part = true, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
-_off = { critical = 1, message = "{target}: autovacuum is disabled ({_why} = off)." }
-_busy = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy." }
-_held_s = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: rows that died since then can't be removed." }
-_held_xids = { warning = 10000000, critical = 150000000, message = "{target}: {_holder} holds VACUUM back: rows that died in the last {value} transactions can't be removed." }
+_off = { critical = 1, message = "{target}: autovacuum is disabled ({_why} = off).", next = "`settings autovacuum` shows the setting." }
+_busy = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy.", next = "`settings autovacuum` shows the limits." }
+_held_s = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: rows that died since then can't be removed.", next = "`long` shows open transactions, `replication` slots and replicas." }
+_held_xids = { warning = 10000000, critical = 150000000, message = "{target}: {_holder} holds VACUUM back: rows that died in the last {value} transactions can't be removed.", next = "`replication` shows slots and replicas." }
 _without = { warning = 1, message = "{target}: {table} is due, but autovacuum is disabled for it. Next: `vacuum {service} {_typed}`" }
 _overdue_pct = { warning = 300, critical = 1000, message = "{target}: {table} is overdue, with {dead rows} dead rows ({value} of its threshold). Next: `vacuum {service} {_typed}`" }
 _stale = { warning = 1, message = "{target}: the planner statistics of {table} are stale: {_changed} rows have changed since the last ANALYZE. Next: `analyze {service} {_typed}`" }
-_wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to XID wraparound and needs VACUUM." }
+_wraparound_pct = { warning = 50, critical = 75, message = "{target}: {_oldest} is {value} of the way to XID wraparound and needs VACUUM.", next = "`long` shows open transactions, which VACUUM waits for; `vacuum <service>` runs it." }
 wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "" }
 */
 -- Looked at: settings

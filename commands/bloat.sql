@@ -16,12 +16,12 @@ next = "Next: `vacuum {service} {_typed}`"
 row_action_if = "_due"
 
 [thresholds]
-_bloat_pct = { warning = 30, message = "{target}: an estimated {value} of {table} is wasted: {wasted (est.)_bytes} of {size (est.)_bytes}." }
+_bloat_pct = { warning = 30, message = "{target}: an estimated {value} of {table} is wasted: {wasted (est.)_bytes} of {size (est.)_bytes}.", next = "To shrink it, with the table locked: `vacuum-full {service} {_typed}`" }
 _dead_pct = { warning = 20, message = "{target}: {value} of the rows of {table} are dead and not removed yet. `autovacuum` shows why." }
 _hidden = { warning = 1, in_part = true, message = "{target}: Countersign's reader may not SELECT from {_tables}, so their bloat is unknown: PostgreSQL shows the widths of their rows only with SELECT, which lets it read the rows too. deploy/roles.sql says how to grant it. With the extension pgstattuple no SELECT is needed: `CREATE EXTENSION pgstattuple`" }
 _secured = { warning = 1, in_part = true, message = "{target}: row security hides the statistics of {_behind} from Countersign's reader, so their bloat is unknown: SELECT alone does not show them. With the extension pgstattuple they are measured: `CREATE EXTENSION pgstattuple`" }
 _unanalyzed = { warning = 1, in_part = true, message = "{target}: {_never} no statistics yet, so their bloat is unknown. Next: `analyze {service} {_typed}`" }
-_replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, which does not count dead rows. Ask its primary." }
+_replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, which does not count dead rows. Ask its primary.", next = "`environments` lists the servers." }
 _uncounted = { warning = 1, in_part = true, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
 
 [on_error]

@@ -17,8 +17,8 @@ _idle_of_service = "{_idle_of_service} idle for 10 min or longer. To end them: `
 _raise = "To raise the limit, an administrator can run: `{_raise}`"
 
 [thresholds]
-_taken_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}); {_left} are left{_tightest}{_shut}." }
-_limit_pct = { warning = 75, critical = 100, message = "{target}: {limit of} has {in use} of {limit} connections; {_free}." }
+_taken_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}); {_left} are left{_tightest}{_shut}.", next = "`long` shows what runs, `idle` who is idle in a transaction." }
+_limit_pct = { warning = 75, critical = 100, message = "{target}: {limit of} has {in use} of {limit} connections; {_free}.", next = "`long` shows what runs, `idle` who is idle in a transaction." }
 longest_s = { warning = 300, critical = 900, message = "{database}: {app} has been idle in a transaction for {value}. `idle` shows the session." }
 */
 -- Looked at: connections in use

@@ -13,7 +13,7 @@ verdict = "All services answer. No problem found with {checks}."
 verdict_empty = "No configured service runs in this environment."
 
 [limits]
-_hidden = "{target}: {_hidden_sessions}: nothing can be said of {_them}."
+_hidden = "{target}: {_hidden_sessions}: nothing can be said of {_them}. `settings track_activities` shows the setting."
 
 [thresholds]
 connections_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}). `connections` shows by which applications." }
@@ -27,8 +27,8 @@ sync_wait_s = { column = "_sync_wait_s", warning = 60, message = "{target}: {_sy
 idle_in_transaction_s = { warning = 300, critical = 900, message = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in a transaction for {value}. To end it: `kill {_idle_pid}`" }
 idle_superuser_s = { column = "_idle_superuser_s", warning = 300, critical = 900, message = "{target}: a superuser's session, pid {_superuser_pid} ({_superuser_app}), has been idle in a transaction for {value}; only a superuser can end it. `idle` shows it." }
 oldest_transaction_s = { warning = 43200, critical = 86400, message = "{target}: pid {_oldest_pid} ({_oldest_app}) has had a transaction open for {value}{_held_back}. `long` shows it." }
-wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "{target}: {_oldest_database} is {value} of the way to XID wraparound and needs VACUUM." }
-_prepared_s = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back." }
+wraparound_pct = { column = "XID wraparound_pct", warning = 50, critical = 75, message = "{target}: {_oldest_database} is {value} of the way to XID wraparound and needs VACUUM.", next = "`autovacuum` shows what holds VACUUM back." }
+_prepared_s = { warning = 300, critical = 3600, message = "{target}: the prepared transaction {_gid} has held its locks for {value}. Its owner must commit it or roll it back.", next = "`blocked` shows who waits for it." }
 behind_bytes = { warning = 52428800, critical = 104857600, message = "{target}: {_behind} is {value} behind. `replication` shows it." }
 lag_s = { warning = 60, critical = 600, message = "{target}: replication is {value} behind. `replication` shows it." }
 late_at_most_s = { column = "_late_at_most_s", warning = 60, message = "{target} is a replica at most {value} behind: it misses WAL, and its last change is that old. `replication` shows it." }

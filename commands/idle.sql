@@ -16,13 +16,13 @@ next = "To end it and roll back its open transaction: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
 next_by = { _superuser = "Only a superuser can end it: it is a superuser's session." }
-limits = { _hidden = "{_hidden_sessions}: nothing can be said of {_them}." }
+limits = { _hidden = "{_hidden_sessions}: nothing can be said of {_them}. `settings track_activities` shows the setting." }
 
 [thresholds]
 idle_s = { warning = 300, critical = 900, message = "" }
 blocks = { critical = 1, message = "" }
-_holds_up = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in a transaction for {idle_s} and blocks {_waiting}." }
-_longest_s = { critical = 900, message = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}." }
+_holds_up = { critical = 1, message = "pid {pid} ({app}) of {database} has been idle in a transaction for {idle_s} and blocks {_waiting}.", next = "`locks {pid}` shows what it holds." }
+_longest_s = { critical = 900, message = "{_sessions} idle in a transaction for {_over_s} or longer; the longest is pid {pid} ({app}) of {database}, for {value}.", next = "`locks {pid}` shows what it holds." }
 */
 -- Looked at: idle transactions
 WITH held AS (

@@ -16,10 +16,10 @@ next = "In a migration: `{_step}`{_then}"
 row_action_if = "_certain"
 
 [thresholds]
-_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes." }
-_double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed." }
-_foreign = { warning = 1, message = "{target}: {_keys} no index that begins with one of its columns, on a table of 10,000 rows or more: each delete in the parent table scans the whole table." }
-_unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them." }
+_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes.", next = "`reindex <service> <index>` rebuilds one." }
+_double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed.", next = "`help indexes` explains what is redundant." }
+_foreign = { warning = 1, message = "{target}: {_keys} no index that begins with one of its columns, on a table of 10,000 rows or more: each delete in the parent table scans the whole table.", next = "`help indexes` explains foreign keys without an index." }
+_unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them.", next = "`help indexes` explains what counts as unused." }
 */
 -- ## Invalid
 -- Looked at: invalid indexes

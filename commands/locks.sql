@@ -17,7 +17,7 @@ next_by = { _run = "It works for run #{_run} of Countersign: `stop {_run}` ends 
 [thresholds]
 waits_s = { warning = 0, critical = 60, message = "{_who} has waited {_at_most}{value} for {_blockers}{_deadlock}. `blocked` shows the whole queue." }
 blocks = { warning = 1, message = "" }
-_behind_s = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}." }
+_behind_s = { warning = 0, critical = 60, message = "{_who} is {state} and {_holding}; {_behind}, the longest for {value}.", next = "`blocked` shows the whole queue." }
 */
 -- Looked at: the session and its waits
 WITH graph AS (

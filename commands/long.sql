@@ -16,7 +16,7 @@ next = "`cancel` ends only a running statement and keeps the session; `kill {pid
 next_by = { _run = "Run #{_run} is Countersign's own: `stop {_run}` ends it.", _waiting = "It waits for a lock: `blocked` shows which session to end." }
 row_action = "kill {pid}"
 row_action_if = "_killable"
-limits = { _hidden = "{_hidden_sessions}: nothing can be said of {_them}." }
+limits = { _hidden = "{_hidden_sessions}: nothing can be said of {_them}. `settings track_activities` shows the setting." }
 */
 -- Looked at: running statements and open transactions
 SELECT a.pid, extract(epoch FROM clock_timestamp() - t.since)::float8 AS for_s,

@@ -17,20 +17,20 @@ next = "If slot {slot} is no longer needed, its owner can drop it: `SELECT pg_dr
 _cut_off = { warning = 1, critical = 1, message = "{target} is a replica that has lost its primary (receiver: {receiver}): {_last_change}; how far it is behind is unknown. `environments` shows whether the primary answers." }
 cut_off_bytes = { column = "_cut_off_bytes", critical = 0, message = "{target} is a replica that has lost its primary (receiver: {receiver}): {_last_change}, and it is {value} of WAL behind {_primary}. `environments` shows whether the primary answers." }
 _paused = { warning = 1, message = "{target} is a replica with paused replay. Resume it: `SELECT pg_wal_replay_resume()`" }
-late_s = { warning = 60, critical = 600, message = "{target} is a replica {value} behind its upstream." }
-late_at_most_s = { column = "late at most_s", warning = 60, message = "{target} is a replica at most {value} behind its primary: it misses WAL, and its last change is that old." }
-behind_primary_bytes = { column = "behind primary_bytes", warning = 52428800, critical = 104857600, message = "{target} is a replica {value} of WAL behind its primary." }
-unreplayed_bytes = { warning = 52428800, critical = 104857600, message = "{target} is a replica with {value} of received WAL not replayed yet." }
-_sync_missing = { warning = 1, critical = 1, message = "{target}: synchronous_standby_names requires {_needed}, of which {_present} connected, so {_commits}{_waiting}." }
-_sync_unused = { warning = 1, message = "{target}: synchronous_standby_names requires {_needed}, of which {_present} connected; no commit waits, because synchronous_commit is off or local." }
+late_s = { warning = 60, critical = 600, message = "{target} is a replica {value} behind its upstream.", next = "`long` shows statements that hold replay back." }
+late_at_most_s = { column = "late at most_s", warning = 60, message = "{target} is a replica at most {value} behind its primary: it misses WAL, and its last change is that old.", next = "`environments` shows which servers answer." }
+behind_primary_bytes = { column = "behind primary_bytes", warning = 52428800, critical = 104857600, message = "{target} is a replica {value} of WAL behind its primary.", next = "`environments` shows which servers answer." }
+unreplayed_bytes = { warning = 52428800, critical = 104857600, message = "{target} is a replica with {value} of received WAL not replayed yet.", next = "`long` shows statements that hold replay back." }
+_sync_missing = { warning = 1, critical = 1, message = "{target}: synchronous_standby_names requires {_needed}, of which {_present} connected, so {_commits}{_waiting}.", next = "`settings synchronous` shows the settings." }
+_sync_unused = { warning = 1, message = "{target}: synchronous_standby_names requires {_needed}, of which {_present} connected; no commit waits, because synchronous_commit is off or local.", next = "`settings synchronous` shows the settings." }
 _sync_wait_s = { warning = 5, critical = 60, message = "{target}: {_sync_waiting} waiting for a synchronous standby that is connected, the longest for at most {value}. `blocked` shows them." }
-lag_s = { warning = 60, critical = 600, message = "The {_what} is {value} behind {target}." }
-behind_bytes = { warning = 52428800, critical = 104857600, message = "The {_what} is {value} of WAL behind {target}." }
-_lost = { warning = 1, critical = 1, message = "{target}: slot {slot} is invalidated; its consumer must be set up again." }
-_losing = { warning = 1, critical = 1, message = "{target}: slot {slot} needs WAL that the next checkpoint may remove; then the slot is lost." }
-_unused_bytes = { warning = 0, critical = 5368709120, message = "{target}: slot {slot} has no consumer and retains {value} of WAL." }
-_late_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: slot {slot} is in use, but its consumer is so far behind that {value} of WAL is retained." }
-_xid_age = { warning = 50000000, critical = 200000000, message = "{target}: slot {slot} holds VACUUM back by {value} transactions." }
+lag_s = { warning = 60, critical = 600, message = "The {_what} is {value} behind {target}.", next = "`storage` shows how much WAL is kept." }
+behind_bytes = { warning = 52428800, critical = 104857600, message = "The {_what} is {value} of WAL behind {target}.", next = "`storage` shows how much WAL is kept." }
+_lost = { warning = 1, critical = 1, message = "{target}: slot {slot} is invalidated; its consumer must be set up again.", next = "`settings max_slot_wal_keep_size` shows the limit." }
+_losing = { warning = 1, critical = 1, message = "{target}: slot {slot} needs WAL that the next checkpoint may remove; then the slot is lost.", next = "`settings max_slot_wal_keep_size` shows the limit." }
+_unused_bytes = { warning = 0, critical = 5368709120, message = "{target}: slot {slot} has no consumer and retains {value} of WAL.", next = "`storage` shows how much WAL is kept." }
+_late_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: slot {slot} is in use, but its consumer is so far behind that {value} of WAL is retained.", next = "`storage` shows how much WAL is kept." }
+_xid_age = { warning = 50000000, critical = 200000000, message = "{target}: slot {slot} holds VACUUM back by {value} transactions.", next = "`autovacuum` shows what else holds VACUUM back." }
 */
 -- ## Servers [server facts]
 WITH walsenders AS (

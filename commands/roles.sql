@@ -14,10 +14,10 @@ next = "Unless an application needs it, run in that database: `REVOKE CREATE ON 
 
 [thresholds]
 _expires_s = { warning = 1209600, critical = 259200, below = true, message = "{target}: VALID UNTIL of {role} ends in {value} ({valid_until}); password logins of it fail after that. To extend it: `ALTER ROLE {_role} VALID UNTIL …`" }
-_expired = { warning = 1, message = "{target}: VALID UNTIL of {role} has passed ({valid_until}): password logins of it fail." }
-_server_files = { warning = 1, message = "{target}: {role} is no superuser, but can {_can} on the server's machine as PostgreSQL's own account: it is a member of {_by}." }
-_public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC)." }
-_public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC)." }
+_expired = { warning = 1, message = "{target}: VALID UNTIL of {role} has passed ({valid_until}): password logins of it fail.", next = "`help roles` explains what is looked for." }
+_server_files = { warning = 1, message = "{target}: {role} is no superuser, but can {_can} on the server's machine as PostgreSQL's own account: it is a member of {_by}.", next = "`help roles` explains what is looked for." }
+_public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC).", next = "`help roles` explains what is looked for." }
+_public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC).", next = "`help roles` explains what is looked for." }
 */
 -- ## Roles [server]
 SELECT r.rolname::text AS role,

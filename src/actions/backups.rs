@@ -45,7 +45,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         Err(error) => {
             tracing::warn!(?error, "listing backups failed");
             let words = "The backup storage can't be read, so the backups are unknown.";
-            Answer { coverage: Coverage::None, ..answer(vec![verdict(Severity::Critical, words)]) }
+            let next = note("`countersign check`, typed on Countersign's machine, tests the storage.");
+            Answer { coverage: Coverage::None, ..answer(vec![verdict(Severity::Critical, words), next]) }
         }
     })
 }

@@ -32,6 +32,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         } else {
             verdict(Severity::Warning, unknown)
         });
+        let next = note("`environments` shows which servers answer.");
+        blocks.extend((!view.unavailable.is_empty()).then_some(next));
     } else {
         let severity = if left.is_empty() { Severity::Neutral } else { Severity::Critical };
         blocks.push(verdict(severity, summary(running.len(), &left, &view)));

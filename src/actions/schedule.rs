@@ -98,6 +98,7 @@ fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
             format!("`show {}` shows why; {run_now}", worst.newest.as_ref().map_or(0, |run| run.id))
         }
         WindowState::Late | WindowState::Never => run_now,
+        WindowState::InProgress => "`jobs` shows how far it is.".to_owned(),
         _ => "Countersign does not start these; it shows whether they ran.".to_owned(),
     };
     answer(vec![judgement(windows, now), Block::Table(table(&columns, rows)), note(&next)])

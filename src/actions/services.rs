@@ -55,6 +55,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         }
         None => {}
     }
+    let has_gap = servers.iter().any(|server| server.rows.is_err()) || !missing.is_empty();
+    blocks.extend(has_gap.then(|| note("`environments` shows which servers answer.")));
     let part = if unmeasured.is_some() { " (in part)" } else { "" };
     blocks.extend(
         place(&servers).map(|place| note(&format!("Looked at: databases and their sizes{part} on {place}."))),

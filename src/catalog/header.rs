@@ -237,6 +237,7 @@ fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
             critical: threshold.opt_number("critical"),
             below: threshold.flag("below"),
             message: threshold.opt_string("message"),
+            next: threshold.opt_string("next"),
             in_part: threshold.flag("in_part"),
         });
         let Some(threshold) = threshold else { continue };

@@ -54,6 +54,8 @@ pub struct Threshold {
     /// `{value}` and the row's columns in braces: "{used_pct} of the connections are taken". Empty: the value is coloured, and
     /// another column speaks for it.
     pub message: Option<String>,
+    /// The next step, shown where neither the sentences of the answer nor its rows have one.
+    pub next: Option<String>,
     /// Beyond the limit the section saw only a part of what it looks at, and the answer says so.
     pub in_part: bool,
 }

@@ -8,7 +8,7 @@ use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope, Threshold};
 use crate::command_line::Values;
 use crate::model::{
-    Block, Button, ButtonStyle, Cell, Column, ColumnKind, Coverage, Row, RunId, Severity, Table, Text,
+    Block, Button, ButtonStyle, Cell, Column, ColumnKind, Coverage, Row, RunId, Severity, Span, Table, Text,
     TokenPurpose,
 };
 use std::collections::BTreeMap;
@@ -18,6 +18,9 @@ const MAX_ROW_BUTTONS: usize = 5;
 
 /// Lines under the verdict: with more hits, the worst are enough.
 const MAX_HITS: usize = 4;
+
+/// The first words of statements that answers give to copy.
+const STATEMENTS: [&str; 6] = ["ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "SELECT"];
 
 /// An answer and the purposes of its buttons.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +39,7 @@ pub struct Answer {
 struct ThresholdHit {
     severity: Severity,
     message: Text,
+    next: Option<Text>,
 }
 
 /// Presents a command's sections.
@@ -73,9 +77,11 @@ pub fn present(
     }
     answer.button_purposes = offers.purposes;
     answer.blocks.extend(checks_table(command, sections).map(Block::Table));
-    if let Some(next) = next_step(command, sections) {
-        answer.blocks.push(Block::Note(next));
-    }
+    let next = next_step(command, sections).or_else(|| {
+        let has_step = !answer.button_purposes.is_empty() || has_step(&answer.blocks, catalog);
+        if has_step { None } else { fallback_step(sections, hits) }
+    });
+    answer.blocks.extend(next.map(Block::Note));
     answer
 }
 
@@ -130,7 +136,8 @@ fn hits(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
                         "value" => Some(shown.clone()),
                         _ => look_up(section, row)(placeholder),
                     };
-                    hits.push(ThresholdHit { severity, message: fill_placeholders(message, &words) });
+                    let next = threshold.next.as_deref().map(|next| fill_placeholders(next, &words));
+                    hits.push(ThresholdHit { severity, message: fill_placeholders(message, &words), next });
                 }
             }
         }
@@ -398,6 +405,34 @@ fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
         Some(fill_placeholders(next, &look_up(section, row)))
     });
     with_action.or_else(|| by_column(&command.header.next_by, sections).into_iter().next())
+}
+
+/// True if a sentence has a command line, or a statement to copy.
+fn has_step(blocks: &[Block], catalog: &Catalog) -> bool {
+    let texts = blocks.iter().filter_map(|block| match block {
+        Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
+        _ => None,
+    });
+    let is_step = |code: &str| {
+        let first = code.split_whitespace().next().unwrap_or_default();
+        catalog.find(first).is_some() || STATEMENTS.contains(&first)
+    };
+    texts.flat_map(|text| &text.0).any(|span| matches!(span, Span::Code(code) if is_step(code)))
+}
+
+/// The next step of the worst finding that has one; without a finding, where to look for what gave no answer.
+fn fallback_step(sections: &[SectionResult], hits: Vec<ThresholdHit>) -> Option<Text> {
+    let of_hit = hits.into_iter().find_map(|hit| hit.next);
+    of_hit.or_else(|| {
+        let words = if !silent_targets(sections).is_empty() {
+            "`environments` shows which servers answer."
+        } else if !not_checked(sections).is_empty() {
+            "`countersign check`, typed on Countersign's machine, names what is missing and how to grant it."
+        } else {
+            return None;
+        };
+        Some(fill(words, &|_| None))
+    })
 }
 
 /// The templates whose column has a value in some row, each filled from the first such row.

@@ -1,5 +1,6 @@
 //! A team's servers, its configuration, and one way to ask: as `flow` does, without a chat around it.
 
+use crate::next_steps::has_next_step;
 use countersign::actions::{self, Call, Implementation};
 use countersign::app::App;
 use countersign::catalog::{Command, Scope};
@@ -165,6 +166,14 @@ impl World {
 
     /// Asks as `flow` does: the line is split, bound, allowed and answered.
     pub async fn ask(&self, who: &str, typed: &str) -> Result<Answer> {
+        let answer = self.answer(who, typed).await?;
+        if !self.understand(typed)?.0.custom {
+            has_next_step(&self.app.catalog, typed, &answer);
+        }
+        Ok(answer)
+    }
+
+    async fn answer(&self, who: &str, typed: &str) -> Result<Answer> {
         let (command, values, environment) = self.understand(typed)?;
         let person = Person { id: who.to_owned(), account: None };
         assert!(

@@ -1,18 +1,19 @@
 //! Next steps: every line that an answer gives to type, every sentence of a command's header and every button is typed back, on the server
 //! that the answer came from.
 
-use crate::harness::World;
+use crate::harness::{World, severity, words};
 use countersign::actions::{self, Implementation};
 use countersign::catalog::{Catalog, Command, Header};
 use countersign::command_line;
-use countersign::model::{Block, Span, Text, TokenPurpose};
+use countersign::model::{Block, Severity, Span, Text, TokenPurpose};
 use countersign::sql::Answer;
 
 /// What a person types for the parts of a line that are theirs to choose.
-const CHOICES: [(&str, &str); 8] = [
+const CHOICES: [(&str, &str); 9] = [
     ("<service>", "asset-service"),
     ("<run>", "1"),
     ("<pid>", "4711"),
+    ("<index>", "assets_pkey"),
     ("<table>", "assets"),
     ("<environment>", "production"),
     ("<command>", "kill"),
@@ -60,6 +61,34 @@ fn is_bare(code: &str) -> bool {
 
 fn codes(text: &Text) -> impl Iterator<Item = &str> {
     text.0.iter().filter_map(|span| if let Span::Code(code) = span { Some(code.as_str()) } else { None })
+}
+
+/// True if a piece of code is a step: a line to type here or on Countersign's machine, or a statement to copy.
+fn is_step(catalog: &Catalog, code: &str) -> bool {
+    let first = code.split_whitespace().next().unwrap_or_default();
+    let statements = ["ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "SELECT"];
+    // In a header, a statement may be a value of the row.
+    let is_filled_in = ["{_mend}", "{_step}", "{_raise}"].contains(&code);
+    is_filled_in
+        || catalog.find(first).is_some()
+        || code == "countersign check"
+        || statements.contains(&first)
+}
+
+/// Fails for a warning or a critical verdict without a next step.
+pub fn has_next_step(catalog: &Catalog, line: &str, answer: &Answer) {
+    if severity(answer) < Severity::Warning || !answer.button_purposes.is_empty() {
+        return;
+    }
+    let texts = answer.blocks.iter().filter_map(|block| match block {
+        Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
+        _ => None,
+    });
+    assert!(
+        texts.flat_map(codes).any(|code| is_step(catalog, code)),
+        "{line}: no next step in {}",
+        words(answer)
+    );
 }
 
 /// Types an answer's next steps back and clicks its buttons, as Ana.
@@ -137,6 +166,7 @@ fn sentences(header: &Header) -> Vec<&str> {
             .map(String::as_str),
     );
     sentences.extend(header.thresholds.values().filter_map(|threshold| threshold.message.as_deref()));
+    sentences.extend(header.thresholds.values().filter_map(|threshold| threshold.next.as_deref()));
     sentences
 }
 
@@ -155,6 +185,15 @@ async fn every_line_of_every_header_is_understood() {
                 world.understand(&line).unwrap_or_else(|why| panic!("{}: `{line}`: {why}", command.name));
                 typed_back += 1;
             }
+        }
+        // Whatever is found, there is a step: in its sentence, of its own, or of every answer with rows.
+        let always = command.header.next.is_some() && command.header.row_action_if.is_none();
+        for (key, threshold) in command.header.thresholds.iter().filter(|_| !always && !command.custom) {
+            let sentences =
+                [threshold.message.as_deref().unwrap_or("{value}"), threshold.next.as_deref().unwrap_or("")];
+            let mut codes = sentences.iter().flat_map(|sentence| sentence.split('`').skip(1).step_by(2));
+            let has_step = sentences[0].is_empty() || codes.any(|code| is_step(catalog, code));
+            assert!(has_step || command.name == "backups", "{}: {key} has no next step", command.name);
         }
         if let Some(action) = &command.header.row_action {
             let line = filled(action);
