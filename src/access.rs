@@ -2,8 +2,11 @@
 //! nobody approves their own request. The workflow checks an account's kind before any of this.
 
 use crate::catalog::{Catalog, Command, Scope};
-use crate::config::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Config, Grant, PersonConfig};
+use crate::config::{
+    ApprovalRule, ApprovalSettings, BreakGlassSettings, Config, Grant, NotificationPlace, PersonConfig,
+};
 use crate::model::{ChatAccount, Person, PlatformKind, Risk, Run};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -215,6 +218,17 @@ impl Access {
                 reason_required: rule.reason_required && touches_target(command),
             })
         })
+    }
+
+    /// The place in which the person chose to be told.
+    pub fn notification_place(&self, person: &Person) -> Option<NotificationPlace> {
+        self.person_config(person)?.notify
+    }
+
+    /// True in the person's quiet hours, which production's requests don't know.
+    pub fn is_quiet(&self, person: &Person, is_production: bool, at: Timestamp) -> bool {
+        let hours = self.person_config(person).and_then(|config| config.quiet);
+        !is_production && hours.is_some_and(|hours| hours.contains(at))
     }
 
     fn person_config(&self, person: &Person) -> Option<&PersonConfig> {

@@ -6,7 +6,38 @@ use super::validate::{UniqueNames, duration, environment_names, is_title, title}
 use super::{ApprovalRule, ApprovalSettings, BreakGlassSettings, Environment, Grant, PersonConfig};
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::Reader;
+use jiff::Timestamp;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
 use std::time::Duration;
+
+/// The place in which a person is told of what concerns them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotificationPlace {
+    /// A message to them alone.
+    Direct,
+    /// The channel of the request, by name.
+    Channel,
+}
+
+const PLACES: [(&str, NotificationPlace); 2] =
+    [("direct", NotificationPlace::Direct), ("channel", NotificationPlace::Channel)];
+
+/// Hours of every day, UTC. They may span midnight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuietHours {
+    from: Time,
+    until: Time,
+}
+
+impl QuietHours {
+    /// True from the first minute until before the last.
+    pub fn contains(self, at: Timestamp) -> bool {
+        let time = at.to_zoned(TimeZone::UTC).time();
+        let (begun, over) = (time >= self.from, time >= self.until);
+        if self.from < self.until { begun && !over } else { begun || !over }
+    }
+}
 
 /// Every environment, every command.
 const ALL: &str = "*";
@@ -67,8 +98,23 @@ pub(super) fn people(root: &mut Reader<'_>, granted_roles: &[&str]) -> Vec<Perso
                 .map(|(unique, format)| (format.platform, accounts(table, format, unique)))
                 .collect(),
             roles: roles(table, granted_roles),
+            notify: table.opt_choice("notify", &PLACES),
+            quiet: quiet_hours(table),
         }
     })
+}
+
+/// Hours of a day as "22:00-07:00", UTC.
+fn quiet_hours(table: &mut Reader<'_>) -> Option<QuietHours> {
+    let typed = table.opt_string("quiet")?;
+    let time = |text: &str| Time::strptime("%H:%M", text.trim()).ok();
+    let hours = typed.split_once('-').and_then(|(from, until)| Some((time(from)?, time(until)?)));
+    let Some((from, until)) = hours.filter(|(from, until)| from != until) else {
+        let message = format!("`quiet` is two times in UTC, as in \"22:00-06:00\", not {}", quoted(&typed));
+        table.problem("quiet", message);
+        return None;
+    };
+    Some(QuietHours { from, until })
 }
 
 /// A person's accounts on one platform; an account is one person's.

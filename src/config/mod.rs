@@ -20,6 +20,7 @@ pub mod reference;
 mod secrets;
 mod validate;
 
+pub use access::{NotificationPlace, QuietHours};
 pub use chat::*;
 use secrets::secret;
 use validate::{duration, path, reject};
@@ -219,6 +220,10 @@ pub struct PersonConfig {
     pub name: String,
     pub accounts: BTreeMap<PlatformKind, Vec<String>>,
     pub roles: Vec<String>,
+    /// The place that they chose to be told in: of requests, and of outcomes of their own.
+    pub notify: Option<NotificationPlace>,
+    /// Hours in which only requests on production are told to them.
+    pub quiet: Option<QuietHours>,
 }
 
 impl PersonConfig {

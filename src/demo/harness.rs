@@ -115,7 +115,7 @@ impl Stage {
             config += &format!("[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\n\n");
         }
         for (id, name, _, roles) in PEOPLE {
-            config += &format!("[[people]]\nname = \"{name}\"\n");
+            config += &format!("[[people]]\nname = \"{name}\"\nnotify = \"direct\"\n");
             if setup.slack {
                 config += &format!("slack = [\"{id}\"]\n");
             }

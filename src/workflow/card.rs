@@ -3,9 +3,12 @@
 use super::eligibility::{approvals, pending_approvers, quorum};
 use crate::actions::{self, Implementation, support::recovery};
 use crate::app::App;
+use crate::catalog::Command;
+use crate::command_line::to_line;
+use crate::config::NotificationPlace;
 use crate::model::{
-    Block, Button, ButtonStyle, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply, Run,
-    RunEvent, RunId, RunState, Severity, Text,
+    Block, Button, ButtonStyle, CardKind, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply,
+    Run, RunEvent, RunId, RunState, Severity, Span, Text,
 };
 use crate::sql::{duration, minute, moment};
 use crate::store::NewRun;
@@ -40,7 +43,7 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     match run.state {
         RunState::Pending => {
             reply.indivisible = true;
-            reply.blocks.push(waiting_block(app, run, platform));
+            reply.blocks.push(waiting_block(app, run, platform, CardKind::Primary));
             reply.blocks.extend(run.text("reason").map(reason));
             let command = app.catalog.find(&run.request.command);
             reply.blocks.extend(plan.iter().flat_map(|plan| actions::plan_blocks(command, plan)));
@@ -53,7 +56,9 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
             reply.blocks.extend(progress(app, run));
         }
         _ => {
-            reply.blocks.extend(end_blocks(app, run));
+            let mut end = end_blocks(app, run);
+            end.extend(next_step(app, run, &end));
+            reply.blocks.extend(end);
             reply.blocks.extend(observed_progress(app, run));
             if let Some(plan) = plan.filter(|_| run.event(EventKind::Requested).is_some()) {
                 reply.blocks.push(Block::Note(Text::new().plain("Requested: ").plain(plan.effect)));
@@ -128,13 +133,18 @@ fn reason(reason: &str) -> Block {
 }
 
 /// "Needs approval from ben or cara within 30 min (18:52 UTC)."
-fn waiting_line(approvers: &[Person], needed: usize, given: usize, period: Option<String>) -> Block {
-    let mut text = Text::new().plain(match (needed, given) {
+fn waiting_line(
+    approvers: &[Person],
+    quorum: Quorum,
+    period: Option<String>,
+    is_pinged: &dyn Fn(&Person) -> bool,
+) -> Block {
+    let mut text = Text::new().plain(match (quorum.needed, quorum.given) {
         (0 | 1, _) => "Needs approval from ".to_owned(),
         (needed, 0) => format!("Needs {needed} approvals from "),
         (needed, given) => format!("{given} of {needed} approvals given. Needs approval from "),
     });
-    text = any_of(text, approvers);
+    text = any_of(text, approvers, is_pinged);
     if let Some(period) = period {
         text = text.plain(format!(" within {period}"));
     }
@@ -161,11 +171,18 @@ fn separator(index: usize, is_last: bool, conjunction: &'static str) -> &'static
     }
 }
 
-/// "ben, cara or dan", each notified.
-fn any_of(mut text: Text, people: &[Person]) -> Text {
+/// The approvals that a run needs, and those that it has.
+struct Quorum {
+    needed: usize,
+    given: usize,
+}
+
+/// "ben, cara or dan".
+fn any_of(mut text: Text, people: &[Person], is_pinged: &dyn Fn(&Person) -> bool) -> Text {
     for (index, person) in people.iter().take(MAX_NAMED).enumerate() {
         let is_last = index + 1 == people.len();
-        text = text.plain(separator(index, is_last, " or ")).ping(person);
+        text = text.plain(separator(index, is_last, " or "));
+        text = if is_pinged(person) { text.ping(person) } else { text.person(person) };
     }
     if people.len() > MAX_NAMED {
         text = text.plain(format!(" or {} more", people.len() - MAX_NAMED));
@@ -182,11 +199,23 @@ fn known_on(app: &App, people: &[Person], platform: PlatformKind) -> Vec<Person>
     people.iter().map(|person| app.access.known_on(person, platform)).collect()
 }
 
-/// The line of a pending request: from whom it needs approval, and until when.
-pub(super) fn waiting_block(app: &App, run: &Run, platform: PlatformKind) -> Block {
+/// The line of a pending request: from whom it needs approval, and until when. On a card, those are notified by name who chose the
+/// channel, since the others have a message of their own; a reminder notifies all.
+pub(super) fn waiting_block(app: &App, run: &Run, platform: PlatformKind, kind: CardKind) -> Block {
     let period = run.deadline.map(|deadline| period(run.opened_at, deadline));
-    let approvers = pending_approvers_on(app, run, platform);
-    waiting_line(&approvers, quorum(app, run), approvals(run).len(), period)
+    let environment = run.request.environment.as_deref().and_then(|name| app.environments.tag(name));
+    let is_production = environment.is_some_and(|environment| environment.production);
+    let at = if kind == CardKind::Reminder { jiff::Timestamp::now() } else { run.opened_at };
+    let is_pinged = |person: &Person| {
+        let is_called = kind == CardKind::Reminder
+            || app.access.notification_place(person) == Some(NotificationPlace::Channel);
+        is_called && !app.access.is_quiet(person, is_production, at)
+    };
+    let mut approvers = pending_approvers_on(app, run, platform);
+    // Only the first are named.
+    approvers.sort_by_key(|person| !is_pinged(person));
+    let quorum = Quorum { needed: quorum(app, run), given: approvals(run).len() };
+    waiting_line(&approvers, quorum, period, &is_pinged)
 }
 
 /// A break-glass run that isn't reviewed yet: who used it, and who must review it.
@@ -196,7 +225,7 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
         return None;
     }
     let text = Text::new().strong("Break-glass: ").plain(format!("{by} ran this without approval. "));
-    let text = any_of(text, &pending_approvers_on(app, run, platform))
+    let text = any_of(text, &pending_approvers_on(app, run, platform), &|_| true)
         .plain(": one of you must review it. Type ")
         .code(format!("review {}", run.id))
         .plain(".");
@@ -237,7 +266,7 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
     let fact = last.and_then(|event| event.facts.get("why")).and_then(|why| why.as_str());
     let why = fact.or(last.and_then(|event| event.texts.get("why")).map(String::as_str));
     let why = why.map_or(String::new(), |why| format!(": {why}"));
-    let (severity, text) = match run.state {
+    let (severity, text): (Severity, String) = match run.state {
         RunState::Denied => (Severity::Warning, format!("Denied by {by}{why}. Nothing was done.")),
         RunState::Withdrawn => (Severity::Neutral, format!("Withdrawn by {by}. Nothing was done.")),
         RunState::Revoked if last.is_some_and(|event| event.by.is_some()) => {
@@ -245,15 +274,15 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
         }
         RunState::Revoked => (Severity::Warning, format!("The approval was revoked{why}. Nothing was done.")),
         RunState::Expired if run.event(EventKind::Approved).is_some() => {
-            (Severity::Warning, "Expired: the run was approved but did not start in time. Nothing was done. Request it again if it is still needed.".to_owned())
+            (Severity::Warning, "Expired: the run was approved but did not start in time. Nothing was done.".to_owned())
         }
-        RunState::Expired => (Severity::Warning, "Expired: the request was not decided in time. Nothing was done. Request it again if it is still needed.".to_owned()),
+        RunState::Expired => (Severity::Warning, "Expired: the request was not decided in time. Nothing was done.".to_owned()),
         RunState::Invalidated => (Severity::Warning, format!("Invalidated{why}. Nothing was done.")),
         RunState::Interrupted if resumes(app, run) => {
-            (Severity::Warning, "Countersign was interrupted during this run. The run resumes from its last checkpoint as soon as possible; `stop` ends it for good.".to_owned())
+            (Severity::Warning, "Countersign was interrupted during this run. The run resumes from its last checkpoint as soon as possible.".to_owned())
         }
         RunState::Interrupted if observed_progress(app, run).is_some() => {
-            (Severity::Warning, format!("Countersign was interrupted during this run. What it started may still be running: it is being watched and will not be repeated. `stop {}` ends it.", run.id))
+            (Severity::Warning, "Countersign was interrupted during this run. What it started may still be running: it is being watched and will not be repeated.".to_owned())
         }
         RunState::Interrupted => {
             (Severity::Critical, "Countersign was interrupted during this run: its outcome is unknown. It will not be repeated. Check the database before you request it again.".to_owned())
@@ -261,6 +290,44 @@ fn end_blocks(app: &App, run: &Run) -> Vec<Block> {
         other => (Severity::Neutral, format!("{other:?}{why}")),
     };
     vec![Block::Verdict { severity, text: text.into() }]
+}
+
+/// One next step for an end that isn't as requested, unless the end itself names one.
+fn next_step(app: &App, run: &Run, end: &[Block]) -> Option<Block> {
+    let is_line = |code: &str| {
+        let mut words = code.split_whitespace();
+        words.next().is_some_and(|name| app.catalog.find(name).is_some()) && words.next().is_some()
+    };
+    let texts = end.iter().filter_map(|block| match block {
+        Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
+        _ => None,
+    });
+    let has_step =
+        texts.flat_map(|text| &text.0).any(|span| matches!(span, Span::Code(code) if is_line(code)));
+    if has_step {
+        return None;
+    }
+    let command = app.catalog.find(&run.request.command);
+    let by_person = run.events.last().is_some_and(|event| event.by.is_some());
+    let id = run.id;
+    let text = match (run.state, command) {
+        (RunState::Succeeded | RunState::Withdrawn, _) => return None,
+        (RunState::Expired | RunState::Failed | RunState::Stopped | RunState::Partial, Some(command)) => {
+            again(command, run)
+        }
+        (RunState::Revoked, Some(command)) if !by_person => again(command, run),
+        (RunState::Interrupted, _) if resumes(app, run) || observed_progress(app, run).is_some() => {
+            Text::new().code(format!("stop {id}")).plain(" ends it for good.")
+        }
+        _ => Text::new().code(format!("show {id}")).plain(" shows what was requested and what happened."),
+    };
+    Some(Block::Text(text))
+}
+
+/// The line that requests a run once more, as a run of its own.
+fn again(command: &Command, run: &Run) -> Text {
+    let line = to_line(&command.name, &command.header.args, &run.request.arguments);
+    Text::from("If it is still needed, request it again: ").code(line)
 }
 
 fn resumes(app: &App, run: &Run) -> bool {

@@ -1,6 +1,7 @@
 //! Delivery of one card: its buttons, its conversation, and the other conversation where the first is refused.
 
 use super::card::{DECISION_BUTTONS, heading, pending_approvers_on, render_card, waiting_block};
+use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use crate::app::App;
 use crate::model::{
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub(super) struct CardSender {
     pub app: Arc<App>,
     pub platforms: Arc<Platforms>,
+    pub next_steps: NextSteps,
 }
 
 impl CardSender {
@@ -60,7 +62,7 @@ impl CardSender {
         let platform = card.conversation.platform;
         Ok(match card.kind {
             CardKind::Reminder => {
-                Reply::new(heading(&self.app, run)).with(waiting_block(&self.app, run, platform))
+                Reply::new(heading(&self.app, run)).with(waiting_block(&self.app, run, platform, card.kind))
             }
             _ if run.state == RunState::Pending => {
                 let buttons = self.decision_buttons(run, card, &|_| true).await;
@@ -70,7 +72,11 @@ impl CardSender {
                 let view = self.view_token(run, card).await.map_err(unavailable)?;
                 Reply { view: Some(view), ..render_card(&self.app, run, platform).with(buttons) }
             }
-            _ => render_card(&self.app, run, platform),
+            _ if run.state.is_open() => render_card(&self.app, run, platform),
+            _ => {
+                let reply = render_card(&self.app, run, platform);
+                Box::pin(self.next_steps.complete_card(&card.conversation, reply)).await
+            }
         })
     }
 

@@ -7,6 +7,7 @@ use super::platforms::OPERATORS_CAN_FIX;
 use crate::access::{Policy, could_approve_at_request};
 use crate::app::App;
 use crate::catalog::Command;
+use crate::config::NotificationPlace;
 use crate::error::{Error, Result};
 use crate::model::{CardKind, ChatAccount, Conversation, EventKind, Person, PlatformKind, Run};
 use crate::platform::{AccountKind, Freshness, Platform, SendError};
@@ -167,7 +168,17 @@ impl Authenticator {
         result
     }
 
-    /// Recipients of a request: its conversation, each approver directly, and the requester for the outcome.
+    /// False for an approver who reads of it in the channel instead, or later: nobody is told twice.
+    fn is_told_directly(&self, intent: &Intent<'_>, person: &Person, near: &Conversation) -> bool {
+        let access = &self.app.access;
+        let environment = intent.environment.as_deref().and_then(|name| self.app.environments.tag(name));
+        let is_production = environment.is_some_and(|environment| environment.production);
+        let is_named_there = access.notification_place(person) == Some(NotificationPlace::Channel)
+            && access.known_on(person, near.platform).account.is_some();
+        !is_named_there && !access.is_quiet(person, is_production, jiff::Timestamp::now())
+    }
+
+    /// Recipients of a request: its conversation, the approvers directly, and the requester for the outcome.
     pub(super) fn recipients_of_request(&self, intent: &Intent<'_>, approvers: Vec<Person>) -> Recipients {
         let conversation = &intent.incoming.conversation;
         let primary = if conversation.platform.is_chat() {
@@ -178,7 +189,8 @@ impl Authenticator {
         let near = primary.as_ref().unwrap_or(conversation).clone();
         let mut cards: Vec<_> =
             primary.map(|conversation| (conversation, CardKind::Primary)).into_iter().collect();
-        let direct = approvers.iter().filter_map(|person| self.direct_conversation(person, &near));
+        let direct = approvers.iter().filter(|person| self.is_told_directly(intent, person, &near));
+        let direct = direct.filter_map(|person| self.direct_conversation(person, &near));
         cards.extend(direct.map(|conversation| (conversation, CardKind::Direct)));
         cards.extend(
             self.outcome_conversation(intent, &near).map(|conversation| (conversation, CardKind::Outcome)),
@@ -196,9 +208,15 @@ impl Authenticator {
         Recipients { cards, ..Recipients::default() }
     }
 
-    /// The conversation in which the requester gets the outcome: with the account that they used, or with their chat account.
+    /// The conversation in which the requester gets the outcome: with the account that they used, or with their chat account. None for
+    /// who sits where the card is, unless they chose a direct message.
     fn outcome_conversation(&self, intent: &Intent<'_>, near: &Conversation) -> Option<Conversation> {
         let sender = &intent.incoming.sender;
+        match self.app.access.notification_place(&intent.person) {
+            Some(NotificationPlace::Channel) => return None,
+            None if intent.incoming.conversation.platform.is_chat() => return None,
+            None | Some(NotificationPlace::Direct) => {}
+        }
         if sender.platform.is_chat() {
             return Some(Conversation::with(sender));
         }

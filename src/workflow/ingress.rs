@@ -177,7 +177,7 @@ impl Workflow {
         };
         let commands: Vec<&str> = replies::FIRST_COMMANDS.into_iter().filter(may_run).collect();
         let (mut reply, offers) = replies::menu(heading, &commands);
-        if !self.executor.outbox.next_steps.store_offers(incoming, offers).await {
+        if !self.executor.outbox.next_steps.store_offers(&incoming.conversation, offers).await {
             reply.blocks.retain(|block| !matches!(block, Block::Buttons(_)));
         }
         Ok(Some(reply))
@@ -303,6 +303,10 @@ impl Workflow {
     /// Renders the card with those of its buttons that this person may click.
     async fn render_view(&self, run: &Run, card: &Card, incoming: &ChatEvent) -> Result<Reply> {
         let mut reply = render_card(&self.app, run, card.conversation.platform);
+        if !run.state.is_open() {
+            let next_steps = &self.executor.outbox.next_steps;
+            return Ok(Box::pin(next_steps.complete_card(&card.conversation, reply)).await);
+        }
         // An unknown person sees what everyone sees.
         let Ok(person) = self.authenticator.identify(incoming).await else { return Ok(reply) };
         if run.state != RunState::Pending {

@@ -6,8 +6,8 @@ use crate::catalog::{Command, Scope};
 use crate::command_line::{KnownNames, parse_command};
 use crate::error::contain_panic;
 use crate::model::{
-    Block, Button, ButtonStyle, ButtonToken, ChatEvent, Person, Reply, Risk, Span, Text, TokenPurpose,
-    random_token,
+    Block, Button, ButtonStyle, ButtonToken, ChatEvent, Conversation, Person, Reply, Risk, Span, Text,
+    TokenPurpose, random_token,
 };
 use crate::sql::Answer;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ impl CommandLines<'_> {
 }
 
 /// Offers the commands that replies advise.
+#[derive(Clone)]
 pub(super) struct NextSteps {
     pub app: Arc<App>,
     pub platforms: Arc<Platforms>,
@@ -107,7 +108,7 @@ impl NextSteps {
             _ => 0,
         };
         let is_offered = |_: &Command, _: &str| true;
-        self.add(incoming, reply, skipped, &is_offered).await;
+        self.add(&incoming.conversation, reply, skipped, &is_offered).await;
     }
 
     /// As [`NextSteps::add_to_answer`], for what a refusal says to do instead. A command that changes something is no next step there if
@@ -118,7 +119,17 @@ impl NextSteps {
             |command: &Command, code: &str| command.header.risk == Risk::Read || code != command.name;
         let completed = contain_panic(async {
             let mut reply = reply.clone();
-            self.add(incoming, &mut reply, skipped, &is_offered).await;
+            self.add(&incoming.conversation, &mut reply, skipped, &is_offered).await;
+            Ok(reply)
+        });
+        completed.await.unwrap_or(reply)
+    }
+
+    /// As [`NextSteps::add_to_answer`], for the card of a run that has ended, or the answer in its place.
+    pub async fn complete_card(&self, conversation: &Conversation, reply: Reply) -> Reply {
+        let completed = contain_panic(async {
+            let mut reply = reply.clone();
+            self.add(conversation, &mut reply, 0, &|_, _| true).await;
             Ok(reply)
         });
         completed.await.unwrap_or(reply)
@@ -126,12 +137,12 @@ impl NextSteps {
 
     async fn add(
         &self,
-        incoming: &ChatEvent,
+        conversation: &Conversation,
         reply: &mut Reply,
         skipped: usize,
         is_offered: &(dyn Fn(&Command, &str) -> bool + Sync),
     ) {
-        let lines = self.command_lines(incoming, reply).await;
+        let lines = self.command_lines(conversation, reply).await;
         let person = reply.heading.requester.clone();
         let has_buttons = reply.blocks.iter().any(|block| matches!(block, Block::Buttons(_)));
         let mut labels: Vec<String> = reply.buttons().map(|button| button.label.clone()).collect();
@@ -160,19 +171,22 @@ impl NextSteps {
             offers.push((token, purpose));
         }
         // A terminal has the lines.
-        let can_click = incoming.conversation.platform.is_chat() && lines.has_store;
-        if can_click && !buttons.is_empty() && self.store_offers(incoming, offers).await {
+        let can_click = conversation.platform.is_chat() && lines.has_store;
+        if can_click && !buttons.is_empty() && self.store_offers(conversation, offers).await {
             let at = reply.blocks.iter().take_while(|block| is_leading(block)).count();
             reply.blocks.insert(at, Block::Buttons(buttons));
         }
     }
 
     /// Stores the commands behind an answer's buttons. On `false` the buttons have no meaning and must not be shown.
-    pub async fn store_offers(&self, incoming: &ChatEvent, offers: Vec<(String, TokenPurpose)>) -> bool {
+    pub async fn store_offers(
+        &self,
+        conversation: &Conversation,
+        offers: Vec<(String, TokenPurpose)>,
+    ) -> bool {
         if offers.is_empty() {
             return true;
         }
-        let conversation = &incoming.conversation;
         let tokens = offers.into_iter().map(|(token, purpose)| ButtonToken {
             token,
             purpose,
@@ -181,12 +195,12 @@ impl NextSteps {
         self.app.audit.store.put_tokens(tokens.collect()).await.is_ok()
     }
 
-    async fn command_lines(&self, incoming: &ChatEvent, reply: &Reply) -> CommandLines<'_> {
+    async fn command_lines(&self, conversation: &Conversation, reply: &Reply) -> CommandLines<'_> {
         let environment = reply.heading.environment.as_ref().map(|tag| tag.name.clone());
-        let default = self.app.audit.store.conversation_environment(incoming.conversation.clone());
+        let default = self.app.audit.store.conversation_environment(conversation.clone());
         let default = tokio::time::timeout(LOAD_TIMEOUT, default).await;
         let has_store = matches!(default, Ok(Ok(_)));
-        let platform = self.platforms.get(incoming.conversation.platform);
+        let platform = self.platforms.get(conversation.platform);
         CommandLines {
             app: &self.app,
             known: KnownNames::of(&self.app.config, &self.app.catalog),

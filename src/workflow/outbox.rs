@@ -12,7 +12,9 @@ use crate::app::App;
 use crate::audit::EventDetails;
 use crate::ephemeral::RateLimiter;
 use crate::error::Result;
-use crate::model::{Card, CardKind, EventKind, PlatformKind, PostedMessage, Run, RunId, RunState};
+use crate::model::{
+    Card, CardKind, Conversation, EventKind, PlatformKind, PostedMessage, Run, RunId, RunState,
+};
 use crate::platform::{Platform, SendError};
 use crate::store::StoreResult;
 use std::collections::{HashMap, HashSet};
@@ -129,11 +131,15 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub fn new(app: Arc<App>, platforms: Arc<Platforms>, background: TaskTracker) -> Arc<Outbox> {
-        let sender = CardSender { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
+        let next_steps = NextSteps { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
+        let sender = CardSender {
+            app: Arc::clone(&app),
+            platforms: Arc::clone(&platforms),
+            next_steps: next_steps.clone(),
+        };
         let turns =
             |platform: &Arc<dyn Platform>| (platform.name(), Arc::new(Semaphore::new(MAX_DIRECT_SENDS)));
         let direct_turns = platforms.iter().map(turns).collect();
-        let next_steps = NextSteps { app: Arc::clone(&app), platforms: Arc::clone(&platforms) };
         Arc::new(Outbox {
             next_steps,
             direct_turns,
@@ -329,6 +335,9 @@ impl Outbox {
     /// Gives up a card. A request without any primary card can't be approved, so it is invalidated.
     async fn abandon(self: &Arc<Self>, run: &Run, card: &Card, error: &SendError) {
         tracing::error!(run = run.id, card = card.id, %error, "delivering card failed; card abandoned");
+        if card.kind == CardKind::Primary {
+            Box::pin(self.tell_outcome_directly(run)).await;
+        }
         if run.state != RunState::Pending || card.kind != CardKind::Primary {
             return;
         }
@@ -345,6 +354,21 @@ impl Outbox {
                 Ok(_) => self.spawn_update(run.id),
                 Err(error) => tracing::error!(run = run.id, %error, "recording event failed"),
             }
+        }
+    }
+
+    /// Adds a card with the outcome for a requester who would have read it on a card that is given up.
+    async fn tell_outcome_directly(&self, run: &Run) {
+        let Some(sender) = run.request.sender.as_ref().filter(|sender| sender.platform.is_chat()) else {
+            return;
+        };
+        if self.run_cards(run.id).await.iter().any(|card| card.kind == CardKind::Outcome) {
+            return;
+        }
+        let added =
+            self.app.audit.store.add_card(run.id, Conversation::with(sender), CardKind::Outcome).await;
+        if let Err(error) = added {
+            tracing::error!(run = run.id, %error, "adding outcome card failed");
         }
     }
 

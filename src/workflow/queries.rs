@@ -48,7 +48,10 @@ impl Queries {
         let mut answer = answer?;
         let next_steps = &self.outbox.next_steps;
         next_steps.drop_forbidden(&intent.person, &mut answer);
-        if !next_steps.store_offers(intent.incoming, std::mem::take(&mut answer.button_purposes)).await {
+        if !next_steps
+            .store_offers(&intent.incoming.conversation, std::mem::take(&mut answer.button_purposes))
+            .await
+        {
             retain_buttons(&mut answer.blocks, &|_| false);
         }
         let mut reply = Reply::new(heading);

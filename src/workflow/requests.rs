@@ -94,7 +94,9 @@ impl Requests {
             self.outbox.spawn_update(run.id);
         }
         let run = self.executor.perform(run).await;
-        let reply = render_card(&self.app, &run, intent.incoming.conversation.platform);
+        let conversation = &intent.incoming.conversation;
+        let reply = render_card(&self.app, &run, conversation.platform);
+        let reply = Box::pin(self.outbox.next_steps.complete_card(conversation, reply)).await;
         Ok(Some(if intent.private { reply.ephemeral() } else { reply }))
     }
 

@@ -87,8 +87,11 @@ async fn one_refusal_ends_it_and_its_reason_is_told() {
     let told = scene.asks(CARA, &format!("deny {} --reason \"the report is due\"", run.id)).await.plain();
     assert!(told.contains(&format!("Request #{} is denied", run.id)), "{told}");
     let shown = scene.until(&card.at(), "Denied by cara: the report is due. Nothing was done.").await;
-    assert!(shown.buttons().is_empty(), "{}", shown.plain());
+    assert!(shown.button("Approve").is_none(), "{}", shown.plain());
     assert!(shown.plain().contains("blocks the deploy"), "the request's own reason stays: {}", shown.plain());
+    let details = format!("/db show {} shows what was requested", run.id);
+    assert!(shown.plain().contains(&details), "{}", shown.plain());
+    scene.is_told(ANA, &card.at(), &format!("Show {}", run.id)).await;
     assert!(scene.is_there(pid).await);
     assert_eq!(kinds(&scene.only_run("kill").await), ["requested", "approval_added", "denied"]);
     // Whoever asks: what is over is over.
@@ -208,9 +211,13 @@ async fn approvers_are_told_directly_and_the_requester_hears_the_outcome() {
     scene.click_button(BEN, &told.at(), "Approve").await;
     scene.until(&card.at(), " ended.").await;
     let told = scene.until(&told.at(), " ended.").await;
-    assert!(told.buttons().is_empty(), "{}", told.plain());
+    assert!(told.button("Approve").is_none(), "{}", told.plain());
     let heard = direct(&scene, ANA, " ended.").await;
-    assert!(heard.plain().contains("approved by ben") && heard.buttons().is_empty(), "{}", heard.plain());
+    assert!(
+        heard.plain().contains("approved by ben") && heard.button("Approve").is_none(),
+        "{}",
+        heard.plain()
+    );
     let kinds: Vec<CardKind> = store.run_cards(1).await.unwrap().iter().map(|card| card.kind).collect();
     let number = |kind| kinds.iter().filter(|known| **known == kind).count();
     assert_eq!((number(CardKind::Primary), number(CardKind::Direct), number(CardKind::Outcome)), (1, 2, 1));

@@ -422,6 +422,8 @@ pub const SECTIONS: &[ConfigSection] = &[
             optional("teams", KeyType::Texts, "Entra object ids."),
             optional("terminal", KeyType::Texts, "Login names where Countersign runs."),
             optional("roles", KeyType::Texts, "Roles, as [[access]] names them."),
+            optional("notify", KeyType::Choice(&["direct", "channel"]), "Where they are told, once."),
+            optional("quiet", KeyType::Text, "Two times in UTC between which only production disturbs them."),
         ],
     },
     ConfigSection {
