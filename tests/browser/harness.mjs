@@ -72,9 +72,9 @@ export async function noSidewaysScrolling(page) {
   assert.ok(scroll <= client, `the page scrolls sideways: ${scroll} > ${client}`);
 }
 
-/** Every part of a message that is wider than its place, but for tables. */
+/** Every part of a message that is wider than its place. */
 export async function sidewaysInside(page) {
-  return page.evaluate(() => [...document.querySelectorAll("#messages article :not(.grid)")]
+  return page.evaluate(() => [...document.querySelectorAll("#messages article *")]
     .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== "inline")
     .map((part) => `${part.tagName}.${part.className}: ${part.scrollWidth} > ${part.clientWidth}: ${part.innerText.slice(0, 80)}`));
 }
