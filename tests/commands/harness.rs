@@ -213,7 +213,8 @@ impl World {
         let last = std::sync::Mutex::new(String::new());
         let asking = async {
             loop {
-                let answer = self.ask("Ana Example", typed).await.unwrap();
+                // Until then a server may be between two states, and its sections in different ones.
+                let answer = self.answer("Ana Example", typed).await.unwrap();
                 if fits(&answer) {
                     return answer;
                 }
