@@ -339,7 +339,7 @@ impl Forms {
     /// The choices of a form's field. Whatever fails, there are none, and the value can be typed.
     pub async fn choices(&self, incoming: &ChatEvent) -> Vec<FormOption> {
         let ChatEventKind::FormQuery { input, field, query } = &incoming.event else { return Vec::new() };
-        let found = self.find_choices(incoming, input, field, query);
+        let found = Box::pin(self.find_choices(incoming, input, field, query));
         let mut options = match tokio::time::timeout(CHOICES_TIMEOUT, found).await {
             Ok(Ok(Some(options))) => options,
             Ok(Ok(None)) => return Vec::new(),

@@ -54,7 +54,7 @@ impl Workflow {
             }
             Err(rejection) => {
                 let mut reply = replies::refusal(&rejection);
-                match self.forms.offer(&incoming, &rejection).await {
+                match Box::pin(self.forms.offer(&incoming, &rejection)).await {
                     Offer::Opened => return Completion::Answered,
                     Offer::Button(button) => reply.blocks.push(Block::Buttons(vec![button])),
                     Offer::Nothing => {}
@@ -97,15 +97,15 @@ impl Workflow {
 
     async fn handler_result(&self, incoming: &ChatEvent) -> HandlerResult {
         match &incoming.event {
-            ChatEventKind::Command(typed) => self.command(incoming, typed).await,
+            ChatEventKind::Command(typed) => Box::pin(self.command(incoming, typed)).await,
             ChatEventKind::Button { token, message }
                 if incoming.handle.as_ref().is_some_and(|handle| handle.replaces_card) =>
             {
                 self.click_on_card(incoming, token, message).await
             }
-            ChatEventKind::Button { token, message } => self.button(incoming, token, message).await,
+            ChatEventKind::Button { token, message } => Box::pin(self.button(incoming, token, message)).await,
             ChatEventKind::View { token, message } => self.view(incoming, token, message).await,
-            ChatEventKind::FormSubmission(input) => self.form(incoming, input).await,
+            ChatEventKind::FormSubmission(input) => Box::pin(self.form(incoming, input)).await,
             // Its client is answered by `Workflow::form_choices`.
             ChatEventKind::FormQuery { .. } => Ok(None),
             ChatEventKind::Home => self.command(incoming, &HOME_COMMAND.into()).await,
@@ -116,7 +116,7 @@ impl Workflow {
     async fn form(&self, incoming: &ChatEvent, input: &FormInput) -> HandlerResult {
         let mut heading = anonymous("a form");
         match self.submitted(incoming, input, &mut heading).await {
-            Ok(Some(intent)) => self.dispatch_intent(&intent).await,
+            Ok(Some(intent)) => Box::pin(self.dispatch_intent(&intent)).await,
             Ok(None) => Ok(None),
             Err(error) => Err(Rejection { heading, error }),
         }
@@ -160,7 +160,7 @@ impl Workflow {
     async fn command(&self, incoming: &ChatEvent, typed: &TypedText) -> HandlerResult {
         let mut heading = anonymous(&typed_command(typed));
         match self.authenticator.parse_line(incoming, typed, &mut heading).await {
-            Ok(Some(intent)) => self.dispatch_intent(&intent).await,
+            Ok(Some(intent)) => Box::pin(self.dispatch_intent(&intent)).await,
             Ok(None) => self.menu(incoming, heading).await,
             Err(error) => Err(Rejection { heading, error }),
         }
@@ -220,7 +220,7 @@ impl Workflow {
             Ok(Some(token)) => match token.purpose {
                 offer @ TokenPurpose::RunCommand { .. } => {
                     match self.authenticator.parse_offer(incoming, offer, &mut heading).await {
-                        Ok(Some(intent)) => return self.dispatch_intent(&intent).await,
+                        Ok(Some(intent)) => return Box::pin(self.dispatch_intent(&intent)).await,
                         other => other.map(|_| ()),
                     }
                 }

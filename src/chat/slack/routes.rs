@@ -46,7 +46,7 @@ impl SlackRoutes {
         }
         let response = match parse(&self.parser, &body) {
             Ok(ParsedRequest::Form(incoming)) => {
-                match form_answer(Arc::clone(&self.ingress), *incoming).await {
+                match Box::pin(form_answer(Arc::clone(&self.ingress), *incoming)).await {
                     Some(answer) => Json(answer).into_response(),
                     None => StatusCode::OK.into_response(),
                 }
