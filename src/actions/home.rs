@@ -43,7 +43,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let mut page = Page::default();
     page.blocks.push(waiting_verdict(&waiting));
     page.list("Waiting for you", waiting.iter().map(|run| waiting_line(run, now)));
-    page.buttons(waiting.iter().take(MAX_BUTTONS).map(|run| show_button(run)));
+    page.buttons(waiting.iter().take(MAX_BUTTONS).map(show_button));
     let is_own = |run: &&Run| run.request.requester.id == call.person.id && run.state != RunState::Running;
     page.list("Your requests", open.iter().filter(is_own).map(|run| waiting_line(run, now)));
     let running = open.iter().filter(|run| run.state == RunState::Running);

@@ -87,6 +87,7 @@ fn check_event(kind: &str, request: &Altered, event: &ChatEvent) {
             assert!(is_whole || leaf == "/value/dataset", "{kind}: {shown}");
             assert!(query == "asset" || leaf == "/value/queryText", "{kind}: {shown}");
         }
+        ChatEventKind::Home => panic!("{kind} is no opening of a home: {shown}"),
     }
 }
 

@@ -93,7 +93,7 @@ async fn once_in_an_hour_and_only_so() {
         // Options may come before the command; without one it is the question who may.
         (
             ANA,
-            format!("break-glass --env production --reason \"it burns\" unfreeze"),
+            "break-glass --env production --reason \"it burns\" unfreeze".to_owned(),
             "`unfreeze` can't be run with break-glass",
         ),
         (

@@ -133,14 +133,13 @@ impl Socket {
             match envelope.kind.as_str() {
                 "hello" => continue,
                 "disconnect" => return end_of(envelope.reason.as_deref()),
-                kind => match self.deliver(kind, &envelope.payload, deliver) {
-                    Some(answer) => {
+                kind => {
+                    if let Some(answer) = self.deliver(kind, &envelope.payload, deliver) {
                         let acknowledged = answer.map(move |payload| acknowledgement(&envelope, payload));
                         answers.push(acknowledged);
                         continue;
                     }
-                    None => {}
-                },
+                }
             }
             if let Err(end) = send(&mut socket, acknowledgement(&envelope, None)).await {
                 return end;
