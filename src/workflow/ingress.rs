@@ -39,7 +39,8 @@ impl Workflow {
             return Completion::Answered;
         }
         let incoming = self.homes.in_direct_conversation(self.forms.at_origin(incoming).await).await;
-        let handled = match contain_panic(async { Ok(self.handler_result(&incoming).await) }).await {
+        let handled = match contain_panic(async { Ok(Box::pin(self.handler_result(&incoming)).await) }).await
+        {
             Ok(handled) => handled,
             Err(error) => Err(Rejection { heading: anonymous("a request"), error }),
         };

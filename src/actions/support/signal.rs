@@ -285,7 +285,7 @@ pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<V
 
 /// Signals the one session of a plan, for `kill` and `cancel`.
 pub async fn signal(execution: &Execution<'_>, kind: SignalKind) -> Outcome {
-    signal_one(execution, kind).await.unwrap_or_else(|outcome| outcome)
+    Box::pin(signal_one(execution, kind)).await.unwrap_or_else(|outcome| outcome)
 }
 
 async fn signal_one(execution: &Execution<'_>, kind: SignalKind) -> Result<Outcome, Outcome> {
@@ -295,12 +295,12 @@ async fn signal_one(execution: &Execution<'_>, kind: SignalKind) -> Result<Outco
     let signaller = Signaller::connect(execution, kind).await?;
     let behind = match kind {
         SignalKind::Cancel => Vec::new(),
-        _ => sessions_behind(&signaller.client, pid).await,
+        _ => Box::pin(sessions_behind(&signaller.client, pid)).await,
     };
-    let results = signaller.signal_and_wait(&[session]).await;
+    let results = Box::pin(signaller.signal_and_wait(std::slice::from_ref(&session))).await;
     let result = results.into_iter().next().ok_or_else(no_session)?;
     let mut outcome = outcome(result, pid, kind);
-    add_unblocked(&mut outcome, &signaller.client, &behind).await;
+    Box::pin(add_unblocked(&mut outcome, &signaller.client, &behind)).await;
     Ok(outcome)
 }
 
