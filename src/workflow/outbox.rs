@@ -376,20 +376,27 @@ impl Outbox {
     /// rate limit; other updates of cards aren't held back by it.
     pub async fn show_progress(self: &Arc<Self>, run: RunId) -> Infallible {
         let app = &self.app;
-        let mut shown_progress = None;
+        let mut shown_progress = HashMap::new();
+        let mut last = None;
         loop {
             tokio::time::sleep(PROGRESS_POLL_INTERVAL).await;
             let progress = app.progress.get(run);
-            if progress.is_none() || progress == shown_progress {
+            if progress.is_none() || progress == last {
                 continue;
             }
-            shown_progress = progress;
+            last.clone_from(&progress);
             for card in self.run_cards(run).await.iter().filter(|card| shows_progress(card)) {
-                self.progress_limiter.wait_turn(&format!("{:?}", card.conversation.platform)).await;
-                // An edit that hangs is followed by one, not by one for each step.
-                if !self.sending.contains(card.id) {
-                    self.spawn_delivery(card.id, CardUpdate::Always);
+                if shown_progress.get(&card.id) == Some(&progress) {
+                    continue;
                 }
+                if self.sending.contains(card.id) {
+                    // Edits don't pile up behind one that hangs: it is looked at again.
+                    last = None;
+                    continue;
+                }
+                self.progress_limiter.wait_turn(&format!("{:?}", card.conversation.platform)).await;
+                shown_progress.insert(card.id, progress.clone());
+                self.spawn_delivery(card.id, CardUpdate::Always);
             }
         }
     }
