@@ -76,28 +76,34 @@ const MAX_VALUE: usize = 150;
 impl FormOption {
     /// An option whose label is cut to what platforms show; `None` for a value that they don't take.
     pub fn new(value: impl Into<String>, label: &str) -> Option<FormOption> {
-        let value = value.into();
-        let blank = |c: char| if c.is_whitespace() || c.is_control() { ' ' } else { c };
-        let label = label.trim().chars().map(blank);
-        let mut short: String = label.clone().take(MAX_LABEL).collect();
-        if label.count() > MAX_LABEL {
-            short.pop();
-            short.push('…');
-        }
-        let fits = !value.is_empty() && value.chars().count() <= MAX_VALUE && !short.is_empty();
-        fits.then_some(FormOption { value, label: short })
+        let (value, label) = (value.into(), short_label(label));
+        let fits = !value.is_empty() && value.chars().count() <= MAX_VALUE && !label.is_empty();
+        fits.then_some(FormOption { value, label })
     }
 
-    /// A value that is filled in as text, of any length; `None` if it is empty.
+    /// A value that is filled in as text, of any length; `None` if its label is empty.
     pub fn text(value: &str) -> Option<FormOption> {
-        let label = FormOption::new(MAX_VALUE.to_string(), value)?.label;
-        Some(FormOption { value: value.to_owned(), label })
+        let label = short_label(value);
+        (!label.is_empty()).then(|| FormOption { value: value.to_owned(), label })
     }
 
     /// An option that is shown as it is.
     pub fn plain(value: &str) -> Option<FormOption> {
         FormOption::new(value, value)
     }
+}
+
+/// A label on one line, cut to [`MAX_LABEL`].
+fn short_label(text: &str) -> String {
+    let blank = |c: char| if c.is_whitespace() || c.is_control() { ' ' } else { c };
+    let line: String = text.chars().map(blank).collect();
+    let line = line.trim();
+    let mut label: String = line.chars().take(MAX_LABEL).collect();
+    if line.chars().count() > MAX_LABEL {
+        label.pop();
+        label.push('…');
+    }
+    label
 }
 
 /// A command that isn't complete, as the store keeps it behind a form's token.

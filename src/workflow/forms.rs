@@ -205,10 +205,10 @@ impl Forms {
             return Err(Error::user(SUBMITTED));
         };
         // Where a client doesn't tell the conversation, it is the one that the form was opened in.
-        let is_elsewhere = incoming.conversation.account().is_none()
+        let is_other_conversation = incoming.conversation.account().is_none()
             && !token.conversation.same_conversation(&incoming.conversation);
         let sender = self.app.access.person(&incoming.sender);
-        if is_elsewhere || sender.is_none_or(|sender| sender.id != person) {
+        if is_other_conversation || sender.is_none_or(|sender| sender.id != person) {
             tracing::warn!(account = incoming.sender.account, "form used by another account or elsewhere");
             return Err(Error::user(FOREIGN));
         }
