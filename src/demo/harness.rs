@@ -115,14 +115,14 @@ impl Stage {
             config += &format!("[[services]]\nname = \"{name}\"\ndatabase = \"{database}\"\n\n");
         }
         for (id, name, _, roles) in PEOPLE {
-            config += &format!("[[people]]\nname = \"{name}\"\nnotify = \"direct\"\n");
+            config += &format!("[[people]]\nname = \"{name}\"\n");
             if setup.slack {
                 config += &format!("slack = [\"{id}\"]\n");
             }
             if let Some(teams) = &setup.teams {
                 config += &format!("teams = [\"{}\"]\n", (teams.account)(name));
             }
-            config += &format!("roles = {roles:?}\n\n");
+            config += &format!("roles = {roles:?}\nnotify = \"direct\"\n\n");
         }
         config += include_str!("files/access.toml");
         config += setup.extra_config;

@@ -121,7 +121,12 @@ async fn the_share_is_of_the_way_from_the_start_to_the_end_that_comes_first() {
         );
         superuser.batch_execute("DROP SEQUENCE negative; DROP TABLE of_five, of_down; DROP SEQUENCE five_digits, down; DROP TABLE of_domain; DROP SEQUENCE domain").await.unwrap();
         let told = world.told("sequences asset-service").await;
-        assert!(told.ends_with("Plan a migration in time: change child.parent to bigint. help sequences explains it.\n"), "{told}");
+        assert!(
+            told.ends_with(
+                "Plan a migration in time: change child.parent to bigint. help sequences explains it.\n"
+            ),
+            "{told}"
+        );
     }
 }
 

@@ -29,7 +29,7 @@ async fn what_goes_on_after_a_crash_is_watched_until_the_ledger_tells_its_end() 
     let told = shop.scene.until(&card, "1 of 3 applied · its session is pid ").await.plain();
     for words in [
         "What it started may still be running: it is being watched and will not be repeated.",
-        &format!("stop {asked} --env production ends it for good"),
+        &format!("stop {asked} ends it for good"),
         &format!(" for pid {pid} (shop-api, idle for "),
     ] {
         assert!(told.contains(words), "{words} is missing:\n{told}");

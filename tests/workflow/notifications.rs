@@ -3,6 +3,7 @@
 use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Process, kinds, noted};
 use countersign::demo::fake_slack::{Account, Fault, Kind, Message};
+use countersign::demo::harness::PEOPLE;
 use countersign::model::CardKind;
 use countersign::store::Store;
 
@@ -72,8 +73,9 @@ async fn everyone_is_told_once_in_the_place_that_they_chose() {
     };
     let quiet = format!("quiet = \"{}-{}\"\n", at(-1), at(2));
     for (name, chosen) in [("ana", ""), ("ben", "notify = \"channel\"\n"), ("cara", quiet.as_str())] {
-        let person = format!("name = \"{name}\"\n");
-        scene.edit_config(&format!("{person}notify = \"direct\"\n"), &format!("{person}{chosen}"));
+        let (_, _, _, roles) = PEOPLE.iter().find(|(_, person, _, _)| *person == name).expect("a person");
+        let line = format!("roles = {roles:?}\n");
+        scene.edit_config(&format!("{line}notify = \"direct\"\n"), &format!("{line}{chosen}"));
     }
     scene.restart().await;
     for (place, direct_cards) in [("production", 1), ("staging", 0)] {
