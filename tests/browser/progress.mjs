@@ -122,7 +122,7 @@ scene("a migration moves and is stopped", async () => {
   assert.match(told, /Its session ended|uncommitted changes were rolled back/);
   const ledger = await (await asks(page, "/db migrations auth-service --env production", /did not finish/)).innerText();
   // With the three of the sample.
-  assert.equal(Number(ledger.match(/1 failed\s+(\d+)/)?.[1]), 3 + Number(applied), ledger);
+  assert.equal(Number(ledger.match(/1 failed · applied (\d+)/)?.[1]), 3 + Number(applied), ledger);
 });
 
 scene("what help shows as an example works in the demo's staging", async () => {
