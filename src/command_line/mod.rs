@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod characters;
-mod given;
+mod incomplete;
 mod marks;
 mod tokenize;
 
 pub(crate) use characters::is_quote;
 use tokenize::{TypedWord, tokenize};
 
-pub use given::{bind_given, on_one_line, parse_given};
+pub use incomplete::{bind_fields, on_one_line, parse_incomplete};
 pub use tokenize::{BREAK_GLASS_PREFIX, OptionKind, TypedLine, UnquotedTail, as_word, split};
 
 /// In characters: twice what Slack lets a person type into a slash command. Longer lines are pastes by mistake.

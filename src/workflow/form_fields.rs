@@ -138,7 +138,7 @@ impl<'a> Questions<'a> {
 }
 
 /// The arguments that a draft has.
-pub(super) fn given(draft: &FormDraft) -> Values {
+pub(super) fn draft_values(draft: &FormDraft) -> Values {
     let mut values = draft.typed.clone();
     values.extend(draft.fixed.clone());
     values

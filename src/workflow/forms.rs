@@ -2,7 +2,7 @@
 //! is one person's, in one conversation, for one submission within half an hour.
 
 use super::authenticate::Authenticator;
-use super::form_fields::{Questions, given, is_service, needs_service};
+use super::form_fields::{Questions, draft_values, is_service, needs_service};
 use super::platforms::Platforms;
 use super::replies::{Rejection, store_error};
 use crate::actions::Call;
@@ -10,7 +10,7 @@ use crate::actions::support::choices;
 use crate::app::App;
 use crate::catalog::{Command, Scope};
 use crate::command_line::{
-    ArgSpec, KnownNames, ParsedCommand, TypedLine, Values, bind_given, on_one_line, parse_given,
+    ArgSpec, KnownNames, ParsedCommand, TypedLine, Values, bind_fields, on_one_line, parse_incomplete,
 };
 use crate::error::{Error, Result};
 use crate::model::{
@@ -140,7 +140,7 @@ impl Forms {
     /// The draft of a line that is right as far as it goes; `None` for a line that is complete, or wrong.
     async fn draft_of_line(&self, incoming: &ChatEvent, typed: &TypedText) -> Option<FormDraft> {
         let typed = self.authenticator.with_names(incoming, typed).await;
-        let parsed = parse_given(&self.app.catalog, &typed, &self.known_names()).ok()??;
+        let parsed = parse_incomplete(&self.app.catalog, &typed, &self.known_names()).ok()??;
         let ParsedCommand { command, values, line } = parsed;
         let environment = match line.environment {
             Some(typed) => Some(self.app.environments.environment(&typed.to_lowercase()).ok()?.name.clone()),
@@ -181,7 +181,7 @@ impl Forms {
 
     /// True if the command can't be requested since a value is missing: not for the environment alone, which has buttons.
     fn is_incomplete(&self, command: &Command, draft: &FormDraft) -> bool {
-        let values = given(draft);
+        let values = draft_values(draft);
         let lacks_value = command.header.args.iter().any(|spec| spec.is_missing(&values));
         let policy = self.app.access.policy(command, draft.environment.as_deref());
         let lacks_reason = policy.reason_required && draft.reason.is_none() && !draft.dry_run;
@@ -256,17 +256,17 @@ impl Forms {
         let reason = reason.transpose().map_err(|error| mistake(REASON_FIELD, &error.to_string()))?;
         let asked = fields.iter().map(|field| field.name.as_str());
         let asked = asked.filter(|name| command.header.args.iter().any(|spec| spec.name == *name));
-        let given: Values = asked.filter_map(|name| Some((name.to_owned(), submitted(name)?))).collect();
+        let values: Values = asked.filter_map(|name| Some((name.to_owned(), submitted(name)?))).collect();
         if is_first {
             let mut fixed = draft.fixed.clone();
-            fixed.extend(self.first_values(command, &given)?);
+            fixed.extend(self.first_values(command, &values)?);
             return Ok(Submission::Next(FormDraft { environment, fixed, ..draft }));
         }
         let requires_reason = fields.iter().any(|field| field.name == REASON_FIELD && field.required);
         if requires_reason && reason.is_none() {
             return Err(mistake(REASON_FIELD, "A reason is required."));
         }
-        let values = self.values(command, &draft.fixed, &given)?;
+        let values = self.values(command, &draft.fixed, &values)?;
         let line = TypedLine {
             command: command.name.clone(),
             environment,
@@ -286,24 +286,29 @@ impl Forms {
     }
 
     /// The values of the first step, checked by themselves.
-    fn first_values(&self, command: &Command, given: &Values) -> Result<Values, Vec<FieldError>> {
+    fn first_values(&self, command: &Command, values: &Values) -> Result<Values, Vec<FieldError>> {
         let specs: Vec<ArgSpec> =
             command.header.args.iter().filter(|spec| is_service(command, &spec.name)).cloned().collect();
         if let Some(spec) =
-            specs.iter().find(|spec| needs_service(command) && !given.contains_key(&spec.name))
+            specs.iter().find(|spec| needs_service(command) && !values.contains_key(&spec.name))
         {
             return Err(mistake(&spec.name, "Choose a service."));
         }
-        bind_given(&specs, given, &self.known_names()).map_err(field_errors)
+        bind_fields(&specs, values, &self.known_names()).map_err(field_errors)
     }
 
     /// The submitted values and those that the form didn't ask for.
-    fn values(&self, command: &Command, fixed: &Values, given: &Values) -> Result<Values, Vec<FieldError>> {
+    fn values(
+        &self,
+        command: &Command,
+        fixed: &Values,
+        submitted: &Values,
+    ) -> Result<Values, Vec<FieldError>> {
         let specs = &command.header.args;
         let known = self.known_names();
         let mut all = fixed.clone();
-        all.extend(given.clone());
-        bind_given(specs, &all, &known).map_err(field_errors)
+        all.extend(submitted.clone());
+        bind_fields(specs, &all, &known).map_err(field_errors)
     }
 
     /// Answers a submission whose client waits. A complete one is left to be handed over; then its form can be submitted once.
@@ -373,7 +378,7 @@ impl Forms {
         let questions = Questions { app: &self.app, command, person: &person, draft: &draft };
         let spec = questions.asked().find(|spec| spec.name == field);
         let Some(spec) = spec.filter(|_| self.may_fill_in(&person, &draft)) else { return Ok(None) };
-        let values = given(&draft);
+        let values = draft_values(&draft);
         let call = Call {
             app: &self.app,
             command,

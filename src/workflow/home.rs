@@ -1,4 +1,4 @@
-//! A person's own page with the bot: what it was given a moment ago, and what it is given. Its content is asked for as any command.
+//! Home pages: a person's own page with the bot. Its content is the answer to the command `home`, at most once in a few seconds.
 
 use super::platforms::Platforms;
 use crate::ephemeral::DuplicateFilter;
@@ -9,8 +9,9 @@ use std::time::Duration;
 /// The command whose answer the page shows.
 pub(super) const HOME_COMMAND: &str = "home";
 
-/// A page that is opened again this soon shows what it was given: each refresh is a read of every environment.
+/// A page that is opened again this soon isn't refreshed: each refresh is a read of every environment.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Pages that are remembered as fresh.
 const MAX_FRESH: usize = 10_000;
 

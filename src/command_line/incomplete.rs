@@ -1,4 +1,4 @@
-//! Commands that are not complete: the values that were given so far, checked as in a complete line.
+//! Commands that are not complete: the values so far, checked as in a complete line.
 
 use super::{ArgSpec, KnownNames, ParsedCommand, Values, bind_words, canonical, fill_in_defaults, parse};
 use crate::catalog::Catalog;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// [`Error::User`] for a value that doesn't fit.
-pub fn parse_given<'c>(
+pub fn parse_incomplete<'c>(
     catalog: &'c Catalog,
     typed: &TypedText,
     known: &KnownNames,
@@ -23,14 +23,15 @@ pub fn parse_given<'c>(
 
 /// Checks the values of a form's fields like typed words, each by itself, and adds the defaults. The error has the mistake of each
 /// argument by name.
-pub fn bind_given(
+pub fn bind_fields(
     specs: &[ArgSpec],
-    given: &Values,
+    fields: &Values,
     known: &KnownNames,
 ) -> std::result::Result<Values, BTreeMap<String, String>> {
     let (mut values, mut mistakes) = (Values::new(), BTreeMap::new());
     for spec in specs {
-        let Some(word) = given.get(&spec.name).map(|word| word.trim()).filter(|word| !word.is_empty()) else {
+        let Some(word) = fields.get(&spec.name).map(|word| word.trim()).filter(|word| !word.is_empty())
+        else {
             continue;
         };
         if spec.switch {
