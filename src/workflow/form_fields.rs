@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::catalog::{Command, Scope};
-use crate::command_line::{ArgSpec, ArgType, Values, to_line};
+use crate::command_line::{ArgSpec, ArgType, ChoiceSource, Values, to_line};
 use crate::model::{
     ENVIRONMENT_FIELD, Field, FieldKind, Form, FormDraft, FormOption, MAX_OPTIONS, Person, REASON_FIELD,
     Risk, Severity,
@@ -60,9 +60,22 @@ impl<'a> Questions<'a> {
 
     /// The arguments that are asked for.
     pub fn asked(&self) -> impl Iterator<Item = &'a ArgSpec> {
-        let draft = self.draft;
-        let specs = self.command.header.args.iter();
-        specs.filter(|spec| !spec.hidden && !draft.fixed.contains_key(&spec.name))
+        let questions = *self;
+        let is_asked = move |spec: &&ArgSpec| {
+            !spec.hidden && !questions.draft.fixed.contains_key(&spec.name) && !questions.is_only_server(spec)
+        };
+        self.command.header.args.iter().filter(is_asked)
+    }
+
+    /// True for an optional server in an environment that has one.
+    fn is_only_server(&self, spec: &ArgSpec) -> bool {
+        let Questions { app, draft, .. } = *self;
+        let environment =
+            draft.environment.as_deref().and_then(|name| app.environments.environment(name).ok());
+        spec.choice_source() == Some(ChoiceSource::Servers)
+            && !spec.required
+            && !draft.typed.contains_key(&spec.name)
+            && environment.is_some_and(|environment| environment.servers.len() == 1)
     }
 
     /// True while the environment or the service is missing on which the choices of another field depend.

@@ -124,7 +124,7 @@ async fn a_form_is_one_persons_and_counts_once() {
     assert_eq!(fields(&first), ["env"], "its sessions are those of an environment");
     bot.submits("ana", &first, &[("env", "production")]).await;
     let form = bot.teams.seen("ana", &first.at()).expect("the next form");
-    assert_eq!(fields(&form), ["pid", "server", "reason"], "{}", form.plain());
+    assert_eq!(fields(&form), ["pid", "reason"], "{}", form.plain());
     assert!(form.plain().contains("PRODUCTION"), "{}", form.plain());
     let offered = bot.offers("ana", &form, "pid", "asset-worker-7").await;
     let (_, label) = offered.iter().find(|(value, _)| *value == pid).expect("the session");
@@ -206,7 +206,7 @@ async fn an_old_client_submits_by_a_message() {
     // Its person alone with the bot has the form as well.
     let alone = bot.teams.personal("ana");
     let form = bot.asks_in("ana", &alone, "kill --env staging").await;
-    assert_eq!(fields(&form), ["pid", "server", "reason"]);
+    assert_eq!(fields(&form), ["pid", "reason"]);
 }
 
 /// The end of each acting command that is requested with these values of its fields: the words of its answer.

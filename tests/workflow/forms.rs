@@ -60,15 +60,13 @@ async fn a_kill_is_requested_by_choices_alone() {
     assert_eq!(fields(&first), ["env"], "its sessions are those of an environment");
     scene.submits(ANA, &first, &[("env", "production")]).await;
     let second = scene.workspace().modal(ANA).unwrap();
-    assert_eq!((fields(&second), &second.id), (vec!["pid", "server", "reason"], &first.id));
+    assert_eq!((fields(&second), &second.id), (vec!["pid", "reason"], &first.id));
     assert!(second.view.to_string().contains("PRODUCTION"), "{}", second.view);
     assert_eq!(second.view["submit"]["text"], "Request approval");
     let offered = scene.offers(ANA, &second, "pid", "asset-worker-7").await;
     let (_, label) = offered.iter().find(|(value, _)| *value == pid).expect("the session");
     assert!(label.starts_with(&format!("{pid} · asset-worker-7 · idle")), "{label}");
     assert!(offered.iter().all(|(_, label)| label.contains("asset-worker-7")), "{offered:?}");
-    let servers = scene.offers(ANA, &second, "server", "").await;
-    assert_eq!(servers, [("main".to_owned(), "main".to_owned())]);
 
     let before = scene.count(ANA);
     let values = [("pid", pid.as_str()), ("reason", "blocks\nthe deploy")];
@@ -183,7 +181,7 @@ async fn without_a_trigger_a_button_opens_the_form() {
     assert!(told.plain().contains("Missing <pid>"), "{}", told.plain());
     scene.click_button(ANA, &told.at(), "Fill in…").await;
     let modal = scene.opened(ANA, None, "the form").await;
-    assert_eq!(fields(&modal), ["pid", "server", "reason"]);
+    assert_eq!(fields(&modal), ["pid", "reason"]);
     // As when Slack doesn't take the trigger any more.
     scene.workspace().fault("views.open", Fault::Error("expired_trigger_id"));
     let told = scene.asks(ANA, "cancel --env production").await;
@@ -197,8 +195,10 @@ async fn a_rule_asks_for_the_reason() {
     let pid = pid.to_string();
     victim.batch_execute("BEGIN").await.unwrap();
     // A line, and the button of a row, which names the very session.
-    let line = scene.opens(ANA, &format!("kill {pid} --env production")).await;
-    assert_eq!(fields(&line), ["pid", "server", "reason"]);
+    let line = scene.opens(ANA, &format!("kill {pid} --server main --env production")).await;
+    assert_eq!(fields(&line), ["pid", "server", "reason"], "the only server, since it is typed");
+    let servers = scene.offers(ANA, &line, "server", "").await;
+    assert_eq!(servers, [("main".to_owned(), "main".to_owned())]);
     assert!(line.view.to_string().contains(&format!("\"value\":\"{pid}\"")), "filled in: {}", line.view);
     let unfilled = scene.workspace().submit_modal(ANA, &line, &[]).await;
     assert!(unfilled.problem.unwrap().contains("required"));
@@ -277,7 +277,8 @@ async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
             modal = scene.workspace().modal(ANA).unwrap();
             seen.extend(fields(&modal).into_iter().map(str::to_owned));
         }
-        for spec in header.args.iter().filter(|spec| !spec.hidden) {
+        // The environment has one server: there is nothing to choose.
+        for spec in header.args.iter().filter(|spec| !spec.hidden && spec.name != "server") {
             assert!(seen.contains(&spec.name), "{name} doesn't ask for {}: {seen:?}", spec.name);
         }
         assert_eq!(seen.contains(&"reason".to_owned()), header.risk != Risk::Read, "{name}");
