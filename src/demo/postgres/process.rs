@@ -79,6 +79,15 @@ impl Drop for TemporaryDirectory {
     }
 }
 
+/// A shell that runs a script of ours under a name, and whose input is a pipe from this process.
+fn shell(account: OsAccount, script: &str, name: &str) -> Command {
+    let mut command = account.command(Path::new("/bin/sh"));
+    // Control-C in a terminal reaches a whole process group; what runs here is ours to stop.
+    command.args(["-c", script, name]).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 /// A postmaster and its watcher.
 pub struct Postmaster {
     watcher: Child,
@@ -89,18 +98,12 @@ pub struct Postmaster {
 
 impl Postmaster {
     pub fn spawn(bin_dir: &Path, dir: &Path, account: OsAccount, port: u16) -> anyhow::Result<Postmaster> {
-        let mut watcher = account
-            .command(Path::new("/bin/sh"))
-            .args(["-c", WATCHER, "countersign-watcher"])
+        let mut watcher = shell(account, WATCHER, "countersign-watcher")
             .arg(bin_dir.join("postgres"))
             .arg(dir)
             .arg(port.to_string())
             .current_dir(dir)
-            // Control-C in a terminal reaches a whole process group; the server is ours to stop.
-            .process_group(0)
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .context("starting the server's watcher")?;
         let pipe = watcher.stdin.take();
@@ -170,15 +173,9 @@ pub struct DirectoryRemover {
 
 impl DirectoryRemover {
     pub fn spawn(dir: &Path, account: OsAccount) -> anyhow::Result<DirectoryRemover> {
-        let mut shell = account
-            .command(Path::new("/bin/sh"))
-            .args(["-c", "read -r _; rm -rf \"$1\"", "countersign-remover"])
+        let mut shell = shell(account, "read -r _; rm -rf \"$1\"", "countersign-remover")
             .arg(dir)
             .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .context("starting the directory's remover")?;
         let pipe = shell.stdin.take();
