@@ -45,6 +45,7 @@
 //! | [`retry`] | repeats of calls over the network |
 //! | [`http_client`] | the HTTP clients of the webhook, of Entra and of Teams |
 //! | [`azure`] | Entra tokens; the only user of the Azure crates |
+//! | [`pg_connect`] | one connection to a PostgreSQL server: TLS verified, settings pinned |
 //! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`ephemeral`] | rate limits, duplicate deliveries and caches: may be lost |
@@ -72,7 +73,8 @@
 //! # Invariants
 //!
 //! - Only `chat/slack` knows Block Kit, only `chat/teams` Adaptive Cards, and no platform imports another.
-//! - Only `config` reads the environment. Only `workflow` sends. Only `sql`, `actions`, `preflight` and `postgres` touch a target.
+//! - Only `config` reads the environment. Only `workflow` sends. Only `sql`, `actions`, `preflight` and `postgres`, by `pg_connect`,
+//!   touch a target.
 //! - A run's record exists before anything runs, and is closed in every case. If it can't be written, reads still answer with
 //!   a warning, and everything else is refused.
 //! - A button carries an opaque 128-bit token and nothing else; it counts only from the place it was posted in.
@@ -102,6 +104,7 @@ pub mod files;
 pub mod http;
 pub mod http_client;
 pub mod model;
+pub mod pg_connect;
 pub mod platform;
 pub mod postgres;
 pub mod preflight;

@@ -4,30 +4,29 @@
 use crate::config::{Config, Environment, LoginCredentials, Server, Service};
 use crate::error::{Error, Result};
 use crate::model::{EnvironmentTag, LoginKind};
+use crate::pg_connect::{self, ClientTls, Endpoint, SessionLimits, SessionSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
-mod connect;
 mod dedicated;
 mod pool;
-mod row;
-mod server_message;
-mod session_settings;
 mod transaction;
-mod unreachable;
 
+pub use crate::pg_connect::{
+    ColumnError, LoginRefusal, PgRow, SettingChange, SlotLimit, Unreachable, dump_options, is_english,
+    migration_options,
+};
 pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult, SqlValues};
-pub use row::{ColumnError, PgRow};
-pub use server_message::is_english;
-pub use session_settings::{dump_options, migration_options};
 pub use transaction::{AccessMode, BoundSql, READ_ONLY, Transaction};
-pub use unreachable::{LoginRefusal, SettingChange, SlotLimit, Unreachable};
 
-use connect::{ClientTls, TargetRole};
 use pool::{ClientKind, Connection, ConnectionPool, ConnectionUse, GRACE, Lifetime, Priority};
+
+/// Time limit of a transaction's wait for its next statement.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
 
 /// One database of one server, through one login.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -79,7 +78,7 @@ impl Environments {
                 .map(|key| (key, Arc::new(Mutex::new(None))))
                 .collect();
             let pools = EnvironmentPools {
-                tls: connect::client_tls(environment)?,
+                tls: pg_connect::client_tls(&environment.tls)?,
                 pool: ConnectionPool::new(environment.connections),
                 warm,
                 environment: environment.clone(),
@@ -200,8 +199,15 @@ impl Environments {
         let server = environment.servers.iter().find(|server| server.name == address.server);
         let server = server.ok_or(Unreachable::Misconfigured)?;
         let database = address.database.as_ref().unwrap_or(&environment.maintenance_database);
-        let role = TargetRole { login, credentials: &role };
-        let connect = connect::open(&pools.tls, environment, server, role, database);
+        let endpoint = Endpoint {
+            tls: &pools.tls,
+            server,
+            database,
+            credentials: &role,
+            timeout: environment.connect_timeout,
+            shows_sessions: *database == environment.maintenance_database,
+        };
+        let connect = open(environment, login, &endpoint);
         let warm = pools.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
         let warm = warm.filter(|_| usage.lifetime == Lifetime::Shared);
         if let Some(warm) = warm
@@ -274,6 +280,21 @@ impl Environments {
         });
         futures::future::join_all(all).await;
     }
+}
+
+/// Opens a connection with an environment's limits. The reader's transactions are read-only.
+async fn open(
+    environment: &Environment,
+    login: LoginKind,
+    endpoint: &Endpoint<'_>,
+) -> Result<Connection, Unreachable> {
+    let limits = SessionLimits {
+        statement_timeout: environment.statement_timeout,
+        lock_timeout: environment.lock_timeout,
+        idle_in_transaction: IDLE_IN_TRANSACTION,
+    };
+    let settings = SessionSettings::new(limits, login == LoginKind::Reader)?;
+    pg_connect::open(endpoint, &settings).await.map(Connection::from)
 }
 
 /// "`--env production` or `--env staging`".

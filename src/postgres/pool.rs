@@ -3,12 +3,8 @@
 //! server and login, so that the bot still answers when every slot is taken.
 
 use super::Address;
-use super::connect::Canceller;
-use super::dedicated::Warnings;
-use super::row::{ColumnError, PgRow};
-use super::server_message;
-use super::unreachable::Unreachable;
 use crate::config::Environment;
+use crate::pg_connect::{Canceller, ColumnError, OpenedConnection, PgRow, Unreachable, Warnings, error_text};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,14 +40,9 @@ pub struct Connection {
     pub(super) canceller: Canceller,
 }
 
-impl Connection {
-    /// `speaks_english`: the messages of its server are in English, as far as `lc_messages` tells.
-    pub fn new(
-        client: Client,
-        (major, speaks_english): (u32, bool),
-        warnings: Warnings,
-        canceller: Canceller,
-    ) -> Connection {
+impl From<OpenedConnection> for Connection {
+    fn from(opened: OpenedConnection) -> Connection {
+        let OpenedConnection { client, major, speaks_english, warnings, canceller } = opened;
         let (prepared, application_name) = (Mutex::default(), Mutex::default());
         Connection {
             client,
@@ -65,6 +56,9 @@ impl Connection {
             canceller,
         }
     }
+}
+
+impl Connection {
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
@@ -221,6 +215,12 @@ pub enum QueryError {
     Unreadable(ColumnError),
 }
 
+impl From<ColumnError> for QueryError {
+    fn from(error: ColumnError) -> QueryError {
+        QueryError::Unreadable(error)
+    }
+}
+
 impl QueryError {
     /// True if the statement surely changed nothing. A session that is ended while it commits (class 57P) may have committed.
     pub fn is_final(&self) -> bool {
@@ -356,7 +356,7 @@ impl Connection {
         match error.as_db_error() {
             Some(error) => QueryError::Refused {
                 code: error.code().code().to_owned(),
-                message: server_message::error_text(error, self.speaks_english),
+                message: error_text(error, self.speaks_english),
             },
             None => QueryError::Lost,
         }

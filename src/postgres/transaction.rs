@@ -5,7 +5,7 @@
 
 use super::PgRow;
 use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, SqlValues};
-use super::session_settings::SEARCH_PATH;
+use crate::pg_connect::SEARCH_PATH;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

@@ -4,8 +4,6 @@
 //! better (CVE-2018-1058).
 
 use super::unreachable::Unreachable;
-use crate::config::Environment;
-use crate::model::LoginKind;
 use std::time::Duration;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -24,8 +22,7 @@ const NAMES_AND_SNAPSHOTS: [(&str, &str); 4] = [
 
 /// Settings of our own sessions, with their values as PostgreSQL shows them. All are in every version that is supported, and
 /// open to every role: one that isn't would end the connection.
-const OWN_SESSIONS: [(&str, &str); 15] = [
-    ("idle_in_transaction_session_timeout", "30s"),
+const OWN_SESSIONS: [(&str, &str); 14] = [
     ("TimeZone", "UTC"),
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
@@ -50,6 +47,15 @@ const NEWER_TIMEOUTS: [&str; 2] = ["idle_session_timeout", "transaction_timeout"
 /// A setting with a value of its own for each connection. A server that shows this value has read the start-up options.
 const CONNECTION_ID: &str = "countersign.connection";
 
+/// The limits of a session's statements.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    pub statement_timeout: Duration,
+    pub lock_timeout: Duration,
+    /// Time limit of a wait for the next statement of a transaction.
+    pub idle_in_transaction: Duration,
+}
+
 /// The settings of one connection.
 pub struct SessionSettings {
     pinned: Vec<(&'static str, String)>,
@@ -57,21 +63,22 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
-    /// Settings for a login. The reader's transactions are read-only, and it reads no table through a row-level security policy,
+    /// Settings with those limits. A reader's transactions are read-only, and it reads no table through a row-level security policy,
     /// which would run the code of the table's owner.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(environment: &Environment, login: LoginKind) -> Result<SessionSettings, Unreachable> {
+    pub fn new(limits: SessionLimits, reads: bool) -> Result<SessionSettings, Unreachable> {
         let no_random = || Unreachable::Other("the system has no random numbers".to_owned());
         let connection_id = crate::model::random_token().ok_or_else(no_random)?;
         // The first: where it is missing, no option has arrived.
         let mut pinned = vec![(CONNECTION_ID, connection_id.clone())];
         let fixed = NAMES_AND_SNAPSHOTS.into_iter().chain(OWN_SESSIONS);
         pinned.extend(fixed.map(|(name, value)| (name, value.to_owned())));
-        pinned.push(("statement_timeout", milliseconds(environment.statement_timeout)));
-        pinned.push(("lock_timeout", milliseconds(environment.lock_timeout)));
-        let reads = login == LoginKind::Reader;
+        pinned.push(("statement_timeout", milliseconds(limits.statement_timeout)));
+        pinned.push(("lock_timeout", milliseconds(limits.lock_timeout)));
+        let idle = milliseconds(limits.idle_in_transaction);
+        pinned.push(("idle_in_transaction_session_timeout", idle));
         pinned.push(("row_security", if reads { "off" } else { "on" }.to_owned()));
         // Where others act, the setting is the server's: a database that is read-only must be seen to be so.
         if reads {

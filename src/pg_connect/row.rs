@@ -2,7 +2,6 @@
 //! session's database, and SQL_ASCII promises nothing at all. So no text is ever an error: what is no UTF-8 is shown as U+FFFD.
 //! Any other mismatch is an error, and never a panic.
 
-use super::pool::QueryError;
 use crate::error::Error;
 use std::error::Error as StdError;
 use tokio_postgres::row::RowIndex;
@@ -19,12 +18,6 @@ pub struct PgRow(Row);
 pub struct ColumnError {
     pub column: String,
     pub type_name: String,
-}
-
-impl From<ColumnError> for QueryError {
-    fn from(error: ColumnError) -> QueryError {
-        QueryError::Unreadable(error)
-    }
 }
 
 impl From<ColumnError> for Error {

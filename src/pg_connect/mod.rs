@@ -1,12 +1,7 @@
-//! Opening one connection: TLS verified unless the configuration says otherwise, settings pinned, time limits.
+//! Opening one connection, the store's and the targets' alike: TLS verified unless the configuration says otherwise, settings pinned,
+//! time limits. Its errors, warnings and rows.
 
-use super::dedicated::Warnings;
-use super::pool::Connection;
-use super::server_message;
-use super::session_settings::{ApplyError, SessionSettings};
-use super::unreachable::{self, SettingChange, Unreachable};
-use crate::config::{Environment, LoginCredentials, Server, Tls};
-use crate::model::LoginKind;
+use crate::config::{LoginCredentials, Server, Tls};
 use anyhow::Context;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
@@ -14,8 +9,22 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{AsyncMessage, CancelToken, Config, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+mod row;
+mod server_message;
+mod session_settings;
+mod unreachable;
+mod warnings;
+
+pub use row::{ColumnError, ColumnValue, PgRow};
+pub use server_message::{error_text, is_english};
+pub use session_settings::{SEARCH_PATH, SessionLimits, SessionSettings, dump_options, migration_options};
+pub use unreachable::{LoginRefusal, SettingChange, SlotLimit, Unreachable};
+pub use warnings::Warnings;
+
+use session_settings::ApplyError;
 
 /// `None` where the configuration turns TLS off.
 pub type ClientTls = Option<MakeRustlsConnect>;
@@ -36,22 +45,39 @@ impl Canceller {
     }
 }
 
-/// The role of a login.
-pub struct TargetRole<'a> {
-    pub login: LoginKind,
+/// The other end of a connection.
+pub struct Endpoint<'a> {
+    pub tls: &'a ClientTls,
+    pub server: &'a Server,
+    pub database: &'a str,
     pub credentials: &'a LoginCredentials,
+    /// Time limit of the whole opening.
+    pub timeout: Duration,
+    /// Other databases' sessions are shown here. Text is sent as the bytes that it is: they write it in encodings of their own, and
+    /// the server would refuse to convert what is none of this database's.
+    pub shows_sessions: bool,
 }
 
-/// Opens a connection to a database of an environment's server.
+/// A connection that is open.
+pub struct OpenedConnection {
+    pub client: Client,
+    /// The server's major version, as it tells it.
+    pub major: u32,
+    /// The server's messages are in English, as far as `lc_messages` tells.
+    pub speaks_english: bool,
+    pub warnings: Warnings,
+    pub canceller: Canceller,
+}
+
+/// Opens a connection with those settings.
+///
+/// # Errors
+/// There is none, or another setting applies than the one that was pinned.
 pub async fn open(
-    tls: &ClientTls,
-    environment: &Environment,
-    server: &Server,
-    target_role: TargetRole<'_>,
-    database: &str,
-) -> Result<Connection, Unreachable> {
-    let (timeout, credentials) = (environment.connect_timeout, target_role.credentials);
-    let settings = SessionSettings::new(environment, target_role.login)?;
+    endpoint: &Endpoint<'_>,
+    settings: &SessionSettings,
+) -> Result<OpenedConnection, Unreachable> {
+    let Endpoint { tls, server, database, credentials, timeout, .. } = *endpoint;
     let mut config = Config::new();
     config.host(&server.host).port(server.port).dbname(database).user(&credentials.user);
     config.application_name("countersign").connect_timeout(timeout);
@@ -61,8 +87,7 @@ pub async fn open(
     }
     config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
     config.options(settings.options());
-    let shows_sessions = database == environment.maintenance_database;
-    match tokio::time::timeout(timeout, handshake(tls, &config, &settings, shows_sessions)).await {
+    match tokio::time::timeout(timeout, handshake(endpoint, &config, settings)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(ApplyError::Failed(error))) => Err(unreachable::reason(&error, server, timeout).await),
         Ok(Err(ApplyError::Ignored)) => {
@@ -77,14 +102,12 @@ pub async fn open(
     }
 }
 
-/// Opens the connection. In a database where other databases' sessions are shown, text is sent as the bytes that it is: they write it
-/// in encodings of their own, and the server would refuse to convert what is none of this database's.
 async fn handshake(
-    tls: &ClientTls,
+    endpoint: &Endpoint<'_>,
     config: &Config,
     settings: &SessionSettings,
-    shows_sessions: bool,
-) -> Result<Connection, ApplyError> {
+) -> Result<OpenedConnection, ApplyError> {
+    let Endpoint { tls, shows_sessions, .. } = *endpoint;
     macro_rules! connect {
         ($tls:expr) => {{
             let (client, mut connection) = config.connect($tls).await?;
@@ -113,7 +136,7 @@ async fn handshake(
             }
             let canceller = Canceller { token: client.cancel_token(), tls: tls.clone() };
             let speaks_english = server_message::is_english(&lc_messages);
-            Ok(Connection::new(client, (major, speaks_english), warnings, canceller))
+            Ok(OpenedConnection { client, major, speaks_english, warnings, canceller })
         }};
     }
     match tls {
@@ -128,9 +151,12 @@ fn major_of(version: &str) -> u32 {
     digits.parse().unwrap_or(0)
 }
 
-/// Verifies servers by the environment's certificates, or by the system's.
-pub fn client_tls(environment: &Environment) -> anyhow::Result<ClientTls> {
-    let Tls::Verified { ca_file } = &environment.tls else { return Ok(None) };
+/// Verifies servers by the configured certificates, or by the system's.
+///
+/// # Errors
+/// A certificate file can't be read or used.
+pub fn client_tls(tls: &Tls) -> anyhow::Result<ClientTls> {
+    let Tls::Verified { ca_file } = tls else { return Ok(None) };
     let mut roots = rustls::RootCertStore::empty();
     match ca_file {
         Some(path) => {

@@ -102,7 +102,7 @@ pub(super) fn condition(code: &str) -> &'static str {
 
 /// An error for people: the server's text where that is in English or the application's, and else the meaning of its SQLSTATE and the
 /// names that the error carries.
-pub(super) fn error_text(error: &DbError, in_english: bool) -> String {
+pub fn error_text(error: &DbError, in_english: bool) -> String {
     if is_raised(error) {
         return raised_text(error.message());
     }
