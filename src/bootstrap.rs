@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// Every mistake in the commands or the access rules, or a store that can't be opened.
-pub fn assemble(config: Config) -> anyhow::Result<App> {
+pub async fn assemble(config: Config) -> anyhow::Result<App> {
     let Rules { catalog, access, schedule } = rules(&config)?;
     let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
     let limits = StoreLimits { call_timeout, lock_timeout };

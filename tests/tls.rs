@@ -56,12 +56,12 @@ async fn server(tls: Option<postgres::ServerCertificate>) -> Cluster {
     cluster
 }
 
-fn app(cluster: &Cluster, tls: &str) -> App {
-    assemble(tls, &[("primary", cluster)], &[("asset-service", "postgres", "primary")])
+async fn app(cluster: &Cluster, tls: &str) -> App {
+    assemble(tls, &[("primary", cluster)], &[("asset-service", "postgres", "primary")]).await
 }
 
 /// A team's bot: its servers, and its services with database and server.
-fn assemble(tls: &str, servers: &[(&str, &Cluster)], services: &[(&str, &str, &str)]) -> App {
+async fn assemble(tls: &str, servers: &[(&str, &Cluster)], services: &[(&str, &str, &str)]) -> App {
     let server = |(name, cluster): &(&str, &Cluster)| {
         format!("{{ name = \"{name}\", host = \"localhost\", port = {} }}", cluster.port())
     };
@@ -90,7 +90,7 @@ logins.operator = {{ user = "operator", password = {{ env = "OPERATOR" }} }}
     let directory = tempfile::tempdir().unwrap();
     let name = directory.path().join("x.toml");
     let config = Config::parse(&name.to_string_lossy(), &text, &|_| Some(PASSWORD.to_owned()));
-    countersign::bootstrap::assemble(config.unwrap_or_else(|wrong| panic!("{wrong}"))).unwrap()
+    countersign::bootstrap::assemble(config.unwrap_or_else(|wrong| panic!("{wrong}"))).await.unwrap()
 }
 
 async fn encrypted(app: &App) -> Result<bool, Unreachable> {
@@ -125,13 +125,13 @@ async fn a_server_is_spoken_to_once_its_certificate_is_verified() {
         ("another authority", format!("ca_file = {:?}", theirs.file)),
         ("the system's authorities", String::new()),
     ] {
-        match encrypted(&app(&cluster, &tls)).await {
+        match encrypted(&app(&cluster, &tls).await).await {
             Err(Unreachable::Tls(why)) => assert!(why.contains("certificate"), "{what}: {why}"),
             other => panic!("{what}: {other:?}"),
         }
     }
     assert!(!let_in(&cluster), "a password went to a server that was not verified");
-    assert_eq!(encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file))).await, Ok(true));
+    assert_eq!(encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file)).await).await, Ok(true));
     assert!(let_in(&cluster));
 }
 
@@ -142,7 +142,7 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     let theirs = Authority::found(directory.path(), "theirs");
     let cluster = server(Some(ours.certify(directory.path(), ("localhost", 2100)))).await;
     let findings = async |authority: &Authority| -> Vec<Finding> {
-        let app = app(&cluster, &format!("ca_file = {:?}", authority.file));
+        let app = app(&cluster, &format!("ca_file = {:?}", authority.file)).await;
         let report = preflight::check(
             &CheckContext {
                 config: &app.config,
@@ -181,7 +181,7 @@ async fn another_servers_certificate_an_expired_one_or_none_is_refused() {
     ] {
         let tls = certified.map(|certified| ours.certify(directory.path(), certified));
         let cluster = server(tls).await;
-        match encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file))).await {
+        match encrypted(&app(&cluster, &format!("ca_file = {:?}", ours.file)).await).await {
             Err(Unreachable::Tls(told)) => assert!(told.contains(why), "{told}"),
             other => panic!("{why}: {other:?}"),
         }
@@ -247,7 +247,7 @@ async fn one_service_down_one_hanging_and_one_without_tls_hide_none_of_the_other
         services.push((name, name, "main"));
     }
     let servers = [("main", &well), ("down", &down), ("hanging", &hanging), ("open", &open)];
-    let app = assemble(&format!("ca_file = {:?}", ours.file), &servers, &services);
+    let app = assemble(&format!("ca_file = {:?}", ours.file), &servers, &services).await;
     down.stop().unwrap();
     let _frozen = hanging.freeze().unwrap();
 

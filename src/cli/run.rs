@@ -77,7 +77,7 @@ fn quote(word: &str) -> String {
 
 pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = load_config(&args.config, variables)?;
-    let app = crate::bootstrap::assemble(config.clone())?;
+    let app = crate::bootstrap::assemble(config.clone()).await?;
     let terminal = Arc::new(Terminal::default());
     let mut senders = chat::senders(&chat::platforms(&config, &app.audit.store)?);
     senders.push(terminal.clone());

@@ -54,7 +54,7 @@ impl HttpServer {
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
-        let app = crate::bootstrap::assemble(config)?;
+        let app = crate::bootstrap::assemble(config).await?;
         let platforms = chat::platforms(&app.config, &app.audit.store)?;
         let connections = OpenConnections::new(connection_limits(&app.config));
         let workflow = Workflow::new(app, chat::senders(&platforms));

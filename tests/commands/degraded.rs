@@ -10,7 +10,7 @@ async fn without_pg_monitor_nobody_says_nothing_found() {
     let mut world = World::start().await;
     let superuser = world.cluster.connect("postgres").await.unwrap();
     superuser.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
-    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
+    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() }).await;
     for question in ["blocked", "long", "connections", "health", "replication", "slow"] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);
@@ -28,7 +28,7 @@ async fn a_server_that_hangs_or_is_down_is_named() {
     let mut world = World::start().await;
     // It is stopped like a crash, and commits without waiting for the disk.
     world.cluster.connect("postgres").await.unwrap().batch_execute("CHECKPOINT").await.unwrap();
-    world.wait_only("2s");
+    world.wait_only("2s").await;
     let frozen = world.cluster.freeze().unwrap();
     let health = world.ask("Ana Example", "health").await.unwrap();
     let told = words(&health);
@@ -44,7 +44,7 @@ async fn a_server_that_hangs_or_is_down_is_named() {
     let told = world.told("environments").await;
     assert!(told.contains("production/primary refuses connections"), "{told}");
     world.cluster.restart().await.unwrap();
-    world.wait_only("30s");
+    world.wait_only("30s").await;
     let told = world.told("health").await;
     assert!(told.starts_with("OK: "), "{told}");
 }
@@ -130,11 +130,11 @@ async fn each_refusal_of_a_connection_says_what_to_do() {
         ),
     ] {
         superuser.batch_execute(&before).await.unwrap();
-        world.read_as(&reader);
+        world.read_as(&reader).await;
         let told = world.told("sizes payout-service").await;
         assert!(told.contains(&format!("payout-service {words}")), "{before}: {told}");
         superuser.batch_execute(&after).await.unwrap();
-        world.read_as(&reader);
+        world.read_as(&reader).await;
         let told = world.told("sizes payout-service").await;
         assert!(!told.contains(words), "{after}: {told}");
     }
@@ -147,7 +147,7 @@ async fn each_refusal_of_a_connection_says_what_to_do() {
     superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     // The postmaster reads the file a moment later.
     let told = loop {
-        world.read_as(&reader);
+        world.read_as(&reader).await;
         let told = world.told("sizes payout-service").await;
         if told.contains("refuses the login") {
             break told;
@@ -155,10 +155,12 @@ async fn each_refusal_of_a_connection_says_what_to_do() {
     };
     assert!(told.contains("(pg_hba.conf lets nobody in from here as this role"), "{told}");
 
-    world.change(|config| {
-        let servers = config.environments.iter_mut().flat_map(|environment| &mut environment.servers);
-        servers.for_each(|server| server.host = "nosuch.invalid".to_owned());
-    });
+    world
+        .change(|config| {
+            let servers = config.environments.iter_mut().flat_map(|environment| &mut environment.servers);
+            servers.for_each(|server| server.host = "nosuch.invalid".to_owned());
+        })
+        .await;
     let told = world.told("sizes payout-service").await;
     assert!(told.contains("payout-service has a host name that can't be resolved"), "{told}");
 }
@@ -176,7 +178,7 @@ async fn a_login_trigger_that_changes_a_setting_is_named() {
         let created =
             owner.batch_execute("CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION public.greet()").await;
         assert_eq!(created.is_ok(), world.cluster.version_num() >= 170_000, "{created:?}");
-        world.read_as(&reader);
+        world.read_as(&reader).await;
         let told = world.told("sizes asset-service").await;
         if created.is_err() {
             assert!(told.contains("assets"), "{told}");
@@ -188,13 +190,13 @@ async fn a_login_trigger_that_changes_a_setting_is_named() {
             .batch_execute("CREATE EVENT TRIGGER good_day ON login EXECUTE FUNCTION public.greet()")
             .await
             .unwrap();
-        world.read_as(&reader);
+        world.read_as(&reader).await;
         let told = world.told("sizes asset-service").await;
         assert!(told.contains(", by one of its login event triggers (good_day, greet): "), "{told}");
         let exclude = "CREATE OR REPLACE FUNCTION public.greet() RETURNS event_trigger LANGUAGE plpgsql AS $$
             BEGIN IF session_user NOT LIKE 'countersign%' THEN PERFORM set_config('search_path', 'public', false); END IF; END $$";
         owner.batch_execute(exclude).await.unwrap();
-        world.read_as(&reader);
+        world.read_as(&reader).await;
         let told = world.told("sizes asset-service").await;
         assert!(told.contains("assets"), "{told}");
     }

@@ -14,7 +14,7 @@ impl World {
         superuser.batch_execute(&create).await.unwrap();
         let mut service: Service = self.app.config.services[0].clone();
         (service.name, service.database) = (name.to_owned(), name.to_owned());
-        self.change(|config| config.services.push(service));
+        self.change(|config| config.services.push(service)).await;
         let client = self.cluster.connect(name).await.unwrap();
         client.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
         client
@@ -80,11 +80,13 @@ async fn sessions_are_shown_whatever_the_encoding_of_the_maintenance_database() 
     for encoding in ["LATIN1", "WIN1251", "EUC_JP"] {
         let name = format!("in_{}", encoding.to_lowercase());
         drop(world.add_database(&name, encoding).await);
-        world.change(|config| {
-            for environment in &mut config.environments {
-                environment.maintenance_database.clone_from(&name);
-            }
-        });
+        world
+            .change(|config| {
+                for environment in &mut config.environments {
+                    environment.maintenance_database.clone_from(&name);
+                }
+            })
+            .await;
         let blocked = world.until("blocked", |answer| words(answer).contains(&waiting.to_string())).await;
         assert!(words(&blocked).contains(&held.to_string()), "{encoding}: {}", words(&blocked));
         world.until("long --over 1s", |answer| words(answer).contains(&waiting.to_string())).await;

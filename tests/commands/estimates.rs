@@ -165,11 +165,13 @@ async fn counters_that_a_crash_emptied_are_not_called_good() {
 async fn a_replica_is_not_told_that_autovacuum_keeps_up() {
     let mut world = World::start().await;
     world.add_replica().await;
-    world.change(|config| {
-        for service in &mut config.services {
-            service.servers.insert("production".to_owned(), "replica".to_owned());
-        }
-    });
+    world
+        .change(|config| {
+            for service in &mut config.services {
+                service.servers.insert("production".to_owned(), "replica".to_owned());
+            }
+        })
+        .await;
     for question in ["autovacuum asset-service", "bloat asset-service"] {
         let answer = world.ask("Ana Example", question).await.unwrap();
         let told = words(&answer);

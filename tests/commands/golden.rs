@@ -247,16 +247,18 @@ fn leave(messages: &[Value]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_question_has_its_picture() {
     let mut world = World::start().await;
-    world.change(|config| {
-        config.schedule.push(MaintenanceWindow {
-            name: "Full backup".to_owned(),
-            run: "backup all".to_owned(),
-            environments: vec!["production".to_owned()],
-            // Once a year: it was never run, and is late on all days but that one.
-            cron: "0 2 1 1 *".parse().unwrap(),
-            grace: std::time::Duration::from_secs(3600),
-        });
-    });
+    world
+        .change(|config| {
+            config.schedule.push(MaintenanceWindow {
+                name: "Full backup".to_owned(),
+                run: "backup all".to_owned(),
+                environments: vec!["production".to_owned()],
+                // Once a year: it was never run, and is late on all days but that one.
+                cron: "0 2 1 1 *".parse().unwrap(),
+                grace: std::time::Duration::from_secs(3600),
+            });
+        })
+        .await;
     settle(&world).await;
     let mut messages = Vec::new();
     let reading = || world.app.catalog.iter().filter(|command| command.header.risk == Risk::Read);

@@ -101,7 +101,7 @@ impl World {
         let (cluster, team) = Sample::light().start(options).await.unwrap();
         cluster.protect().await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path()));
+        let app = app((&[&cluster], PATIENT), &team, (&team.reader, directory.path())).await;
         World { app, team, cluster, replica: None, cascaded: None, _directory: directory, _turn: turn }
     }
 
@@ -113,7 +113,7 @@ impl World {
         superuser.batch_execute("CHECKPOINT").await.unwrap();
         self.replica = Some(self.cluster.replica("replica").await.unwrap());
         let reader = self.team.reader.clone();
-        self.renew(&reader, PATIENT);
+        self.renew(&reader, PATIENT).await;
     }
 
     /// Production gets a third server, `cascaded`, that streams from the second over the slot `cascaded`.
@@ -124,7 +124,7 @@ impl World {
         superuser.batch_execute("CHECKPOINT").await.unwrap();
         self.cascaded = Some(replica.replica("cascaded").await.unwrap());
         let reader = self.team.reader.clone();
-        self.renew(&reader, PATIENT);
+        self.renew(&reader, PATIENT).await;
     }
 
     /// Each service asks two things of its own database, so that there is something to count.
@@ -139,29 +139,29 @@ impl World {
     }
 
     /// The same servers, seen through another reader.
-    pub fn read_as(&mut self, reader: &LoginAccount) {
-        self.renew(reader, PATIENT);
+    pub async fn read_as(&mut self, reader: &LoginAccount) {
+        self.renew(reader, PATIENT).await;
     }
 
     /// The same servers, for somebody who waits no longer than this for a connection.
-    pub fn wait_only(&mut self, patience: &str) {
+    pub async fn wait_only(&mut self, patience: &str) {
         let reader = self.team.reader.clone();
-        self.renew(&reader, patience);
+        self.renew(&reader, patience).await;
     }
 
-    fn renew(&mut self, reader: &LoginAccount, patience: &str) {
+    async fn renew(&mut self, reader: &LoginAccount, patience: &str) {
         let directory = tempfile::tempdir().unwrap();
         let servers: Vec<&Cluster> =
             std::iter::once(&self.cluster).chain(&self.replica).chain(&self.cascaded).collect();
-        self.app = app((&servers, patience), &self.team, (reader, directory.path()));
+        self.app = app((&servers, patience), &self.team, (reader, directory.path())).await;
         self._directory = directory;
     }
 
     /// The same servers, for a bot with another configuration.
-    pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
+    pub async fn change(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.app.config.clone();
         change(&mut config);
-        self.app = countersign::bootstrap::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"));
+        self.app = countersign::bootstrap::assemble(config).await.unwrap_or_else(|wrong| panic!("{wrong:#}"));
     }
 
     /// Asks as `flow` does: the line is split, bound, allowed and answered.
@@ -256,7 +256,7 @@ pub fn conversation() -> Conversation {
     Conversation { platform: PlatformKind::Slack, workspace: "T1".into(), id: "C1".into(), thread: None }
 }
 
-fn app(
+async fn app(
     (servers, patience): (&[&Cluster], &str),
     team: &Team,
     (reader, directory): (&LoginAccount, &std::path::Path),
@@ -283,7 +283,7 @@ fn app(
     let name = directory.join("x.toml");
     let config =
         Config::parse(&name.to_string_lossy(), &text, &secret).unwrap_or_else(|wrong| panic!("{wrong}"));
-    countersign::bootstrap::assemble(config).unwrap_or_else(|wrong| panic!("{wrong:#}"))
+    countersign::bootstrap::assemble(config).await.unwrap_or_else(|wrong| panic!("{wrong:#}"))
 }
 
 /// An answer in words, a line for each block and row; a verdict begins with its severity.

@@ -233,10 +233,12 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
         ("4_new", "CREATE TABLE d ();"),
     ]);
     let path = files.path().to_owned();
-    world.change(|config| {
-        let asset = config.services.iter_mut().find(|service| service.name == "asset-service");
-        asset.unwrap().migrations = Some(path.clone());
-    });
+    world
+        .change(|config| {
+            let asset = config.services.iter_mut().find(|service| service.name == "asset-service");
+            asset.unwrap().migrations = Some(path.clone());
+        })
+        .await;
     let told = world.told("migrations asset-service").await;
     let good = "OK: 2 migrations are applied in asset_service_db, none failed; the latest is 2_more; pending: 3_again, 4_new.\n";
     assert!(told.starts_with(good), "{told}");

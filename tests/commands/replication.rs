@@ -303,10 +303,12 @@ async fn a_cascaded_replica_is_as_late_as_its_upstream() {
     assert!(health.contains("streaming, at most "), "{health}");
 
     // Without the primary nobody knows more than the upstream does.
-    world.change(|config| {
-        let servers = &mut config.environments[0].servers;
-        servers.retain(|server| server.name == "cascaded");
-    });
+    world
+        .change(|config| {
+            let servers = &mut config.environments[0].servers;
+            servers.retain(|server| server.name == "cascaded");
+        })
+        .await;
     let alone = world.told("replication").await;
     let says = format!(
         "OK: cascaded: the replica has replayed everything that its upstream (127.0.0.1:{port}) has sent; how far that is behind the primary is unknown.\n"

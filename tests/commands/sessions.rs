@@ -35,17 +35,19 @@ fn is_waiting(pid: i32) -> String {
 }
 
 /// Lowers limits of `health`, so that nobody waits minutes for a sentence.
-fn lower(world: &mut World, limits: &[(&str, f64)]) {
-    world.change(|config| {
-        for (column, warning) in limits {
-            config.environments[0].limits.push(ThresholdOverride {
-                command: "health".to_owned(),
-                column: (*column).to_owned(),
-                warning: Some(*warning),
-                critical: None,
-            });
-        }
-    });
+async fn lower(world: &mut World, limits: &[(&str, f64)]) {
+    world
+        .change(|config| {
+            for (column, warning) in limits {
+                config.environments[0].limits.push(ThresholdOverride {
+                    command: "health".to_owned(),
+                    column: (*column).to_owned(),
+                    warning: Some(*warning),
+                    critical: None,
+                });
+            }
+        })
+        .await;
 }
 
 async fn told(world: &World, line: &str, part: &str) -> String {
@@ -68,7 +70,7 @@ fn health_wait(answer: &Answer) -> String {
 async fn health_names_who_and_measures_waits_from_their_start() {
     for bin_dir in servers() {
         let mut world = World::on(Some(bin_dir)).await;
-        lower(&mut world, &[("idle_in_transaction_s", 0.0), ("oldest_transaction_s", 0.0)]);
+        lower(&mut world, &[("idle_in_transaction_s", 0.0), ("oldest_transaction_s", 0.0)]).await;
         // A transaction of an application without a name that only reads: nothing holds VACUUM back once it is idle.
         let (nameless, pid) = session(&world, "").await;
         nameless.batch_execute("BEGIN; SELECT count(*) FROM assets").await.unwrap();

@@ -138,7 +138,7 @@ async fn without_rights_nobody_says_nothing_found() {
     let mut world = World::start().await;
     let admin = world.cluster.connect("postgres").await.unwrap();
     admin.batch_execute("CREATE ROLE blind LOGIN PASSWORD 'blind'").await.unwrap();
-    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
+    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() }).await;
     for (question, says) in [
         ("idle", "doesn't let blind see other roles' sessions: GRANT pg_monitor TO blind"),
         ("locks 4711", "doesn't let blind see other roles' sessions: GRANT pg_monitor TO blind"),

@@ -72,7 +72,7 @@ async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     let blind =
         "CREATE ROLE blind LOGIN PASSWORD 'blind'; REVOKE CONNECT ON DATABASE payout_service_db FROM PUBLIC";
     superuser.batch_execute(blind).await.unwrap();
-    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() });
+    world.read_as(&LoginAccount { user: "blind".into(), password: "blind".into() }).await;
     let answer = world.ask("Ana Example", "storage").await.unwrap();
     let told = words(&answer);
     assert_eq!(severity(&answer), Severity::Warning, "{told}");

@@ -108,7 +108,7 @@ async fn approvers_copies_follow_the_card_of_the_channel() {
     let twist = Twist { more: &people, commands: vec![("count.sql", &acts)], ..Twist::default() };
     let scene = Scene::without_bot(twist).await;
     let room = Arc::new(Room::default());
-    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
     let place = Place { flow: Workflow::new(app, vec![room.clone()]), room };
     let card = place.asks("count").await;
     let copies = || {
@@ -139,7 +139,7 @@ async fn progress_does_not_pile_up_while_an_edit_hangs_and_never_follows_the_out
     let commands = vec![("count.sql", acts.as_str()), ("move.sql", moves.as_str())];
     let scene = Scene::without_bot(Twist { commands, instead: vec![PATIENT], ..Twist::default() }).await;
     let room = Arc::new(Room::default());
-    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
     let place = Place { flow: Workflow::new(app, vec![room.clone()]), room };
     let (card, other_card) = (place.asks("count").await, place.asks("move").await);
     let holders = [counter.held().await, other.held().await];

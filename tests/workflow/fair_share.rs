@@ -96,7 +96,7 @@ fn typed(who: &str, channel: &str, line: &str) -> ChatEvent {
 async fn answers_that_a_platform_does_not_take_hold_no_place_in_work() {
     let scene = Scene::without_bot(Twist::default()).await;
     let room = Arc::new(Room::default());
-    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
     let ingress = Ingress::new(Workflow::new(app, vec![room.clone()]));
     room.hang_answers(Some(ANA));
     for _ in 0..MANY {
@@ -136,7 +136,7 @@ async fn whoever_has_too_many_there_is_told_once_of_all_that_were_not_executed()
     const BURST: usize = 500;
     let scene = Scene::without_bot(Twist::default()).await;
     let room = Arc::new(Room::default());
-    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
     let ingress = Ingress::new(Workflow::new(app, vec![room.clone()]));
     room.hang_answers(Some(ANA));
     let line = "sizes asset-service --env production";

@@ -59,7 +59,7 @@ impl Conversation {
         let scene = scene().await;
         let room = Arc::new(Room::default());
         let flow = Workflow::new(
-            countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap(),
+            countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap(),
             vec![room.clone()],
         );
         let (idle, _) = scene.session("asset-worker-7").await;

@@ -45,7 +45,7 @@ async fn three_long_jobs_at_once_show_how_far_they_are_within_what_slack_allows(
     let scene = Scene::without_bot(twist).await;
     let config = scene.stage.checked().unwrap();
     let slack = SlackPlatform::new(config.chat.slack.as_ref().unwrap()).unwrap();
-    let flow = Workflow::new(countersign::bootstrap::assemble(config).unwrap(), vec![Arc::new(slack)]);
+    let flow = Workflow::new(countersign::bootstrap::assemble(config).await.unwrap(), vec![Arc::new(slack)]);
     let mut held = Vec::new();
     for service in ["asset-service", "user-service", "auth-service"] {
         let client =

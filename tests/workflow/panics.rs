@@ -79,7 +79,7 @@ impl Place {
     async fn set() -> Place {
         let scene = Scene::without_bot(Twist::default()).await;
         let room = Arc::new(Room::default());
-        let mut app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+        let mut app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
         let path = scene.directory.path().join("faulty.db");
         let store = SqliteStore::open(&path, StoreLimits::default()).unwrap();
         let store = Arc::new(FaultyStore { store, faulty: Mutex::new("") });

@@ -94,11 +94,11 @@ async fn a_request_that_nobody_decides_expires_by_itself() {
 }
 
 /// The bot, with nobody beside it to notice what is overdue.
-fn without_a_keeper(scene: &mut Scene) -> Arc<Workflow> {
+async fn without_a_keeper(scene: &mut Scene) -> Arc<Workflow> {
     drop(scene.bot.take());
     let config = scene.stage.checked().unwrap();
     let slack = SlackPlatform::new(config.chat.slack.as_ref().unwrap()).unwrap();
-    Workflow::new(countersign::bootstrap::assemble(config).unwrap(), vec![Arc::new(slack)])
+    Workflow::new(countersign::bootstrap::assemble(config).await.unwrap(), vec![Arc::new(slack)])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_click_after_the_deadline_is_too_late_even_if_nobody_noticed_yet() {
     let mut scene = Scene::usual().await;
     let (_victim, pid) = scene.session("asset-worker-7").await;
     let card = scene.kill_card(pid).await;
-    let flow = without_a_keeper(&mut scene);
+    let flow = without_a_keeper(&mut scene).await;
     assert_eq!(scene.tampers("UPDATE runs SET deadline = 5 WHERE command = 'kill'"), 1);
     let workspace = fake_slack::TEAM.to_owned();
     let conversation = Conversation {

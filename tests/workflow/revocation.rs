@@ -85,7 +85,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
     let (_victim, pid) = scene.session("asset-worker-7").await;
     scene.kill_card(pid).await;
     drop(scene.bot.take());
-    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).unwrap();
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
     let person = |name: &str| Person { id: name.to_owned(), account: None };
     let happens = async |happening, told| {
         let run = scene.only_run("kill").await;

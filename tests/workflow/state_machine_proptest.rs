@@ -51,7 +51,7 @@ impl Case<'_> {
         let runtime = Runtime::new().expect("a runtime");
         let (config, room) = (self.config.clone(), Arc::clone(&self.room));
         let flow = runtime.block_on(async {
-            Workflow::new(countersign::bootstrap::assemble(config).expect("a bot"), vec![room])
+            Workflow::new(countersign::bootstrap::assemble(config).await.expect("a bot"), vec![room])
         });
         self.process = Some(Process { runtime, flow });
         self.tidy();

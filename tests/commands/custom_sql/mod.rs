@@ -105,7 +105,7 @@ async fn on_all_majors_a_call_off_the_list_is_refused_however_it_is_spelt() {
         let names =
             [accepted(directory.path(), &reads, "read"), accepted(directory.path(), &changes, "danger")];
         let path = directory.path().to_path_buf();
-        world.change(|config| config.commands = Some(path));
+        world.change(|config| config.commands = Some(path)).await;
         for (at, name) in &names[0] {
             let told = words(&world.ask("Ana Example", name).await.unwrap());
             if !(told.contains("isn't asked: it would ") || told.contains("(SQLSTATE ")) {

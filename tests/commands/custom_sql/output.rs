@@ -16,12 +16,12 @@ fn file(sql: &str, header: &str) -> String {
 const SEES: &str = "needs_pg_read_all_stats = true\n";
 
 /// Adds the commands to those that the bot knows.
-fn adopt(world: &mut World, directory: &Path, commands: &[(&str, String)]) {
+async fn adopt(world: &mut World, directory: &Path, commands: &[(&str, String)]) {
     for (name, text) in commands {
         std::fs::write(directory.join(format!("{name}.sql")), text).unwrap();
     }
     let directory = directory.to_path_buf();
-    world.change(|config| config.commands = Some(directory));
+    world.change(|config| config.commands = Some(directory)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +50,7 @@ async fn on_all_majors_other_sessions_are_shown_if_the_header_says_so() {
             std::fs::write(directory.path().join(format!("{name}-with.sql")), file(sql, SEES)).unwrap();
         }
         let without = statements.map(|(name, sql, _)| (name, file(sql, "")));
-        adopt(&mut world, directory.path(), &without);
+        adopt(&mut world, directory.path(), &without).await;
         for (name, _, shown) in statements {
             let told = world.told(name).await;
             assert!(told.contains(&format!("it would read {shown}")), "{name}: {shown}\n{told}");
@@ -102,7 +102,7 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
             ("notes", file("SELECT id, note, note || '!' AS n, mood::text AS mood FROM public.notes", "")),
         ];
         let directory = tempfile::tempdir().unwrap();
-        adopt(&mut world, directory.path(), &commands);
+        adopt(&mut world, directory.path(), &commands).await;
         for name in ["cut", "activity", "view", "conninfo", "notes"] {
             let told = if name == "conninfo" {
                 // Reloading takes a moment.
@@ -143,7 +143,7 @@ async fn without_temporary_tables_nothing_is_asked() {
         ("seen", file("SELECT count(*) FROM pg_stat_activity", SEES)),
         ("unseen", file("SELECT count(*) FROM pg_stat_activity", "")),
     ];
-    adopt(&mut world, directory.path(), &commands);
+    adopt(&mut world, directory.path(), &commands).await;
     let checks = findings(&world).await;
     assert!(checks.contains("`seen` on primary: shows other roles' sessions, as its header says: it reads the view pg_stat_activity"), "{checks}");
     assert!(checks.contains("`evil` on primary: isn't asked: it would call public.evil(text)"), "{checks}");
@@ -171,12 +171,12 @@ async fn a_replicas_statements_are_analysed_on_its_primary() {
         ("mine", file("SELECT count(*)::int AS notes FROM public.notes", "")),
         ("evil", file("SELECT * FROM public.evil_view", "")),
     ];
-    adopt(&mut world, directory.path(), &commands);
+    adopt(&mut world, directory.path(), &commands).await;
     let told = words(&world.until("mine", |answer| !words(answer).contains("No whole answer")).await);
     assert!(told.contains("primary | 1") && told.contains("replica | 1"), "{told}");
     let told = world.told("evil").await;
     assert!(told.contains("primary, replica: isn't asked: it would call public.evil(text)"), "{told}");
-    world.change(|config| config.environments[0].servers.retain(|server| server.name == "replica"));
+    world.change(|config| config.environments[0].servers.retain(|server| server.name == "replica")).await;
     let told = world.told("mine").await;
     assert!(told.contains("it is a replica, and custom SQL is analysed on its primary"), "{told}");
     // Its first session ended with the change to a server that is followed.
@@ -203,7 +203,7 @@ async fn a_text_that_cannot_be_converted_is_told_in_words() {
         ("calls", "SELECT sum(calls)::bigint AS calls FROM public.pg_stat_statements", "22021"),
         ("bytes", r"SELECT convert_from(decode('e9', 'hex'), 'UTF8') AS word", "22021"),
     ];
-    adopt(&mut world, directory.path(), &commands.map(|(name, sql, _)| (name, file(sql, SEES))));
+    adopt(&mut world, directory.path(), &commands.map(|(name, sql, _)| (name, file(sql, SEES)))).await;
     for (name, _, code) in commands {
         let told = world.told(name).await;
         let words = format!(
@@ -225,7 +225,8 @@ async fn a_section_that_is_not_asked_is_not_among_what_was_looked_at() {
         "-- ## Notes\n{notes};\n-- ## Texts\n-- Looked at: evil texts\nSELECT * FROM public.evil_view"
     );
     let header = "verdict = \"All is well.\"\nrows_severity = \"ok\"\n";
-    adopt(&mut world, directory.path(), &[("mine", file(notes, header)), ("both", file(&both, header))]);
+    adopt(&mut world, directory.path(), &[("mine", file(notes, header)), ("both", file(&both, header))])
+        .await;
     let told = world.told("mine").await;
     assert!(told.starts_with("OK: All is well.\nLooked at: mine on primary.\n"), "{told}");
     let told = world.told("both").await;
