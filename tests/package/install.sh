@@ -1,21 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian package into a chroot, starts its service as its user, and removes it again: install.sh <package>
-# The chroot is this machine's own system under an overlay, so that nothing outside of it changes.
+# Installs the Debian package into the chroot that chroot.sh makes, starts its service as its user, and removes it again.
 set -euo pipefail
-
-if ((EUID != 0)); then echo 'the chroot needs root: sudo make deb' >&2; exit 1; fi
-for tool in adduser dpkg python3 setpriv systemd-analyze unshare zgrep; do
-    command -v "$tool" >/dev/null || { echo "$tool is missing" >&2; exit 1; }
-done
-if [[ ${IN_NAMESPACE-} != yes ]]; then IN_NAMESPACE=yes exec unshare --mount --pid --fork --kill-child "$0" "$@"; fi
-package=$(realpath "$1")
-
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
-mount -t proc proc /mnt/root/proc
-mount --rbind /dev /mnt/root/dev
-cp "$package" /mnt/root/countersign.deb
 
 inside() { chroot /mnt/root "$@"; }
 as_user() { inside setpriv --reuid=countersign --regid=countersign --clear-groups --no-new-privs --bounding-set=-all \
@@ -25,10 +10,6 @@ fails() { echo "FAILED: $*" >&2; exit 1; }
 is() { [[ $2 == "$3" ]] || fails "$1: expected $2, not $3"; }
 mode() { inside stat -c '%a %U:%G' "$1"; }
 
-# No service is started in a chroot.
-printf '#!/bin/sh\nexit 101\n' >/mnt/root/usr/sbin/policy-rc.d
-chmod +x /mnt/root/usr/sbin/policy-rc.d
-export DEBIAN_FRONTEND=noninteractive
 inside dpkg --install /countersign.deb
 
 is 'files that differ from the package' '' "$(inside dpkg --verify countersign)"
@@ -37,7 +18,7 @@ is 'the configuration directory' '2750 root:countersign' "$(mode /etc/countersig
 is 'the configuration' '640 root:countersign' "$(mode /etc/countersign/countersign.toml)"
 is 'the configuration files of the package' ' /etc/countersign/countersign.toml' \
     "$(inside dpkg-query --show --showformat='${Conffiles}' countersign | sed '/^$/d; s/ [0-9a-f]*$//')"
-inside test -r /usr/share/countersign/roles.sql
+for file in roles.sql slack.yaml countersign.schema.json; do inside test -r "/usr/share/countersign/$file"; done
 inside bash -n /usr/share/bash-completion/completions/countersign
 for command in '' -serve -run -check -init; do
     inside zgrep -q "^.TH countersign$command 1" "/usr/share/man/man1/countersign$command.1.gz"
