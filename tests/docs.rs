@@ -1,6 +1,6 @@
 //! The README and the pages in docs/: what they say of commands comes from `commands/`, and what they tell to type is understood.
 
-use countersign::catalog::Catalog;
+use countersign::catalog::{Catalog, sql_files};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::Config;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,40 @@ fn pages() -> Vec<(PathBuf, String)> {
 fn between<'t>(text: &'t str, open: &str, close: &str) -> &'t str {
     let (_, after) = text.split_once(open).unwrap_or_else(|| panic!("{open} is missing"));
     after.split_once(close).unwrap_or_else(|| panic!("{close} is missing")).0
+}
+
+/// The fenced blocks of a page: their language and their text.
+fn blocks(text: &str) -> Vec<(&str, &str)> {
+    let blocks = text.split("```").skip(1).step_by(2);
+    blocks
+        .map(|block| block.split_once('\n').expect("a block begins on the line after its language"))
+        .collect()
+}
+
+/// The commands of a shell's block or of a line: without continued lines, comments and `sudo`.
+fn commands(text: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let commands = text.lines().filter_map(|line| line.split(" #").next()).map(words);
+    commands.map(|line| line.trim_start_matches("sudo ").to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// Runs the program; what it prints on its outputs is the second of the result.
+fn output_of(program: &str, arguments: &[&str]) -> (bool, String) {
+    let output = std::process::Command::new(program).args(arguments).output().expect("the program");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).expect("text"))
+}
+
+/// True if the program takes the line, but for its effect: an option behind it asks for the help.
+fn is_understood_by_countersign(line: &str) -> (bool, String) {
+    let arguments = line.split(['>', '|']).next().expect("the command").split(' ');
+    let arguments: Vec<&str> = arguments.filter(|word| !word.is_empty()).skip(1).chain(["--help"]).collect();
+    // Its arguments are a command's: another test binds them.
+    if arguments[0] == "run" {
+        return (true, String::new());
+    }
+    output_of(env!("CARGO_BIN_EXE_countersign"), &arguments)
 }
 
 /// Lines of a page that are code: what is in single backticks, and the lines of its fenced blocks.
@@ -106,4 +140,84 @@ fn every_command_that_a_page_tells_to_type_is_understood() {
         }
     }
     assert!(typed > 10, "{typed} commands");
+}
+
+#[test]
+fn every_block_of_a_page_is_run_or_checked() {
+    let makefile = include_str!("../Makefile");
+    let known = output_of(env!("CARGO"), &["install", "--help"]).1;
+    // tests/terminal/install.rs runs these, and what else such a block has.
+    let steps = between(include_str!("../docs/install.md"), "## From nothing to the first answer", "\n## ");
+    let copy = "sqlite3 /var/lib/countersign/countersign.db";
+    for (path, text) in pages() {
+        let steps = if path.ends_with("install.md") { steps } else { "" };
+        for (language, block) in blocks(&text) {
+            match language {
+                "sh" => {}
+                "toml" => is_a_part_of_a_configuration(&path, block),
+                "sql" => is_sql_of_a_team(&path, block),
+                // Read by the walk, a proxy and Kubernetes.
+                "ini" | "nginx" | "yaml" => continue,
+                other => panic!("{}: a block in {other:?}: {block}", path.display()),
+            }
+            for line in if language == "sh" { commands(block) } else { Vec::new() } {
+                let words: Vec<&str> = line.split(' ').collect();
+                let (is_right, why) = match words[0] {
+                    "countersign" => is_understood_by_countersign(&line),
+                    "make" => (makefile.contains(&format!("\n{}:", words[1])), String::new()),
+                    "cargo" => {
+                        assert_eq!(words[1], "install", "{line}");
+                        let mut options = words[2..].iter().filter(|word| word.starts_with("--"));
+                        (options.all(|option| known.contains(option)), known.clone())
+                    }
+                    _ => (steps.contains(block.trim_end()) || line.starts_with(copy), String::new()),
+                };
+                assert!(is_right, "{}: {line}: {why}", path.display());
+            }
+        }
+    }
+}
+
+/// Some line of a page in which the program is called, between backticks.
+#[test]
+fn every_line_of_the_program_on_a_page_is_one_that_it_takes() {
+    let mut lines = 0;
+    for (path, text) in pages() {
+        for line in
+            code(&text).into_iter().filter(|line| line.starts_with("countersign ") && !line.contains('#'))
+        {
+            let (is_understood, why) = is_understood_by_countersign(line);
+            assert!(is_understood, "{}: {line}: {why}", path.display());
+            lines += 1;
+        }
+    }
+    assert!(lines > 15, "{lines} lines");
+}
+
+/// Adds the block to the configuration that `init` writes.
+fn is_a_part_of_a_configuration(path: &Path, block: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("countersign.toml");
+    let options = ["init", "--platform", "slack", "--environment", "production", "--person", "ana"];
+    let more = ["--server", "db.example.com", "--service", "a=b", "--directory", ".", "--config"];
+    let arguments = [&options[..], &more[..], &[file.to_str().unwrap()]].concat();
+    let (is_written, why) = output_of(env!("CARGO_BIN_EXE_countersign"), &arguments);
+    assert!(is_written, "{why}");
+    let text = std::fs::read_to_string(&file).unwrap() + "\n" + block;
+    let parsed = Config::parse(file.to_str().unwrap(), &text, &|_| Some("set".to_owned()));
+    assert!(parsed.is_ok(), "{}: {block}{}", path.display(), parsed.unwrap_err());
+}
+
+/// The block is a custom command or a reviewed file that is accepted at start.
+fn is_sql_of_a_team(path: &Path, block: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("from-a-page.sql"), block).unwrap();
+    if block.contains("[preview]") {
+        let catalog = Catalog::built_in().unwrap().with_directory(directory.path());
+        assert!(catalog.is_ok(), "{}: {:?}", path.display(), catalog.err());
+    } else {
+        let catalog = Catalog::built_in().unwrap();
+        let files = sql_files::check(directory.path(), catalog.find("run-sql").unwrap());
+        assert!(files.is_ok(), "{}: {:?}", path.display(), files.err());
+    }
 }
