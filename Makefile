@@ -69,11 +69,13 @@ lint: ## check the formatting and the lints
 	cargo clippy --locked --all-targets -- -D warnings
 
 # Not part of `make test`: a release takes minutes to build. The chroot needs root.
-deb: .tools/bin/cargo-deb ## build the Debian package, install it into a chroot and start its service there
+deb: .tools/bin/cargo-deb ## build the Debian package, install it into a chroot and take the steps of docs/install.md there
 	cargo build --release --locked --no-default-features
 	tests/package/pages.sh $(TARGET)/release/countersign target/package
 	.tools/bin/cargo-deb --no-build --locked --quiet --output $(TARGET)/countersign.deb
-	tests/package/install.sh $(TARGET)/countersign.deb
+	tests/package/chroot.sh $(TARGET)/countersign.deb tests/package/install.sh
+	cargo test --locked --no-run --test terminal
+	COUNTERSIGN_TEST_CHROOT=/mnt/root tests/package/chroot.sh $(TARGET)/countersign.deb cargo test --locked --test terminal install
 
 teams-package: ## pack the Teams app: APP_ID=<client id of the bot> HOST=<countersign.contoso.com>
 	@mkdir -p $(TARGET)

@@ -6,6 +6,7 @@ mod files;
 mod generate;
 mod harness;
 mod init;
+mod install;
 mod needs;
 mod new_command;
 mod pooler;
