@@ -4,7 +4,9 @@
 use crate::access::Policy;
 use crate::config::ApprovalSettings;
 use crate::model::{EventKind, Person, Plan, Run, RunId, RunState, next_state};
-use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store, StoreResult};
+use crate::store::{
+    Append, AppendOutcome, Deadline, DeadlineCondition, NewEvent, NewRun, OpenOutcome, Store, StoreResult,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +25,33 @@ fn late_event(from: Option<RunState>, to: RunState) -> Option<NewEvent> {
         facts: json!({"why": "recorded too late; nothing was started"}),
         texts: BTreeMap::new(),
         state,
-        deadline: None,
+        deadline: Deadline::None,
     })
+}
+
+/// Conditions of an append besides the run's version.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AppendConditions {
+    /// Refused while changes are frozen.
+    pub unless_frozen: bool,
+    /// The run counts as overdue this long after it was opened, even if its deadline is later.
+    pub max_age: Option<Duration>,
+}
+
+impl AppendConditions {
+    /// A decision and a start come before the deadline, an expiry after it: by the store's clock, so that no process needs a right one.
+    fn deadline_condition(self, kind: EventKind) -> DeadlineCondition {
+        let max_age = self.max_age;
+        match kind {
+            EventKind::ApprovalAdded
+            | EventKind::Approved
+            | EventKind::Denied
+            | EventKind::Withdrawn
+            | EventKind::Started => DeadlineCondition::Ahead { max_age },
+            EventKind::Expired => DeadlineCondition::Passed { max_age },
+            _ => DeadlineCondition::Ignored,
+        }
+    }
 }
 
 /// The contents of an event besides its kind.
@@ -94,20 +121,15 @@ impl AuditLog {
             RunState::Approved => state_duration.or(Some(self.approval.start_within)),
             _ => None,
         };
-        let deadline = state_duration.map(|duration| jiff::Timestamp::now() + duration);
+        let deadline = state_duration.map_or(Deadline::None, Deadline::After);
         NewEvent { kind, by, facts, texts, state, deadline }
     }
 
     fn next_event(&self, run: &Run, kind: EventKind, details: EventDetails) -> Option<NewEvent> {
         let state = next_state(Some(run.state), kind)?;
-        // Also before the supervisor has recorded the expiry.
-        let is_late = run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now());
-        if is_late && kind == EventKind::Started {
-            return None;
-        }
         let event = self.event(kind, state, details);
         // An event within a state doesn't prolong it.
-        let deadline = run.deadline.filter(|_| run.state == state).or(event.deadline);
+        let deadline = if run.state == state { Deadline::Unchanged } else { event.deadline };
         Some(NewEvent { deadline, ..event })
     }
 
@@ -119,22 +141,29 @@ impl AuditLog {
         kind: EventKind,
         details: EventDetails,
     ) -> StoreResult<AppendOutcome> {
-        self.append_with(run, kind, details, false).await
+        self.append_if(run, kind, details, AppendConditions::default()).await
     }
 
-    /// As [`AuditLog::append`], refused while changes are frozen if `unless_frozen` is set.
-    pub async fn append_with(
+    /// As [`AuditLog::append`], on more conditions.
+    pub async fn append_if(
         &self,
         run: &Run,
         kind: EventKind,
         details: EventDetails,
-        unless_frozen: bool,
+        conditions: AppendConditions,
     ) -> StoreResult<AppendOutcome> {
         let Some(event) = self.next_event(run, kind, details) else {
             return Ok(AppendOutcome::VersionConflict(Box::new(run.clone())));
         };
         let late_event = late_event(Some(run.state), event.state);
-        let append = Append { run: run.id, version: run.version, event, late_event, unless_frozen };
+        let append = Append {
+            run: run.id,
+            version: run.version,
+            event,
+            late_event,
+            unless_frozen: conditions.unless_frozen,
+            deadline_condition: conditions.deadline_condition(kind),
+        };
         self.store.append_if_unchanged(append).await
     }
 
@@ -152,8 +181,10 @@ impl AuditLog {
             if next_state(Some(current.state), kind).is_none() {
                 break;
             }
-            if let AppendOutcome::Done(run) = self.append(&current, kind, details.clone()).await? {
-                return Ok(Some(*run));
+            match self.append(&current, kind, details.clone()).await? {
+                AppendOutcome::Done(run) => return Ok(Some(*run)),
+                AppendOutcome::Overdue(_) | AppendOutcome::NotOverdue(_) => break,
+                _ => {}
             }
         }
         Ok(None)
@@ -180,6 +211,7 @@ impl AuditLog {
                     return *current;
                 }
                 Ok(AppendOutcome::VersionConflict(current)) => run = *current,
+                Ok(AppendOutcome::Overdue(current) | AppendOutcome::NotOverdue(current)) => return *current,
                 Ok(AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. }) => {}
                 Err(error) => {
                     tracing::error!(run = run.id, %error, "recording run outcome failed; will retry")

@@ -234,13 +234,13 @@ async fn a_dead_process_claims_no_copy() {
     let (a, b) = (store(&path), store(&path));
     let run = opened(&a, new_run("d1")).await;
     let id = a.add_card(run.id, conversation("C1"), CardKind::Primary).await.unwrap();
-    let future = jiff::Timestamp::now() + Duration::from_secs(600);
-    assert!(a.claim_card(id, future).await.unwrap());
+    let period = Duration::from_secs(600);
+    assert!(a.claim_card(id, period).await.unwrap());
     assert_eq!(b.outdated_cards().await.unwrap(), []);
     drop(a);
     // Its threads end in their own time.
     while b.outdated_cards().await.unwrap().is_empty() {}
-    assert!(b.claim_card(id, future).await.unwrap());
+    assert!(b.claim_card(id, period).await.unwrap());
 }
 
 /// Five events of three runs, with texts.

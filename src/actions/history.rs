@@ -8,7 +8,7 @@ use super::support::blocks::{
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{Block, Run, RunState, Severity};
-use crate::sql::Answer;
+use crate::sql::{Answer, grouped};
 use crate::store::Filter;
 use crate::suggest::{nearest, shown};
 use jiff::Timestamp;
@@ -39,7 +39,9 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let total = page.total - hidden;
     let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
     let all = count(total, "run", "runs");
-    let words = if total > runs.len() {
+    let words = if page.has_more {
+        format!("The newest {} of more than {} runs.", runs.len(), grouped(Filter::COUNT_BEYOND_PAGE as i64))
+    } else if total > runs.len() {
         format!("The newest {} of {total} runs.", runs.len())
     } else if failed > 0 {
         format!("{all}, {failed} failed, stopped or interrupted.")
@@ -48,7 +50,10 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     };
     let mut table =
         run_table(&[OUTCOME, COMMAND, REQUESTED_BY, APPROVED_BY, WHEN, RUN, ENVIRONMENT, REASON], runs);
-    table.total = total;
+    // The verdict says that there are more; their number isn't known.
+    if !page.has_more {
+        table.total = total;
+    }
     blocks.extend([
         verdict(Severity::Neutral, words),
         Block::Table(table),
@@ -68,6 +73,7 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         text: call.value("find").map(str::to_owned),
         include_reads: call.value("reads").is_some(),
         break_glass: false,
+        before: None,
         limit: MAX_RUNS + 1,
     })
 }

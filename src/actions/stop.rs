@@ -93,7 +93,11 @@ async fn request_stop(execution: &Execution<'_>, mut run: Run) -> Result<Outcome
         match execution.app.audit.append(&run, kind, details.clone()).await? {
             AppendOutcome::Done(run) => return Ok(wait_for_end(execution, *run).await),
             AppendOutcome::VersionConflict(current) => run = *current,
-            AppendOutcome::Frozen(_) | AppendOutcome::ResourceBusy { .. } => {}
+            // Neither event depends on a freeze, on a resource or on the deadline.
+            AppendOutcome::Frozen(_)
+            | AppendOutcome::ResourceBusy { .. }
+            | AppendOutcome::Overdue(_)
+            | AppendOutcome::NotOverdue(_) => {}
         }
     }
     Ok(Outcome::new(EventKind::Invalidated, format!("Run #{id} had already ended: see `show {id}`.")))

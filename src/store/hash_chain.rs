@@ -49,6 +49,8 @@ pub struct ChainPosition<'a> {
     pub seq: i64,
     pub run: RunId,
     pub at: Timestamp,
+    /// The run's deadline after the event.
+    pub deadline: Option<Timestamp>,
     /// For a run's first event.
     pub request: Option<&'a RunRequest>,
 }
@@ -72,8 +74,8 @@ pub fn link(position: ChainPosition<'_>, event: &NewEvent) -> anyhow::Result<Lin
         texts.insert(name.clone(), hmac_hex(&key, text));
         keys.insert(name.clone(), key);
     }
-    let ChainPosition { previous, seq, run, at, request } = position;
-    let NewEvent { kind, by, mut facts, state, deadline, .. } = event.clone();
+    let ChainPosition { previous, seq, run, at, deadline, request } = position;
+    let NewEvent { kind, by, mut facts, state, .. } = event.clone();
     // The order of keys must not depend on the JSON library's features.
     facts.sort_all_objects();
     let deadline = deadline.map(microseconds);
@@ -100,20 +102,24 @@ pub fn microseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
-/// A stored event, for the check.
-#[derive(Debug)]
+/// An event as it is stored: what a check, an export or a copy reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
     pub seq: i64,
     pub run: RunId,
+    /// Canonical JSON.
     pub bytes: String,
+    /// SHA-256 of the previous event's hash and `bytes`.
     pub hash: Vec<u8>,
+    /// By name.
     pub texts: Vec<TextRow>,
 }
 
 /// A free text that has not been erased.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextRow {
     pub name: String,
+    /// Of its HMAC-SHA-256 in the event.
     pub key: Vec<u8>,
     pub text: String,
 }
@@ -259,6 +265,7 @@ fn digest(request: &RunRequest) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Deadline;
     use serde_json::json;
 
     #[test]
@@ -269,10 +276,11 @@ mod tests {
             facts: json!({"b": {"z": 1, "a": 2}, "a": [true]}),
             texts: BTreeMap::from([("reason".into(), "because of Ada".into())]),
             state: RunState::Approved,
-            deadline: None,
+            deadline: Deadline::None,
         };
         let at = "2026-01-02T03:04:05.000001Z".parse().unwrap();
-        let position = ChainPosition { previous: INITIAL_HASH, seq: 7, run: 3, at, request: None };
+        let position =
+            ChainPosition { previous: INITIAL_HASH, seq: 7, run: 3, at, deadline: None, request: None };
         let link = link(position, &event).unwrap();
         let hmac = hmac_hex(&link.keys["reason"], "because of Ada");
         let expected = format!(

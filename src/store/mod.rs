@@ -14,9 +14,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
+mod compensation;
 mod hash_chain;
+mod nul_check;
 pub mod sqlite;
+
+pub use hash_chain::{EventRow, TextRow};
 
 /// Checks that the audit log of the configuration can be written, and changes no file: true if it exists, false if it could be
 /// created.
@@ -40,8 +45,8 @@ pub struct NewRun {
     pub late_event: Option<NewEvent>,
     /// The conversations of its card and its outcome: stored with the run, so that no crash leaves a request without a card.
     pub cards: Vec<(Conversation, CardKind)>,
-    /// Refused if a break-glass run was opened after this time.
-    pub unless_break_glass_since: Option<Timestamp>,
+    /// Refused if a break-glass run was opened within this time, by the store's clock.
+    pub unless_break_glass_within: Option<Duration>,
     /// Refused while changes are frozen.
     pub unless_frozen: bool,
 }
@@ -57,8 +62,63 @@ pub struct NewEvent {
     /// Free text by name ("reason", "plan", "line"): enters the chain as HMAC-SHA-256(per-record key, text), so that it can be erased.
     pub texts: BTreeMap<String, String>,
     pub state: RunState,
-    /// End of the state (UTC): an approval's expiry.
-    pub deadline: Option<Timestamp>,
+    /// End of the state: an approval's expiry.
+    pub deadline: Deadline,
+}
+
+/// End of the state that an event leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Deadline {
+    /// The state has no end.
+    #[default]
+    None,
+    /// Counted from the event's time, which is the store's clock.
+    After(Duration),
+    /// The run's deadline before the event: an event within a state doesn't prolong it.
+    Unchanged,
+}
+
+impl Deadline {
+    /// The deadline (UTC, whole microseconds) for an event at `at` in a run whose deadline was `previous`.
+    pub fn counted_from(self, at: Timestamp, previous: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Deadline::None => None,
+            // A duration beyond the calendar's end is as good as none.
+            Deadline::After(duration) => at.checked_add(duration).ok().map(hash_chain::microseconds),
+            Deadline::Unchanged => previous,
+        }
+    }
+}
+
+/// Comparison of a run's deadline with the store's clock, in the transaction that appends. A run is overdue once its deadline has
+/// passed, and `max_age` after it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeadlineCondition {
+    #[default]
+    Ignored,
+    /// Refused if the run is overdue: nothing starts late, and no late approval counts.
+    Ahead { max_age: Option<Duration> },
+    /// Refused unless the run is overdue: nothing expires early.
+    Passed { max_age: Option<Duration> },
+}
+
+impl DeadlineCondition {
+    /// The refusal of an append to `run` at `now`, the time of the store's clock.
+    pub fn refusal(self, run: &Run, now: Timestamp) -> Option<AppendOutcome> {
+        let is_overdue = |max_age: Option<Duration>| {
+            let oldest = max_age.and_then(|age| run.opened_at.checked_add(age).ok());
+            run.deadline.into_iter().chain(oldest).any(|end| end <= now)
+        };
+        match self {
+            DeadlineCondition::Ahead { max_age } if is_overdue(max_age) => {
+                Some(AppendOutcome::Overdue(Box::new(run.clone())))
+            }
+            DeadlineCondition::Passed { max_age } if !is_overdue(max_age) => {
+                Some(AppendOutcome::NotOverdue(Box::new(run.clone())))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Outcome of opening a run.
@@ -87,6 +147,10 @@ pub enum AppendOutcome {
     Frozen(ActiveFreeze),
     /// The run had released the resource, and another open run holds it now.
     ResourceBusy { resource: String, by: RunId },
+    /// The run's deadline has passed.
+    Overdue(Box<Run>),
+    /// The run's deadline has not passed.
+    NotOverdue(Box<Run>),
 }
 
 /// A conditional append.
@@ -99,6 +163,7 @@ pub struct Append {
     pub late_event: Option<NewEvent>,
     /// Refused while changes are frozen.
     pub unless_frozen: bool,
+    pub deadline_condition: DeadlineCondition,
 }
 
 /// Selects the runs of a list, newest first.
@@ -118,15 +183,33 @@ pub struct Filter {
     pub include_reads: bool,
     /// Only break-glass runs.
     pub break_glass: bool,
+    /// Only runs with a smaller number: the page after the one that ended with this run.
+    pub before: Option<RunId>,
     /// 0 is 50.
     pub limit: usize,
 }
 
-/// A page of runs, and the number of all matches.
+impl Filter {
+    /// Length of a list without a limit.
+    const DEFAULT_LIMIT: usize = 50;
+
+    /// Matches are counted to this many beyond the page.
+    pub const COUNT_BEYOND_PAGE: usize = 1_000;
+
+    /// Number of runs in a page.
+    pub fn page_size(&self) -> usize {
+        if self.limit == 0 { Filter::DEFAULT_LIMIT } else { self.limit }
+    }
+}
+
+/// A page of runs, and the number of matches.
 #[derive(Debug, Clone)]
 pub struct RunPage {
     pub runs: Vec<Run>,
+    /// Matches, those of the page included, counted to [`Filter::COUNT_BEYOND_PAGE`] beyond it.
     pub total: usize,
+    /// There are more matches than `total`.
+    pub has_more: bool,
 }
 
 /// Result of checking the whole chain.
@@ -148,12 +231,20 @@ pub enum StoreError {
     /// The store can't be read or written: full, read-only, locked, damaged.
     #[error("the audit log's store can't be used: {0}")]
     Broken(String),
+    /// Text with U+0000, which not every store can hold. Nothing was written.
+    #[error("a NUL character can't be kept in the audit log")]
+    NulCharacter,
+    /// Another replica has taken this one for dead. It must start nothing new.
+    #[error("another replica has taken this one for dead")]
+    InstanceLost,
 }
 
 /// A store's result.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// The store of the audit log. Every method gives up after the implementation's time limit (10 s unless set otherwise).
+/// The store of the audit log. Every method but `verify` gives up after the implementation's time limit (10 s unless set otherwise).
+/// Every time in a row or an event is the store's clock, and only that clock decides if a time has passed. Text with U+0000 is
+/// refused with [`StoreError::NulCharacter`].
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Opens a run with its first event, in one transaction.
@@ -167,14 +258,21 @@ pub trait Store: Send + Sync {
     /// Lists runs, newest first.
     async fn list(&self, filter: Filter) -> StoreResult<RunPage>;
 
-    /// Checks the whole chain and compares every run's state with its last event.
+    /// Returns the events after that position, oldest first.
+    async fn events(&self, after: i64, limit: usize) -> StoreResult<Vec<EventRow>>;
+
+    /// Erases every text of that name from a run, with the keys of their HMACs; the chain stays valid. Returns their number.
+    async fn erase(&self, run: RunId, name: &str) -> StoreResult<usize>;
+
+    /// Checks the whole chain and compares every run's state with its last event. It has no time limit, and other calls don't wait
+    /// for it.
     async fn verify(&self) -> StoreResult<ChainReport>;
 
     /// Runs in `approved` or `running` whose process is gone (its lock on the store was released by the system).
     async fn orphans(&self) -> StoreResult<Vec<Run>>;
 
     /// Runs in `pending` or `approved` whose deadline has passed.
-    async fn overdue(&self, now: Timestamp) -> StoreResult<Vec<Run>>;
+    async fn overdue(&self) -> StoreResult<Vec<Run>>;
 
     /// Stores new tokens of buttons; an existing one is an error.
     async fn put_tokens(&self, tokens: Vec<ButtonToken>) -> StoreResult<()>;
@@ -187,9 +285,9 @@ pub trait Store: Send + Sync {
     async fn add_card(&self, run: RunId, conversation: Conversation, kind: CardKind) -> StoreResult<i64>;
     /// Returns a card.
     async fn card(&self, id: i64) -> StoreResult<Option<Card>>;
-    /// Claims a card for sending until then, unless another process has claimed it: two replicas never post one card twice.
+    /// Claims a card for sending for that long, unless another process has claimed it: two replicas never post one card twice.
     /// A claim ends with its process.
-    async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool>;
+    async fn claim_card(&self, id: i64, period: Duration) -> StoreResult<bool>;
     /// Stores what the card shows and where, and releases the claim. False, and nothing is stored, if another process has claimed the
     /// card since.
     async fn update_card(&self, card: Card) -> StoreResult<bool>;

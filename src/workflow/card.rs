@@ -91,7 +91,7 @@ pub(super) fn previews(app: &App, draft: &NewRun, platform: PlatformKind) -> Vec
         request: request.clone(),
         opened_at: now,
         changed_at: now,
-        deadline: first.deadline,
+        deadline: first.deadline.counted_from(now, None),
         events: vec![event(first.kind, first.by.clone(), first.texts.clone())],
     };
     let mut approvers = pending_approvers(app, &run);

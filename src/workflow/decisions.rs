@@ -7,13 +7,14 @@ use super::executor::RunExecutor;
 use super::in_flight::CardUpdate;
 use super::replies::{frozen_error, store_error};
 use crate::access::could_approve_at_request;
-use crate::audit::EventDetails;
+use crate::audit::{AppendConditions, EventDetails};
 use crate::error::{Error, Result};
 use crate::model::{ChatEvent, Decision, EventKind, Heading, Person, Run, RunId, RunState};
 use crate::platform::Freshness;
 use crate::store::AppendOutcome;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) struct Click<'a> {
     pub run: RunId,
@@ -86,18 +87,36 @@ impl RunExecutor {
                 format!("`show {}` shows the details.", run.id),
             ));
         }
-        let command = self.app.catalog.find(&run.request.command);
-        let policy = command.map(|command| policy_of(&self.app, run, command));
-        // A shorter wait in the configuration counts from the request on.
-        let until = policy.and_then(|policy| run.opened_at.checked_add(policy.wait).ok());
+        let until = self.max_age(run).and_then(|age| run.opened_at.checked_add(age).ok());
         if run.deadline.into_iter().chain(until).any(|deadline| deadline <= jiff::Timestamp::now()) {
-            self.app.audit.append_or_log(run, EventKind::Expired, EventDetails::default()).await;
-            self.outbox.spawn_update(run.id);
-            return Err(Error::user(
-                "This request has expired. Nothing was done. Request it again if it is still needed.",
-            ));
+            // Only the store's clock counts: by it the request may still be in time.
+            self.expire(run).await?;
         }
         Ok(())
+    }
+
+    /// Time from the request after which it counts as expired, whatever its deadline: a shorter wait in the configuration.
+    fn max_age(&self, run: &Run) -> Option<Duration> {
+        let command = self.app.catalog.find(&run.request.command)?;
+        Some(policy_of(&self.app, run, command).wait)
+    }
+
+    /// Records the expiry of a request, if it is overdue by the store's clock.
+    ///
+    /// # Errors
+    /// [`Error::User`]: it has expired.
+    async fn expire(&self, run: &Run) -> Result<()> {
+        let conditions = AppendConditions { max_age: self.max_age(run), ..AppendConditions::default() };
+        let audit = &self.app.audit;
+        match audit.append_if(run, EventKind::Expired, EventDetails::default(), conditions).await {
+            Ok(AppendOutcome::NotOverdue(_)) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => tracing::error!(run = run.id, %error, "recording expiry failed"),
+        }
+        self.outbox.spawn_update(run.id);
+        Err(Error::user(
+            "This request has expired. Nothing was done. Request it again if it is still needed.",
+        ))
     }
 
     fn require_eligible(&self, person: &Person, run: &Run, decision: Decision) -> Result<()> {
@@ -143,14 +162,19 @@ impl RunExecutor {
             let (kind, mut details) = self.decision_event(&run, person, decision);
             details.facts = json!({ "from": incoming.sender, "in": incoming.conversation });
             let unless_frozen = decision == Decision::Approve && !while_frozen;
-            match audit.append_with(&run, kind, details, unless_frozen).await {
+            let conditions = AppendConditions { unless_frozen, max_age: self.max_age(&run) };
+            match audit.append_if(&run, kind, details, conditions).await {
                 Err(error) => return Err(store_error(&error)),
                 Ok(AppendOutcome::Frozen(frozen)) => return Err(frozen_error(&frozen)),
                 Ok(AppendOutcome::ResourceBusy { resource, by }) => {
                     return Err(Error::user(format!("Run #{by} already holds the lock on {resource}.")));
                 }
+                Ok(AppendOutcome::Overdue(overdue)) => {
+                    self.expire(&overdue).await?;
+                    run = *overdue;
+                }
                 // Somebody else was faster: the request may still be pending, and this decision may still count.
-                Ok(AppendOutcome::VersionConflict(now)) => {
+                Ok(AppendOutcome::VersionConflict(now) | AppendOutcome::NotOverdue(now)) => {
                     self.ensure_pending(&now).await?;
                     self.require_eligible(person, &now, decision)?;
                     run = *now;

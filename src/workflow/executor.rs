@@ -10,7 +10,7 @@ use super::work_queue;
 use crate::access::could_approve_at_request;
 use crate::actions::{self, Execution, Implementation, Outcome};
 use crate::app::App;
-use crate::audit::EventDetails;
+use crate::audit::{AppendConditions, EventDetails};
 use crate::error::Result;
 use crate::model::{EventKind, Plan, Run, RunId};
 use crate::platform::Freshness;
@@ -45,19 +45,23 @@ impl RunExecutor {
             return Ok(());
         }
         let Some(command) = self.app.catalog.find(&run.request.command) else { return Ok(()) };
-        if run.deadline.is_some_and(|deadline| deadline <= jiff::Timestamp::now()) {
-            self.end(&run, EventKind::Expired, EventDetails::default()).await;
-            return Ok(());
-        }
         let details =
             EventDetails { facts: json!({ "command_sha256": command.hash }), ..EventDetails::default() };
-        match audit.append_with(&run, EventKind::Started, details, !command.header.allowed_while_frozen).await
-        {
+        let unless_frozen = !command.header.allowed_while_frozen;
+        let conditions = AppendConditions { unless_frozen, ..AppendConditions::default() };
+        match audit.append_if(&run, EventKind::Started, details, conditions).await {
             Ok(AppendOutcome::Done(run)) => {
                 self.outbox.spawn_update(run.id);
                 self.perform(*run).await;
             }
-            Ok(AppendOutcome::VersionConflict(_) | AppendOutcome::ResourceBusy { .. }) => {}
+            Ok(AppendOutcome::Overdue(run)) => {
+                self.end(&run, EventKind::Expired, EventDetails::default()).await;
+            }
+            Ok(
+                AppendOutcome::VersionConflict(_)
+                | AppendOutcome::ResourceBusy { .. }
+                | AppendOutcome::NotOverdue(_),
+            ) => {}
             Ok(AppendOutcome::Frozen(frozen)) => {
                 let reason = format!("{} froze all changes before it started", frozen.by.id);
                 self.end(&run, EventKind::Revoked, EventDetails::with_reason(&reason)).await;

@@ -123,12 +123,12 @@ impl Intent<'_> {
             first_event: app.audit.first_event(self.needs_approval(), details),
             late_event: None,
             cards: recipients.cards,
-            unless_break_glass_since: app.access.break_glass().filter(|_| self.break_glass).and_then(
-                |rules| {
-                    // Nobody else may have used it since. The store checks that: of two attempts at once one is allowed.
-                    jiff::Timestamp::now().checked_sub(rules.interval).ok()
-                },
-            ),
+            // Nobody else may have used it since. The store checks that: of two attempts at once one is allowed.
+            unless_break_glass_within: app
+                .access
+                .break_glass()
+                .filter(|_| self.break_glass)
+                .map(|rules| rules.interval),
             unless_frozen: self.policy.risk != Risk::Read && !self.command.header.allowed_while_frozen,
         }
     }

@@ -237,7 +237,7 @@ impl Outbox {
     async fn claim_and_send(self: &Arc<Self>, card: i64, update: CardUpdate) -> anyhow::Result<()> {
         let store = &self.app.audit.store;
         let now = Instant::now();
-        if !store.claim_card(card, jiff::Timestamp::now() + CLAIM_PERIOD).await? {
+        if !store.claim_card(card, CLAIM_PERIOD).await? {
             return Ok(());
         }
         // A message that isn't recorded would be posted once more: recording is retried for as long as the claim lasts.

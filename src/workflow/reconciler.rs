@@ -6,7 +6,7 @@ use super::in_flight::RunSet;
 use super::outbox::Outbox;
 use crate::actions::{self, Action, Implementation, support::recovery};
 use crate::app::{App, RunProgress};
-use crate::audit::EventDetails;
+use crate::audit::{AppendConditions, EventDetails};
 use crate::model::{EventKind, Run, RunId, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
 use std::collections::HashSet;
@@ -54,8 +54,9 @@ impl Reconciler {
     /// Resumes a run. The event is the claim: of two replicas one resumes it.
     async fn resume(self: &Arc<Self>, run: Run) -> StoreResult<()> {
         let audit = &self.app.audit;
+        let conditions = AppendConditions { unless_frozen: true, ..AppendConditions::default() };
         let waits_until =
-            match audit.append_with(&run, EventKind::Resumed, EventDetails::default(), true).await? {
+            match audit.append_if(&run, EventKind::Resumed, EventDetails::default(), conditions).await? {
                 AppendOutcome::Done(run) => {
                     self.stop_watching(run.id);
                     self.outbox.spawn_update(run.id);
@@ -63,7 +64,9 @@ impl Reconciler {
                     self.outbox.background.spawn(async move { executor.perform(*run).await });
                     return Ok(());
                 }
-                AppendOutcome::VersionConflict(_) => return Ok(()),
+                AppendOutcome::VersionConflict(_)
+                | AppendOutcome::Overdue(_)
+                | AppendOutcome::NotOverdue(_) => return Ok(()),
                 AppendOutcome::ResourceBusy { by, .. } => {
                     format!("It resumes when #{by}, which holds the lock, has ended.")
                 }

@@ -136,7 +136,7 @@ impl Supervisor {
             };
             audit.append_or_log(&run, kind, EventDetails::with_reason(reason)).await;
         }
-        for run in audit.store.overdue(jiff::Timestamp::now()).await? {
+        for run in audit.store.overdue().await? {
             audit.append_or_log(&run, EventKind::Expired, EventDetails::default()).await;
         }
         Ok(())

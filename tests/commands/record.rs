@@ -43,7 +43,7 @@ pub async fn open(world: &World, asked: &str, (environment, risk): (Option<&str>
         first_event: world.app.audit.first_event(needs_approval, details),
         late_event: None,
         cards: Vec::new(),
-        unless_break_glass_since: None,
+        unless_break_glass_within: None,
         unless_frozen: risk != Risk::Read,
     };
     match world.app.audit.open(new_run).await.unwrap() {

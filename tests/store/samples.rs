@@ -1,7 +1,9 @@
 //! Runs and events for the store's tests, and the calls that must succeed.
 
 use countersign::model::{ChatAccount, Conversation, Person, PlatformKind, Risk, Run, RunRequest, RunState};
-use countersign::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome, Store};
+use countersign::store::{
+    Append, AppendOutcome, Deadline, DeadlineCondition, NewEvent, NewRun, OpenOutcome, Store,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ pub fn change(kind: &str, state: RunState) -> NewEvent {
         facts: json!({"pid": 4711}),
         texts: BTreeMap::new(),
         state,
-        deadline: None,
+        deadline: Deadline::None,
     }
 }
 
@@ -58,7 +60,7 @@ pub fn new_run(delivery_id: &str) -> NewRun {
         first_event,
         late_event: None,
         cards: Vec::new(),
-        unless_break_glass_since: None,
+        unless_break_glass_within: None,
         unless_frozen: false,
     }
 }
@@ -70,6 +72,7 @@ pub fn append(run: &Run, kind: &str, state: RunState) -> Append {
         event: change(kind, state),
         late_event: None,
         unless_frozen: false,
+        deadline_condition: DeadlineCondition::Ignored,
     }
 }
 

@@ -20,8 +20,8 @@ async fn what_another_process_has_claimed_is_not_edited() {
     let other = scene.store();
     let cards = other.run_cards(run.id).await.unwrap();
     let primary = cards.into_iter().find(|card| card.kind == CardKind::Primary).expect("the card");
-    let until = jiff::Timestamp::now() + Duration::from_secs(600);
-    found("the claim", async || other.claim_card(primary.id, until).await.unwrap().then_some(())).await;
+    let period = Duration::from_secs(600);
+    found("the claim", async || other.claim_card(primary.id, period).await.unwrap().then_some(())).await;
     let claimed = other.card(primary.id).await.unwrap().expect("the card");
 
     scene.click_button(BEN, &card.at(), "Approve").await;

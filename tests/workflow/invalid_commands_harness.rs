@@ -12,7 +12,7 @@ use countersign::demo::sample::Sample;
 use countersign::model::{
     ChatAccount, ChatEvent, ChatEventKind, PlatformKind, Reply, Risk, Run, RunRequest, RunState,
 };
-use countersign::store::{Append, Filter, NewEvent, NewRun, OpenOutcome};
+use countersign::store::{Append, Deadline, DeadlineCondition, Filter, NewEvent, NewRun, OpenOutcome};
 use countersign::workflow::{Completion, Workflow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Conversation {
             facts: serde_json::json!({}),
             texts: BTreeMap::new(),
             state,
-            deadline: None,
+            deadline: Deadline::None,
         };
         let stop = Append {
             run: purge.id,
@@ -115,6 +115,7 @@ impl Conversation {
             event: change("stopped", RunState::Stopped),
             late_event: None,
             unless_frozen: false,
+            deadline_condition: DeadlineCondition::Ignored,
         };
         record.append_if_unchanged(stop).await.unwrap();
         let run = async |request: RunRequest, first_event| {
@@ -126,7 +127,7 @@ impl Conversation {
                 first_event,
                 late_event: None,
                 cards: Vec::new(),
-                unless_break_glass_since: None,
+                unless_break_glass_within: None,
                 unless_frozen: false,
             };
             match record.open(new).await.unwrap() {

@@ -11,7 +11,7 @@ use countersign::model::{
 };
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{
-    Append, AppendOutcome, ChainReport, Filter, NewRun, OpenOutcome, RunPage, Store, StoreResult,
+    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreResult,
 };
 use countersign::workflow::{Completion, Workflow};
 use jiff::Timestamp;
@@ -46,15 +46,17 @@ faulty! {
     fn append_if_unchanged(append: Append) -> AppendOutcome;
     fn get(run: RunId) -> Option<Run>;
     fn list(filter: Filter) -> RunPage;
+    fn events(after: i64, limit: usize) -> Vec<EventRow>;
+    fn erase(run: RunId, name: &str) -> usize;
     fn verify() -> ChainReport;
     fn orphans() -> Vec<Run>;
-    fn overdue(now: Timestamp) -> Vec<Run>;
+    fn overdue() -> Vec<Run>;
     fn put_tokens(tokens: Vec<ButtonToken>) -> ();
     fn token(token: &str) -> Option<ButtonToken>;
     fn take_token(token: &str) -> bool;
     fn add_card(run: RunId, conversation: Conversation, kind: CardKind) -> i64;
     fn card(id: i64) -> Option<Card>;
-    fn claim_card(id: i64, until: Timestamp) -> bool;
+    fn claim_card(id: i64, period: Duration) -> bool;
     fn update_card(card: Card) -> bool;
     fn outdated_cards() -> Vec<Card>;
     fn run_cards(run: RunId) -> Vec<Card>;
@@ -163,7 +165,9 @@ async fn whatever_is_faulty_whoever_types_any_command_is_answered() {
     let example = |command: &&Command| command.header.example.clone();
     let reads: Vec<String> = reads.iter().map(example).collect();
     let acts: Vec<String> = acts.iter().map(example).chain([format!("kill {pid}")]).collect();
-    for method in METHODS {
+    // No command calls these.
+    let unused = ["events", "erase", "verify"];
+    for method in METHODS.iter().filter(|method| !unused.contains(method)) {
         // Without a record nothing acts, and what would act is planned.
         let acts = if *method == "open" { acts.as_slice() } else { &[] };
         for line in reads.iter().chain(acts) {

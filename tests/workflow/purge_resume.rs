@@ -8,7 +8,7 @@ use crate::purge_interruption::{left, slow};
 use countersign::audit::{AuditLog, EventDetails};
 use countersign::demo::fake_slack::Message;
 use countersign::model::{EventKind, Run, RunId, RunState};
-use countersign::store::{AppendOutcome, NewEvent, NewRun, OpenOutcome, Store};
+use countersign::store::{AppendOutcome, Deadline, NewEvent, NewRun, OpenOutcome, Store};
 use std::sync::Arc;
 use tokio_postgres::Client;
 
@@ -48,7 +48,7 @@ async fn another(
         facts: first.facts.clone(),
         texts: first.texts.clone(),
         state,
-        deadline: None,
+        deadline: Deadline::None,
     };
     let delivery_id = countersign::model::random_token().expect("randomness");
     let new = NewRun {
@@ -58,7 +58,7 @@ async fn another(
         first_event: first,
         late_event: None,
         cards: Vec::new(),
-        unless_break_glass_since: None,
+        unless_break_glass_within: None,
         unless_frozen: false,
     };
     match scene.store().open(new).await.unwrap() {

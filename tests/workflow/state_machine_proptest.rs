@@ -401,6 +401,6 @@ async fn an_approval_whose_time_is_over_starts_nothing() {
     let AppendOutcome::Done(run) = runs.append(&run, EventKind::Approved, told).await.unwrap() else {
         panic!("not approved")
     };
-    let claimed = runs.append_with(&run, EventKind::Started, EventDetails::default(), true).await.unwrap();
-    assert_eq!(claimed, AppendOutcome::VersionConflict(run));
+    let claimed = runs.append(&run, EventKind::Started, EventDetails::default()).await.unwrap();
+    assert_eq!(claimed, AppendOutcome::Overdue(run));
 }

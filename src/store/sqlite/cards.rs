@@ -4,10 +4,11 @@
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
 use super::rows::{self, to_json_word};
-use super::worker::{Compensation, WorkerAnswer};
 use crate::model::{ButtonToken, Card, CardKind, Conversation, RunId};
+use crate::store::compensation::{Committed, Compensation};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
+use std::time::Duration;
 
 pub(super) fn add(
     transaction: &Transaction<'_>,
@@ -54,24 +55,22 @@ pub(super) fn of_run(connection: &Connection, run: RunId) -> DbResult<Vec<Card>>
     Ok(select(connection, "run = ?1", Some(run))?.into_iter().map(|row| row.card).collect())
 }
 
-/// Claims a card for this instance until then. False if another instance has claimed it.
-///
-/// A claim whose caller timed out is released: this process is alive and does not know of it, so that otherwise none would send the
-/// card until it expires.
+/// Claims a card for this instance for that long. False if another instance has claimed it.
 pub(super) fn claim(
     transaction: &Transaction<'_>,
     id: i64,
-    until: Timestamp,
+    period: Duration,
     instance: &Instance,
-) -> DbResult<WorkerAnswer<bool>> {
+) -> DbResult<Committed<bool>> {
     let card = select(transaction, "cards.id = ?1", Some(id))?.pop();
     if card.map_or(Ok(true), |row| row.is_claimed(instance))? {
         return Ok(false.into());
     }
     let sql = "UPDATE cards SET claimed_until = ?2, claimed_by = ?3 WHERE id = ?1";
+    let until = Timestamp::now().checked_add(period)?;
     rows::execute(transaction, sql, params![id, until.as_microsecond(), instance.id])?;
     let compensation = Compensation::Claim { card: id, claimed_by: instance.id.clone() };
-    Ok(WorkerAnswer { value: true, compensation: Some(compensation) })
+    Ok(Committed { value: true, compensation: Some(compensation) })
 }
 
 pub(super) fn release_claim(transaction: &Transaction<'_>, id: i64, claimed_by: &str) -> DbResult<()> {

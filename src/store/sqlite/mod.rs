@@ -16,7 +16,8 @@ mod tests;
 mod worker;
 
 use super::{
-    Append, AppendOutcome, ChainReport, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError, StoreResult,
+    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError,
+    StoreResult, nul_check,
 };
 use crate::files;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -33,7 +34,7 @@ use worker::Worker;
 /// Time limits of the store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
-    /// Time for a call, after which it is given up as [`StoreError::TooLate`].
+    /// Time for every call but the check of the whole chain, after which it is given up as [`StoreError::TooLate`].
     pub call_timeout: Duration,
     /// For another process's lock on the file. Less than `call_timeout`, so that the caller receives the cause.
     pub lock_timeout: Duration,
@@ -65,12 +66,13 @@ impl SqliteStore {
                 instance.remove_lock(&dead).context("removing a dead instance's lock")?;
             }
         }
-        let start = |connector, opened| {
-            let worker = Worker::start(connector, opened, Arc::clone(&instance), limits.call_timeout);
+        let start = |connector, opened, call_timeout| {
+            let worker = Worker::start(connector, opened, Arc::clone(&instance), call_timeout);
             worker.context("starting the store's thread")
         };
-        let writer = start(writing, Some(opened))?;
-        let (reader, auditor) = (start(reading.clone(), None)?, start(reading, None)?);
+        let writer = start(writing, Some(opened), limits.call_timeout)?;
+        let reader = start(reading.clone(), None, limits.call_timeout)?;
+        let auditor = start(reading, None, Duration::MAX)?;
         Ok(SqliteStore { instance, writer, reader, auditor })
     }
 
@@ -87,29 +89,18 @@ impl SqliteStore {
         connection::check_version(path).map_err(StoreError::from)?;
         Ok(true)
     }
-
-    /// Erases every text of that name from a run, with the keys of their HMACs; the chain stays valid. Returns their number.
-    /// The bytes are overwritten in the file at once, or as soon as no reader needs the old ones.
-    pub async fn erase(&self, run: RunId, name: &str) -> StoreResult<usize> {
-        let name = name.to_owned();
-        let erased = self.writer.write(move |transaction| runs::erase(transaction, run, &name)).await?;
-        // Old pages stay in the write-ahead log until it is emptied into the file.
-        let emptied = |connection: &rusqlite::Connection| {
-            Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-        };
-        self.writer.execute(emptied).await?;
-        Ok(erased)
-    }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
+        nul_check::check_run(&new)?;
         let owner = self.instance.id.clone();
         self.writer.write(move |transaction| runs::open(transaction, &new, &owner)).await
     }
 
     async fn append_if_unchanged(&self, append: Append) -> StoreResult<AppendOutcome> {
+        append.late_event.iter().chain([&append.event]).try_for_each(nul_check::check_event)?;
         let owner = self.instance.id.clone();
         self.writer.write(move |transaction| runs::append_if_unchanged(transaction, &append, &owner)).await
     }
@@ -122,6 +113,22 @@ impl Store for SqliteStore {
         self.reader.read(move |transaction| queries::list(transaction, &filter)).await
     }
 
+    async fn events(&self, after: i64, limit: usize) -> StoreResult<Vec<EventRow>> {
+        self.reader.read(move |transaction| queries::events(transaction, after, limit)).await
+    }
+
+    /// The bytes are overwritten in the file at once, or as soon as no reader needs the old ones.
+    async fn erase(&self, run: RunId, name: &str) -> StoreResult<usize> {
+        let name = name.to_owned();
+        let erased = self.writer.write(move |transaction| runs::erase(transaction, run, &name)).await?;
+        // Old pages stay in the write-ahead log until it is emptied into the file.
+        let emptied = |connection: &rusqlite::Connection| {
+            Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        };
+        self.writer.execute(emptied).await?;
+        Ok(erased)
+    }
+
     async fn verify(&self) -> StoreResult<ChainReport> {
         self.auditor.read(|transaction| queries::verify(transaction)).await
     }
@@ -131,11 +138,14 @@ impl Store for SqliteStore {
         self.reader.read(move |transaction| queries::orphans(transaction, &instance)).await
     }
 
-    async fn overdue(&self, now: Timestamp) -> StoreResult<Vec<Run>> {
-        self.reader.read(move |transaction| queries::overdue(transaction, now)).await
+    async fn overdue(&self) -> StoreResult<Vec<Run>> {
+        self.reader.read(|transaction| queries::overdue(transaction)).await
     }
 
     async fn put_tokens(&self, tokens: Vec<ButtonToken>) -> StoreResult<()> {
+        for token in &tokens {
+            nul_check::check(&(&token.token, &token.purpose, &token.conversation))?;
+        }
         self.writer.write(move |transaction| cards::put_tokens(transaction, &tokens)).await
     }
 
@@ -150,6 +160,7 @@ impl Store for SqliteStore {
     }
 
     async fn add_card(&self, run: RunId, conversation: Conversation, kind: CardKind) -> StoreResult<i64> {
+        nul_check::check(&conversation)?;
         self.writer.write(move |transaction| cards::add(transaction, run, &conversation, kind)).await
     }
 
@@ -157,12 +168,13 @@ impl Store for SqliteStore {
         self.reader.read(move |transaction| cards::get(transaction, id)).await
     }
 
-    async fn claim_card(&self, id: i64, until: Timestamp) -> StoreResult<bool> {
+    async fn claim_card(&self, id: i64, period: Duration) -> StoreResult<bool> {
         let instance = Arc::clone(&self.instance);
-        self.writer.write(move |transaction| cards::claim(transaction, id, until, &instance)).await
+        self.writer.write(move |transaction| cards::claim(transaction, id, period, &instance)).await
     }
 
     async fn update_card(&self, card: Card) -> StoreResult<bool> {
+        nul_check::check(&(&card.conversation, &card.message))?;
         let instance = Arc::clone(&self.instance);
         self.writer.write(move |transaction| cards::update(transaction, &card, &instance)).await
     }
@@ -177,6 +189,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()> {
+        nul_check::check(&frozen)?;
         self.writer.write(move |transaction| runs::set_frozen(transaction, frozen.as_ref())).await
     }
 
@@ -185,6 +198,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_rate_limit(&self, name: String, until: Timestamp) -> StoreResult<()> {
+        nul_check::check(&name)?;
         self.writer.write(move |transaction| limits::set(transaction, &name, until)).await
     }
 
@@ -193,6 +207,7 @@ impl Store for SqliteStore {
     }
 
     async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()> {
+        nul_check::check(&(&conversation, &environment))?;
         self.writer.write(move |transaction| cards::bind(transaction, &conversation, &environment)).await
     }
 

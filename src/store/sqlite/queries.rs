@@ -10,9 +10,6 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 use std::collections::BTreeMap;
 
-/// Default length of a list.
-const PAGE: usize = 50;
-
 const RUNS: &str = "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs";
 
 pub(super) fn get(connection: &Connection, id: RunId) -> DbResult<Option<Run>> {
@@ -59,7 +56,8 @@ fn runs_of(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
 pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage> {
     let states = filter.states.iter().map(to_json_word).collect::<DbResult<Vec<_>>>()?;
     let text = filter.text.as_ref().map(|text| text.to_lowercase());
-    let limit = if filter.limit == 0 { PAGE } else { filter.limit };
+    let page_size = filter.page_size();
+    let counted = page_size.saturating_add(Filter::COUNT_BEYOND_PAGE);
     let sql = "SELECT id, CASE WHEN :has_text THEN request END FROM runs
                 WHERE (:environment IS NULL OR environment = :environment)
                   AND (:requester IS NULL OR requester = :requester)
@@ -68,6 +66,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
                   AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
                   AND (:include_reads OR risk <> 'read')
                   AND (NOT :break_glass OR break_glass)
+                  AND (:before IS NULL OR id < :before)
                 ORDER BY id DESC";
     let values = named_params! {
         ":environment": filter.environment,
@@ -77,23 +76,29 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage
         ":states": serde_json::to_string(&states)?,
         ":include_reads": filter.include_reads,
         ":break_glass": filter.break_glass,
+        ":before": filter.before,
         ":has_text": text.is_some(),
     };
-    let (mut ids, mut total) = (Vec::new(), 0);
-    rows::for_each(connection, sql, values, |row| {
+    let (mut ids, mut total, mut has_more) = (Vec::new(), 0, false);
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut matches = statement.query(values)?;
+    while let Some(row) = matches.next()? {
         let id: RunId = row.get(0)?;
         if let Some(text) = &text
             && !mentions(connection, id, &rows::json(row, 1)?, text)?
         {
-            return Ok(());
+            continue;
+        }
+        if total == counted {
+            has_more = true;
+            break;
         }
         total += 1;
-        if ids.len() < limit {
+        if ids.len() < page_size {
             ids.push(id);
         }
-        Ok(())
-    })?;
-    Ok(RunPage { runs: runs_of(connection, ids)?, total })
+    }
+    Ok(RunPage { runs: runs_of(connection, ids)?, total, has_more })
 }
 
 /// The part of a request that a list searches.
@@ -129,14 +134,25 @@ pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<
 }
 
 /// Runs whose deadline has passed, oldest first.
-pub(super) fn overdue(connection: &Connection, now: Timestamp) -> DbResult<Vec<Run>> {
+pub(super) fn overdue(connection: &Connection) -> DbResult<Vec<Run>> {
     let sql = "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id";
-    runs_of(connection, rows::all(connection, sql, [now.as_microsecond()], rows::value)?)
+    runs_of(connection, rows::all(connection, sql, [Timestamp::now().as_microsecond()], rows::value)?)
 }
 
 pub(super) fn owns_open_run(connection: &Connection, owner: &str) -> DbResult<bool> {
     let sql = "SELECT 1 FROM runs WHERE state IN ('pending', 'approved', 'running') AND owner = ?1";
     Ok(rows::first(connection, sql, [owner], |_| Ok(()))?.is_some())
+}
+
+/// Events after that position, oldest first.
+pub(super) fn events(connection: &Connection, after: i64, limit: usize) -> DbResult<Vec<EventRow>> {
+    let sql = "SELECT seq, run, bytes, hash FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    rows::all(connection, sql, [after, limit], |row| {
+        let seq = row.get(0)?;
+        let texts = texts_of(connection, seq)?;
+        Ok(EventRow { seq, run: row.get(1)?, bytes: row.get(2)?, hash: row.get(3)?, texts })
+    })
 }
 
 pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {

@@ -3,9 +3,9 @@
 
 use super::connection::{DbError, DbResult};
 use super::rows::{self, to_json_word};
-use super::worker::{Compensation, WorkerAnswer};
 use super::{cards, queries};
 use crate::model::{ActiveFreeze, Run, RunId, RunRequest, RunState};
+use crate::store::compensation::{Committed, Compensation};
 use crate::store::hash_chain::{self, ChainPosition};
 use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome};
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ pub(super) fn open(
     transaction: &Transaction<'_>,
     new: &NewRun,
     owner: &str,
-) -> DbResult<WorkerAnswer<OpenOutcome>> {
+) -> DbResult<Committed<OpenOutcome>> {
     let sql = "SELECT id FROM runs WHERE delivery_id = ?1";
     if let Some(run) = rows::first(transaction, sql, [&new.delivery_id], rows::value)? {
         return Ok(OpenOutcome::Duplicate(run).into());
@@ -27,7 +27,9 @@ pub(super) fn open(
     {
         return Ok(OpenOutcome::Frozen(frozen).into());
     }
-    if let Some(since) = new.unless_break_glass_since {
+    let at = now();
+    if let Some(within) = new.unless_break_glass_within {
+        let since = at.checked_sub(within).unwrap_or(Timestamp::MIN);
         let sql = "SELECT id FROM runs WHERE break_glass <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1";
         if let Some(last) = rows::first(transaction, sql, [since.as_microsecond()], rows::value)? {
             return Ok(OpenOutcome::RateLimited(Box::new(existing(transaction, last)?)).into());
@@ -43,9 +45,10 @@ pub(super) fn open(
             return Ok(OpenOutcome::ResourceBusy { resource: resource.clone(), by }.into());
         }
     }
-    let at = now();
-    let run = insert_run(transaction, new, at, owner)?;
-    append(transaction, run, at, Some(&new.request), &new.first_event)?;
+    let deadline = new.first_event.deadline.counted_from(at, None);
+    let times = EventTimes { at, deadline };
+    let run = insert_run(transaction, new, times, owner)?;
+    append(transaction, run, times, Some(&new.request), &new.first_event)?;
     for (conversation, kind) in &new.cards {
         cards::add(transaction, run, conversation, *kind)?;
     }
@@ -54,11 +57,23 @@ pub(super) fn open(
         rows::execute(transaction, sql, params![environment, resource, run])?;
     }
     let run = existing(transaction, run)?;
-    let compensation = compensation(&run, new.late_event.as_ref());
-    Ok(WorkerAnswer { value: OpenOutcome::New(Box::new(run)), compensation })
+    let compensation = Compensation::of_run(&run, new.late_event.as_ref());
+    Ok(Committed { value: OpenOutcome::New(Box::new(run)), compensation })
 }
 
-fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp, owner: &str) -> DbResult<RunId> {
+/// The time of an event and the run's deadline after it.
+#[derive(Clone, Copy)]
+struct EventTimes {
+    at: Timestamp,
+    deadline: Option<Timestamp>,
+}
+
+fn insert_run(
+    transaction: &Transaction<'_>,
+    new: &NewRun,
+    times: EventTimes,
+    owner: &str,
+) -> DbResult<RunId> {
     let sql =
         "INSERT INTO runs (version, state, request, delivery_id, opened_at, changed_at, deadline, owner)
                VALUES (1, ?1, ?2, ?3, ?4, ?4, ?5, ?6)";
@@ -67,8 +82,8 @@ fn insert_run(transaction: &Transaction<'_>, new: &NewRun, at: Timestamp, owner:
         to_json_word(&state)?,
         serde_json::to_string(&new.request)?,
         new.delivery_id,
-        at.as_microsecond(),
-        new.first_event.deadline.map(Timestamp::as_microsecond),
+        times.at.as_microsecond(),
+        times.deadline.map(Timestamp::as_microsecond),
         needs_owner(state).then_some(owner),
     ];
     rows::execute(transaction, sql, values)?;
@@ -80,7 +95,7 @@ pub(super) fn append_if_unchanged(
     transaction: &Transaction<'_>,
     new: &Append,
     owner: &str,
-) -> DbResult<WorkerAnswer<AppendOutcome>> {
+) -> DbResult<Committed<AppendOutcome>> {
     let run = existing(transaction, new.run)?;
     if run.version != new.version {
         return Ok(AppendOutcome::VersionConflict(Box::new(run)).into());
@@ -90,6 +105,10 @@ pub(super) fn append_if_unchanged(
     {
         return Ok(AppendOutcome::Frozen(frozen).into());
     }
+    let at = now();
+    if let Some(refusal) = new.deadline_condition.refusal(&run, at) {
+        return Ok(refusal.into());
+    }
     let state = new.event.state;
     if !run.state.is_open()
         && state.is_open()
@@ -97,13 +116,13 @@ pub(super) fn append_if_unchanged(
     {
         return Ok(obstacle.into());
     }
-    advance(transaction, run.id, &new.event)?;
+    advance(transaction, &run, at, &new.event)?;
     if needs_owner(state) && state != run.state {
         rows::execute(transaction, "UPDATE runs SET owner = ?2 WHERE id = ?1", params![run.id, owner])?;
     }
     let run = existing(transaction, run.id)?;
-    let compensation = compensation(&run, new.late_event.as_ref());
-    Ok(WorkerAnswer { value: AppendOutcome::Done(Box::new(run)), compensation })
+    let compensation = Compensation::of_run(&run, new.late_event.as_ref());
+    Ok(Committed { value: AppendOutcome::Done(Box::new(run)), compensation })
 }
 
 /// Takes the suspended locks of a run again. If another run holds one of them, takes none and returns its holder.
@@ -123,16 +142,12 @@ fn resume_locks(transaction: &Transaction<'_>, run: RunId) -> DbResult<Option<Ap
     Ok(busy)
 }
 
-fn compensation(run: &Run, late_event: Option<&NewEvent>) -> Option<Compensation> {
-    Some(Compensation::Run { run: run.id, version: run.version, event: late_event?.clone() })
-}
-
 /// Compensates a commit whose caller timed out, unless the run has changed since.
 pub(super) fn compensate(transaction: &Transaction<'_>, compensation: &Compensation) -> DbResult<()> {
     match compensation {
         Compensation::Claim { card, claimed_by } => cards::release_claim(transaction, *card, claimed_by),
         Compensation::Run { run, version, event } => match queries::get(transaction, *run)? {
-            Some(run) if run.version == *version => advance(transaction, run.id, event),
+            Some(run) if run.version == *version => advance(transaction, &run, now(), event),
             // The run may be missing: its file may have been replaced, for example by an older copy.
             _ => Ok(()),
         },
@@ -148,12 +163,13 @@ fn existing(transaction: &Transaction<'_>, run: RunId) -> DbResult<Run> {
 }
 
 /// One more event of an existing run: event, state, deadline and released resources.
-fn advance(transaction: &Transaction<'_>, run: RunId, event: &NewEvent) -> DbResult<()> {
-    let at = now();
-    append(transaction, run, at, None, event)?;
+fn advance(transaction: &Transaction<'_>, current: &Run, at: Timestamp, event: &NewEvent) -> DbResult<()> {
+    let run = current.id;
+    let deadline = event.deadline.counted_from(at, current.deadline);
+    append(transaction, run, EventTimes { at, deadline }, None, event)?;
     let sql =
         "UPDATE runs SET version = version + 1, state = ?2, changed_at = ?3, deadline = ?4 WHERE id = ?1";
-    let deadline = event.deadline.map(Timestamp::as_microsecond);
+    let deadline = deadline.map(Timestamp::as_microsecond);
     rows::execute(
         transaction,
         sql,
@@ -178,11 +194,12 @@ fn advance(transaction: &Transaction<'_>, run: RunId, event: &NewEvent) -> DbRes
 fn append(
     transaction: &Transaction<'_>,
     run: RunId,
-    at: Timestamp,
+    EventTimes { at, deadline }: EventTimes,
     request: Option<&RunRequest>,
     event: &NewEvent,
 ) -> DbResult<()> {
-    let mut position = ChainPosition { previous: hash_chain::INITIAL_HASH, seq: 1, run, at, request };
+    let mut position =
+        ChainPosition { previous: hash_chain::INITIAL_HASH, seq: 1, run, at, deadline, request };
     rows::for_each(transaction, "SELECT seq + 1, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
         (position.seq, position.previous) = (row.get(0)?, row.get(1)?);
         Ok(())

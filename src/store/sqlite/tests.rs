@@ -1,10 +1,11 @@
 //! Tests that need the inside: the moments between a commit and its answer, and a writer whose file is full.
 
 use super::connection::DbResult;
-use super::worker::{WorkerAnswer, WorkerThread, commit};
+use super::worker::{WorkerThread, commit};
 use super::*;
 use crate::model::{EventKind, RunState};
-use crate::store::NewEvent;
+use crate::store::compensation::Committed;
+use crate::store::{Deadline, DeadlineCondition, NewEvent};
 use rusqlite::{Connection, Transaction};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -29,7 +30,7 @@ fn event(state: RunState) -> NewEvent {
         facts: serde_json::json!({}),
         texts: BTreeMap::from([("reason".into(), "x".repeat(10_000))]),
         state,
-        deadline: None,
+        deadline: Deadline::None,
     }
 }
 
@@ -47,19 +48,26 @@ fn new_run(delivery_id: &str, state: RunState) -> NewRun {
         first_event: event(state),
         late_event: Some(late()),
         cards: Vec::new(),
-        unless_break_glass_since: None,
+        unless_break_glass_within: None,
         unless_frozen: false,
     }
 }
 
 fn append(run: RunId, version: i64, state: RunState) -> Append {
-    Append { run, version, event: event(state), late_event: Some(late()), unless_frozen: false }
+    Append {
+        run,
+        version,
+        event: event(state),
+        late_event: Some(late()),
+        unless_frozen: false,
+        deadline_condition: DeadlineCondition::Ignored,
+    }
 }
 
 /// Does a write whose caller leaves between commit and answer, after `meanwhile`.
 async fn written_too_late<T: Send + 'static>(
     store: &SqliteStore,
-    work: impl FnOnce(&Transaction<'_>) -> DbResult<WorkerAnswer<T>> + Send + 'static,
+    work: impl FnOnce(&Transaction<'_>) -> DbResult<Committed<T>> + Send + 'static,
     meanwhile: impl FnOnce() + Send + 'static,
 ) {
     let job = Box::new(|thread: &mut WorkerThread| {
@@ -126,11 +134,11 @@ async fn a_copy_that_was_claimed_too_late_is_free() {
     let conversation = new.request.conversation.clone();
     store.open(new).await.unwrap();
     let card = store.add_card(1, conversation, CardKind::Primary).await.unwrap();
-    let until = Timestamp::now() + Duration::from_secs(600);
+    let period = Duration::from_secs(600);
     let instance = Arc::clone(&store.instance);
-    written_too_late(&store, move |tx| cards::claim(tx, card, until, &instance), || {}).await;
+    written_too_late(&store, move |tx| cards::claim(tx, card, period, &instance), || {}).await;
     assert_eq!(store.outdated_cards().await.unwrap().len(), 1);
-    assert!(store.claim_card(card, until).await.unwrap());
+    assert!(store.claim_card(card, period).await.unwrap());
     assert_eq!(store.outdated_cards().await.unwrap(), [], "what was heard of counts");
 }
 

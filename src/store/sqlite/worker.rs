@@ -4,8 +4,8 @@
 use super::connection::{DbError, DbResult, FileConnector, OpenedFile};
 use super::process_lock::Instance;
 use super::runs;
-use crate::model::RunId;
-use crate::store::{NewEvent, StoreError, StoreResult};
+use crate::store::compensation::{Committed, Compensation};
+use crate::store::{StoreError, StoreResult};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::sync::Arc;
@@ -19,28 +19,7 @@ const QUEUE_LENGTH: usize = 10_000;
 /// Wait between two attempts to write a compensation.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The write that follows a commit whose caller timed out.
-#[derive(Debug, Clone)]
-pub(super) enum Compensation {
-    /// The run as it was committed, and its next event.
-    Run { run: RunId, version: i64, event: NewEvent },
-    /// A claim on a card, to be released.
-    Claim { card: i64, claimed_by: String },
-}
-
-/// The result of work, with its compensation in case that the caller timed out.
-pub(super) struct WorkerAnswer<T> {
-    pub value: T,
-    pub compensation: Option<Compensation>,
-}
-
-impl<T> From<T> for WorkerAnswer<T> {
-    fn from(value: T) -> Self {
-        WorkerAnswer { value, compensation: None }
-    }
-}
-
-type Caller<T> = oneshot::Sender<StoreResult<WorkerAnswer<T>>>;
+type Caller<T> = oneshot::Sender<StoreResult<Committed<T>>>;
 
 type Job = Box<dyn FnOnce(&mut WorkerThread) + Send>;
 
@@ -87,7 +66,7 @@ impl Worker {
     }
 
     /// Runs work in one write transaction.
-    pub async fn write<T: Send + 'static, A: Into<WorkerAnswer<T>>>(
+    pub async fn write<T: Send + 'static, A: Into<Committed<T>>>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> DbResult<A> + Send + 'static,
     ) -> StoreResult<T> {
@@ -107,7 +86,7 @@ impl Worker {
 
     async fn call<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Connection, &Caller<T>) -> DbResult<Option<WorkerAnswer<T>>> + Send + 'static,
+        work: impl FnOnce(&mut Connection, &Caller<T>) -> DbResult<Option<Committed<T>>> + Send + 'static,
     ) -> StoreResult<T> {
         let (caller, receiver) = oneshot::channel();
         let mut call = PendingCall { receiver, worker: self };
@@ -143,14 +122,14 @@ fn thread_ended() -> StoreError {
 
 /// A call in progress. If it is dropped after the answer was sent, the commit needs its compensation.
 struct PendingCall<'a, T> {
-    receiver: oneshot::Receiver<StoreResult<WorkerAnswer<T>>>,
+    receiver: oneshot::Receiver<StoreResult<Committed<T>>>,
     worker: &'a Worker,
 }
 
 impl<T> Drop for PendingCall<'_, T> {
     fn drop(&mut self) {
         self.receiver.close();
-        if let Ok(Ok(WorkerAnswer { compensation: Some(compensation), .. })) = self.receiver.try_recv() {
+        if let Ok(Ok(Committed { compensation: Some(compensation), .. })) = self.receiver.try_recv() {
             self.worker.compensations.lock().push(compensation);
             // Only to wake the thread: with a full queue it is awake.
             let _ = self.worker.jobs.try_send(Box::new(|_| {}));
@@ -176,9 +155,9 @@ impl WorkerThread {
     }
 
     /// Sends the answer, if there is one, and compensates it if the caller has gone meanwhile.
-    pub(super) fn reply<T>(&mut self, caller: Caller<T>, result: DbResult<Option<WorkerAnswer<T>>>) {
+    pub(super) fn reply<T>(&mut self, caller: Caller<T>, result: DbResult<Option<Committed<T>>>) {
         let Some(answer) = result.map_err(StoreError::from).transpose() else { return };
-        if let Err(Ok(WorkerAnswer { compensation: Some(compensation), .. })) = caller.send(answer) {
+        if let Err(Ok(Committed { compensation: Some(compensation), .. })) = caller.send(answer) {
             self.compensations.lock().push(compensation);
             self.write_compensations();
         }
