@@ -173,10 +173,15 @@ fn verb_errors(tokens: &[SqlToken<'_>], purpose: Purpose) -> Vec<SqlError> {
 
 /// True for a statement that inserts, updates or deletes.
 pub fn changes(sql: &str) -> bool {
+    let verbs = ["insert", "update", "delete"];
+    let lower_case = sql.to_ascii_lowercase();
+    if !verbs.iter().any(|verb| lower_case.contains(verb)) {
+        return false;
+    }
     let tokens = sql_lexer::strict(sql).unwrap_or_default();
     let after = |at: usize, words: &[&str]| at > 0 && words.iter().any(|word| tokens[at - 1].is(word));
     tokens.iter().enumerate().any(|(at, token)| {
         let named = after(at, &["for", "key", "do"]) || (at > 0 && tokens[at - 1].is_symbol("."));
-        !named && ["insert", "update", "delete"].iter().any(|verb| token.is(verb))
+        !named && verbs.iter().any(|verb| token.is(verb))
     })
 }
