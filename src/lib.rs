@@ -34,6 +34,7 @@
 //! |---|---|
 //! | [`error`] | the two kinds of error: the person's, which says what to type instead, and ours |
 //! | [`telemetry`] | logging, and the TLS provider of the process |
+//! | [`tls`] | the system's certificates, and the configuration of TLS clients |
 //! | [`clock`] | durations and times as people type and read them |
 //! | [`suggest`] | the nearest name to a misspelt word, and the word quoted back |
 //! | [`files`] | the modes of files and directories, and checks that change none |
@@ -120,6 +121,7 @@ pub mod storage;
 pub mod store;
 pub mod suggest;
 pub mod telemetry;
+pub mod tls;
 pub mod toml_reader;
 pub mod webhook;
 pub mod workflow;

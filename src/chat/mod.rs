@@ -74,6 +74,11 @@ pub trait ChatPlatform: Platform {
         Ok(Vec::new())
     }
 
+    /// Makes what the first call needs, beside the first requests. Fails when the system has no certificates to trust.
+    async fn prepare(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Keeps the waits that the platform asks for in the store, for the process that follows.
     fn keep_limits_in(&self, store: &Arc<dyn Store>);
 
@@ -121,7 +126,12 @@ pub fn senders(platforms: &[Arc<dyn ChatPlatform>]) -> Vec<Arc<dyn Platform>> {
 /// Checks that each platform of the configuration knows the bot.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let checks = register(config).into_iter().map(|(name, platform)| async move {
-        match platform {
+        let ready = async {
+            let platform = platform?;
+            platform.prepare().await?;
+            anyhow::Ok(platform)
+        };
+        match ready.await {
             Ok(platform) => platform.check().await,
             Err(error) => {
                 let problem = format!("can't be asked: {error:#}");

@@ -167,7 +167,7 @@ pub struct LoginCredentials {
 /// Protection of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
-    /// Certificate and host name verified, with the system's roots and, if named, one more file.
+    /// Certificate and host name verified, with the roots of the file or, without one, with the system's.
     Verified { ca_file: Option<PathBuf> },
     /// No TLS: loopback only, and the file must say so.
     Off,

@@ -76,6 +76,12 @@ impl HttpServer {
         let draining = CancellationToken::new();
         let ingress = Ingress::new(Arc::clone(&self.workflow));
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
+        let platforms = self.platforms.clone();
+        let preparing = async move {
+            let preparations = platforms.iter().map(|platform| platform.prepare());
+            futures::future::try_join_all(preparations).await?;
+            std::future::pending::<anyhow::Result<()>>().await
+        };
         for platform in self.platforms {
             for connection in platform.connections(Arc::clone(&ingress))? {
                 let draining = draining.clone();
@@ -96,6 +102,7 @@ impl HttpServer {
         tokio::select! {
             () = serving => {}
             () = stopping => {}
+            result = preparing => return result,
             () = async { draining.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => {
                 tracing::warn!("closing with an incomplete request still open");
             }

@@ -2,7 +2,9 @@
 //! time limits. Its errors, warnings and rows.
 
 use crate::config::{LoginCredentials, Server, Tls};
+use crate::tls;
 use anyhow::Context;
+use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
 use std::future::poll_fn;
@@ -154,25 +156,18 @@ fn major_of(version: &str) -> u32 {
 /// Verifies servers by the configured certificates, or by the system's.
 ///
 /// # Errors
-/// A certificate file can't be read or used.
-pub fn client_tls(tls: &Tls) -> anyhow::Result<ClientTls> {
-    let Tls::Verified { ca_file } = tls else { return Ok(None) };
-    let mut roots = rustls::RootCertStore::empty();
-    match ca_file {
+/// A certificate file can't be read or used, or the system has no certificates.
+pub fn client_tls(settings: &Tls) -> anyhow::Result<ClientTls> {
+    let Tls::Verified { ca_file } = settings else { return Ok(None) };
+    let roots = match ca_file {
         Some(path) => {
+            let mut roots = RootCertStore::empty();
             for certificate in CertificateDer::pem_file_iter(path).context("reading ca_file")? {
                 roots.add(certificate.context("reading ca_file")?).context("using ca_file")?;
             }
+            Arc::new(roots)
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("choosing TLS versions")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Some(MakeRustlsConnect::new(config)))
+        None => tls::system_roots()?,
+    };
+    Ok(Some(MakeRustlsConnect::new(tls::client_config(roots)?)))
 }

@@ -344,3 +344,18 @@ async fn schemas_that_others_may_create_in_and_where_the_reader_may_not_look() {
     let fix = "main/postgres: `REVOKE CREATE ON SCHEMA pg_catalog FROM asset_svc;`";
     assert!(said.status == 1 && said.flat().contains(fix), "{}", said.out);
 }
+
+/// The fake Slack is spoken to without TLS, but the client is made for Slack's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_certificates_chat_is_neither_checked_nor_served() {
+    let mut world = World::usual().await;
+    let secrets = &mut world.stage.secrets;
+    secrets.extend(["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name.to_owned(), "none".to_owned())));
+    let said = world.say(&["check", "--only", "chat"]).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.flat().contains("the system has no certificates to trust"), "{said:?}");
+    assert!(flat_has(&said, "Slack: Install the system's certificates."), "{said:?}");
+    let said = world.say(&["serve"]).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains("the system has no certificates to trust"), "{said:?}");
+}

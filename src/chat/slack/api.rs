@@ -5,6 +5,8 @@ use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, rate_limit_wait};
 use crate::http_client;
 use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
+use crate::tls;
+use anyhow::Context;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,6 +19,7 @@ use slack_morphism::{
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use url::{Origin, Url};
 
 /// After a minute of waiting the person should see an error.
@@ -107,9 +110,12 @@ fn rate_limited(asked: Option<Duration>) -> Attempt {
     Attempt::RateLimited(wait, SlackApiError::RateLimited(wait))
 }
 
+type Connector = SlackClientHyperConnector<HttpsConnector<HttpConnector>>;
+
 /// Slack's Web API, with one token.
 pub struct SlackApi {
-    connector: SlackClientHyperConnector<HttpsConnector<HttpConnector>>,
+    /// Made by [`SlackApi::prepare`], or at the first call.
+    connector: OnceCell<Connector>,
     token: SlackApiToken,
     /// Of the Web API, without a slash at the end.
     url: String,
@@ -119,20 +125,25 @@ pub struct SlackApi {
 }
 
 impl SlackApi {
-    /// `url` is `https://slack.com/api`, except in tests. Fails when the system has no certificates to trust.
+    /// `url` is `https://slack.com/api`, except in tests. Fails if it isn't a URL.
     pub fn new(url: &str, token: &SecretString, limits: Arc<RateLimits>) -> anyhow::Result<Self> {
         let origin = Url::parse(url)?.origin();
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let connector = SlackClientHyperConnector::from(https).with_slack_api_url(url);
         let token = SlackApiToken::new(SlackApiTokenValue(token.expose_secret().to_owned()));
-        Ok(SlackApi { connector, token, url: url.to_owned(), origin, limits })
+        Ok(SlackApi { connector: OnceCell::new(), token, url: url.to_owned(), origin, limits })
+    }
+
+    /// Makes the client that the calls use. Fails when the system has no certificates to trust.
+    pub async fn prepare(&self) -> anyhow::Result<()> {
+        self.connector().await.map(drop)
+    }
+
+    async fn connector(&self) -> anyhow::Result<&Connector> {
+        let make = async || {
+            let roots = tokio::task::spawn_blocking(tls::system_roots).await;
+            let config = tls::client_config(roots.context("reading the system's certificates")??)?;
+            anyhow::Ok(connector(&self.url, config))
+        };
+        self.connector.get_or_try_init(make).await
     }
 
     /// Calls a method that reads. Its arguments go into the query string, as Slack requires for reads.
@@ -220,7 +231,7 @@ impl SlackApi {
             tracing_span: &span,
             is_sensitive_url: token.is_none(),
         };
-        let connector = &self.connector;
+        let Ok(connector) = self.connector().await else { return Call::not_delivered("certificates") };
         let request = async {
             match call {
                 Call::Get(method, arguments) => {
@@ -249,6 +260,18 @@ impl SlackApi {
             Ok(Err(error)) => classify(call, error),
         }
     }
+}
+
+fn connector(url: &str, config: rustls::ClientConfig) -> Connector {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http);
+    SlackClientHyperConnector::from(https).with_slack_api_url(url)
 }
 
 /// Classifies an error of the client, without using its text.

@@ -40,6 +40,10 @@ impl ChatPlatform for SlackPlatform {
         Ok(routes::router(&self.config, ingress))
     }
 
+    async fn prepare(&self) -> anyhow::Result<()> {
+        self.api.prepare().await.context("setting up Slack")
+    }
+
     fn keep_limits_in(&self, store: &Arc<dyn Store>) {
         self.api.limits.keep_in(store);
     }

@@ -319,7 +319,11 @@ pub const SECTIONS: &[ConfigSection] = &[
                 default: DefaultValue::Text("verified"),
                 meaning: "`off` is for servers on the same machine only.",
             },
-            optional("ca_file", KeyType::Path, "A certificate that is trusted besides the system's."),
+            optional(
+                "ca_file",
+                KeyType::Path,
+                "The certificates that are trusted, in the place of the system's.",
+            ),
             text(
                 "maintenance_database",
                 environments::MAINTENANCE_DATABASE,
