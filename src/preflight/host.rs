@@ -2,7 +2,7 @@
 //! only: nothing is written.
 
 use super::{CheckContext, CheckStatus, Finding};
-use crate::actions::{migrate, run_sql};
+use crate::actions::{backup, migrate, run_sql};
 use crate::config::process_account;
 use crate::error::{Error, Result};
 use crate::files::{self, Exposure, shell_word};
@@ -20,7 +20,7 @@ pub(super) fn check(context: &CheckContext<'_>) -> Vec<Finding> {
     let directory = config.store.parent().filter(|directory| !directory.as_os_str().is_empty());
     findings.extend(exposed_directory_of_audit_log(directory.unwrap_or(Path::new("."))));
     let backups = &config.backups.directory;
-    findings.push(backup_storage(backups));
+    findings.push(finding(BACKUP_STORAGE, backup::check_storage(&config.backups), backup::STORAGE_MEND));
     if backups.is_dir() {
         findings.extend(exposed(BACKUP_STORAGE, backups, "700"));
     }
@@ -68,11 +68,6 @@ const BACKUP_STORAGE: &str = "backup storage";
 fn audit_log(path: &Path) -> Finding {
     let fix = "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.";
     finding(AUDIT_LOG, store::check_writable(path), fix)
-}
-
-fn backup_storage(directory: &Path) -> Finding {
-    let fix = "Let the account that Countersign runs as write to `directory` of `[backups]`.";
-    finding(BACKUP_STORAGE, files::check_directory_or_parent(directory), fix)
 }
 
 /// The finding that a thing can be written (true) or created (false), or the obstacle.

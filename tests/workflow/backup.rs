@@ -77,6 +77,16 @@ async fn a_dry_run_names_the_client_and_dumps_nothing() {
         assert!(plan.contains(words), "{words} is missing: {plan}");
     }
     assert!(!scene.directory.path().join("backups/staging").exists());
+
+    // The words of `check`: tests/terminal/needs.rs.
+    let backups = scene.directory.path().join("backups");
+    std::fs::remove_dir_all(&backups).unwrap();
+    std::fs::write(&backups, "a file").unwrap();
+    let line = "backup asset-service --env staging";
+    scene.refused(ANA, line, "The backup storage can't be written: ").await;
+    scene
+        .refused(ANA, line, "Let the account that Countersign runs as write to directory of [backups].")
+        .await;
 }
 
 /// The one backup of the scene, once its run is closed.

@@ -6,7 +6,9 @@
 use super::{Action, Call, Execution, Outcome};
 use crate::app::App;
 use crate::catalog::Need;
+use crate::config::BackupSettings;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::{LoginKind, Plan};
 use crate::postgres::{Address, ColumnError, Unreachable, is_english};
 use crate::privileges::shortfalls;
@@ -85,6 +87,7 @@ impl Action for Backup {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let environment = call.environment_name();
         let targets = requested_targets(call)?;
+        check_storage(&call.app.config.backups).map_err(|obstacle| storage_refusal(&obstacle))?;
         let context = BackupContext { app: call.app, environment, asker: &call.asker };
         let checks = context.inspect(&targets).await;
         if let Some(Err(error)) = checks.first()
@@ -124,6 +127,22 @@ impl Action for Backup {
         }
         text::outcome(&results)
     }
+}
+
+/// The mend of a backup storage that can't be written.
+pub(crate) const STORAGE_MEND: &str =
+    "Let the account that Countersign runs as write to `directory` of `[backups]`.";
+
+/// Checks that backups can be written, by the permissions of their directory: true if it is there.
+///
+/// # Errors
+/// The obstacle.
+pub(crate) fn check_storage(settings: &BackupSettings) -> anyhow::Result<bool> {
+    files::check_directory_or_parent(&settings.directory)
+}
+
+fn storage_refusal(obstacle: &anyhow::Error) -> Error {
+    Error::instead(format!("The backup storage can't be written: {obstacle:#}."), STORAGE_MEND)
 }
 
 /// The requested databases; a database that several services share counts once.
