@@ -3,7 +3,7 @@
 use super::needs::{LoginNeeds, unmet};
 use super::{CheckStatus, Finding, ServerCheck, or_failed, query_failed, query_row};
 use crate::model::LoginKind;
-use crate::postgres::{ColumnError, PgRow, PooledClient, QueryResult, Unreachable};
+use crate::postgres::{ColumnError, PgRow, PooledClient, QueryResult};
 use std::collections::BTreeSet;
 
 impl ServerCheck<'_> {
@@ -46,13 +46,7 @@ impl ServerCheck<'_> {
         };
         let client = match self.connect(LoginKind::Reader, Some(name)).await {
             Ok(client) => client,
-            Err(error @ Unreachable::Login(_)) => {
-                return (
-                    self.no_connect(&subject, name, LoginKind::Reader, &error).into_iter().collect(),
-                    false,
-                );
-            }
-            Err(error) => return (vec![self.unreachable(&subject, &error, reader)], false),
+            Err(error) => return (vec![self.unreachable(&subject, &error, reader, Some(name))], false),
         };
         match query_row(&client, include_str!("database.sql"), &[]).await {
             Ok(row) => {

@@ -85,7 +85,7 @@ async fn check_server(
         match check.connect(login, None).await {
             Err(error) => {
                 let subject = check.subject(login);
-                findings.push(check.unreachable(&subject, &error, credentials));
+                findings.push(check.unreachable(&subject, &error, credentials, None));
                 // The same for every login, so that one finding is enough.
                 if error.is_of_server() {
                     return findings;
@@ -175,8 +175,15 @@ impl ServerCheck<'_> {
     }
 
     /// The finding for an error, with the fix.
-    fn unreachable(&self, subject: &str, error: &Unreachable, credentials: &LoginCredentials) -> Finding {
-        let fix = unreachable::fix(error, self.environment, self.server, credentials);
+    fn unreachable(
+        &self,
+        subject: &str,
+        error: &Unreachable,
+        credentials: &LoginCredentials,
+        database: Option<&str>,
+    ) -> Finding {
+        let database = database.unwrap_or(&self.environment.maintenance_database);
+        let fix = unreachable::fix(error, self.environment, self.server, credentials, database);
         Finding::missing(subject, error.to_string(), fix)
     }
 }

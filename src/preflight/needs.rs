@@ -1,6 +1,6 @@
 //! Checks of what the commands' headers need: each login, on the server and in each service's database that its commands work in.
 
-use super::{APPLICATION_NAME, CheckStatus, Finding, ServerCheck, query_failed, quoted};
+use super::{APPLICATION_NAME, CheckStatus, Finding, ServerCheck, query_failed};
 use crate::catalog::{Catalog, Need};
 use crate::model::LoginKind;
 use crate::postgres::{Address, PooledClient, Unreachable};
@@ -62,7 +62,10 @@ impl ServerCheck<'_> {
                     findings.extend(unmet(&client, &subject, needs, asked).await);
                 }
                 Err(error @ Unreachable::Login(_)) => {
-                    findings.extend(self.no_connect(&subject, database, login, &error));
+                    let credentials = self.environment.logins.get(&login);
+                    let finding =
+                        |credentials| self.unreachable(&subject, &error, credentials, Some(database));
+                    findings.extend(credentials.map(finding));
                 }
                 // The reader is told the same.
                 Err(_) => {}
@@ -77,19 +80,6 @@ impl ServerCheck<'_> {
         let migrates = services.any(|service| service.migrate.is_some());
         let applies = |need: &Need| !need.is_of_server() && (*need != Need::MigrationRecord || migrates);
         needs.keys().copied().filter(applies).collect()
-    }
-
-    /// The finding that a database doesn't let a login in, with the grant.
-    pub(super) fn no_connect(
-        &self,
-        subject: &str,
-        database: &str,
-        login: LoginKind,
-        error: &Unreachable,
-    ) -> Option<Finding> {
-        let (_, role) = self.environments.login(self.environment, login).ok()?;
-        let fix = format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(database), quoted(&role.user));
-        Some(Finding::missing(subject, error.to_string(), fix))
     }
 }
 

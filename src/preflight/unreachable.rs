@@ -1,4 +1,4 @@
-//! The fix for each reason that a server can't be reached, for `countersign check`.
+//! The fix for each reason that a server or one of its databases can't be reached, for `countersign check`.
 
 use super::quoted;
 use crate::config::{Environment, LoginCredentials, Server};
@@ -10,11 +10,12 @@ pub(super) fn fix(
     environment: &Environment,
     server: &Server,
     credentials: &LoginCredentials,
+    database: &str,
 ) -> String {
     let address = format!("{}:{}", server.host, server.port);
     match error {
         Unreachable::NoSlot(limit) => slots(*limit, credentials),
-        Unreachable::Login(refusal) => login(*refusal, credentials),
+        Unreachable::Login(refusal) => login(*refusal, credentials, database),
         Unreachable::TimedOut(_) => format!(
             "Allow connections from Countersign to {address}: a firewall drops them, or the server hangs."
         ),
@@ -75,7 +76,7 @@ fn slots(limit: SlotLimit, credentials: &LoginCredentials) -> String {
     }
 }
 
-fn login(refusal: LoginRefusal, credentials: &LoginCredentials) -> String {
+fn login(refusal: LoginRefusal, credentials: &LoginCredentials, database: &str) -> String {
     let user = &credentials.user;
     match refusal {
         LoginRefusal::NoLogin => {
@@ -84,6 +85,9 @@ fn login(refusal: LoginRefusal, credentials: &LoginCredentials) -> String {
         LoginRefusal::AccessRules => format!(
             "Add a line for {user} to the server's pg_hba.conf that covers Countersign's address, and reload the server."
         ),
+        LoginRefusal::NoConnectPrivilege => {
+            format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(database), quoted(user))
+        }
         LoginRefusal::NoPassword => format!("Set the password of {user} in the configuration."),
         _ => format!(
             "Compare the password of {user} with the secret that the configuration names, and check that pg_hba.conf allows it from here; psql's \\password sets a new one."

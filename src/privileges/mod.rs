@@ -45,12 +45,31 @@ impl Shortfall {
 /// # Errors
 /// A query that failed.
 pub async fn shortfalls(client: &PooledClient, needs: &[Need]) -> Result<Vec<Shortfall>, QueryError> {
+    read(client, needs, None).await
+}
+
+/// The shortfalls of a client's login in the privileges to delete rows of the table with that oid.
+///
+/// # Errors
+/// A query that failed.
+pub async fn row_deletion_shortfalls(
+    client: &PooledClient,
+    table: i64,
+) -> Result<Vec<Shortfall>, QueryError> {
+    read(client, &[Need::RowDeletion], Some(table)).await
+}
+
+async fn read(
+    client: &PooledClient,
+    needs: &[Need],
+    table: Option<i64>,
+) -> Result<Vec<Shortfall>, QueryError> {
     let names: Vec<&str> =
         needs.iter().filter(|need| need.login().is_some()).map(|need| need.name()).collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = client.query(include_str!("shortfalls.sql"), &[&names]).await?;
+    let rows = client.query(include_str!("shortfalls.sql"), &[&names, &table]).await?;
     let mut found = Vec::new();
     for row in &rows {
         let name: String = row.get("need")?;

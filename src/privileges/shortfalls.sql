@@ -1,12 +1,26 @@
 -- What this login is missing of the needs in $1, in the database that it is connected to: the need, the problem as it follows the
 -- database's or the server's name, and the mend. `subject` is the owner of the tables, or the schema, that a row
--- is about.
+-- is about. Rows of the table with the oid $2, else of any table, are to be deleted.
 WITH me AS (
-  SELECT quote_ident(current_user) AS role, current_setting('server_version_num')::int AS version
+  SELECT quote_ident(rolname) AS role, rolinherit AS inherits, current_setting('server_version_num')::int AS version
+  FROM pg_roles WHERE rolname = current_user
+), roles AS (
+  -- Each role with the statements that let this login use its privileges: since 16 inheritance belongs to the membership, and before to
+  -- the member.
+  SELECT r.oid, r.rolname AS name, r.rolsuper AS is_superuser, pg_has_role(r.oid, 'USAGE') AS has,
+         concat_ws('; ', CASE WHEN me.inherits OR me.version >= 160000 OR NOT pg_has_role(r.oid, 'MEMBER')
+                              THEN format('GRANT %I TO %s', r.rolname, me.role)
+                                   || CASE WHEN me.version >= 160000 AND (pg_has_role(r.oid, 'MEMBER') OR NOT me.inherits) THEN ' WITH INHERIT TRUE' ELSE '' END END,
+                   CASE WHEN me.version < 160000 AND NOT me.inherits THEN format('ALTER ROLE %s INHERIT', me.role) END) AS mend
+  FROM pg_roles r, me
+), monitoring AS (
+  SELECT m.has, m.mend, s.has AS sees_stats, s.mend AS stats_mend, c.has AS sees_settings, c.mend AS settings_mend
+  FROM roles m, roles s, roles c WHERE m.name = 'pg_monitor' AND s.name = 'pg_read_all_stats' AND c.name = 'pg_read_all_settings'
 ), relations AS (
-  SELECT c.oid, c.relname, c.relkind, c.relowner, o.rolname AS owner, o.rolsuper AS owner_is_superuser, n.nspname,
-         has_schema_privilege(n.oid, 'USAGE') AS entered, c.oid::regclass::text AS relation, format('%I.%I', n.nspname, c.relname) AS qualified
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner
+  SELECT c.oid, c.relname, c.relkind, c.relowner, o.name AS owner, o.is_superuser AS owner_is_superuser, o.has AS has_owner, o.mend AS owner_mend,
+         n.nspname, has_schema_privilege(n.oid, 'USAGE') AS entered, has_schema_privilege(o.oid, n.oid, 'USAGE') AS owner_enters,
+         format('%I.%I', n.nspname, c.relname) AS qualified
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN roles o ON o.oid = c.relowner
   WHERE c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'm', 'S') AND n.nspname !~ '^(pg_|information_schema)'
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 ), extension AS (
@@ -27,18 +41,23 @@ WITH me AS (
   -- 13 is the first version that has `trusted`.
   LEFT JOIN pg_available_extension_versions v ON v.name = x.name AND v.version = x.default_version
 ), missing (need, problem, mend, subject) AS (
-  SELECT 'sessions', 'see other roles'' sessions', format('GRANT pg_monitor TO %s', role), NULL::text
-  FROM me WHERE NOT pg_has_role('pg_read_all_stats', 'USAGE')
+  SELECT 'sessions', 'see other roles'' sessions', CASE WHEN has THEN stats_mend ELSE mend END, NULL::text
+  FROM monitoring WHERE NOT sees_stats
   UNION ALL
-  SELECT 'settings', 'see every setting', format('GRANT pg_monitor TO %s', role), NULL
-  FROM me WHERE NOT pg_has_role('pg_read_all_settings', 'USAGE')
+  SELECT 'settings', 'see every setting', CASE WHEN has THEN settings_mend ELSE mend END, NULL
+  FROM monitoring WHERE NOT sees_settings
   UNION ALL
-  SELECT 'disk-use', 'see the sizes of WAL and temporary files', format('GRANT pg_monitor TO %s', role), NULL
-  FROM me WHERE NOT (has_function_privilege('pg_ls_waldir()', 'EXECUTE') AND has_function_privilege('pg_ls_tmpdir(oid)', 'EXECUTE')
-                     AND pg_has_role('pg_read_all_stats', 'USAGE'))
+  SELECT 'disk-use', 'see the sizes of WAL and temporary files',
+         concat_ws('; ', CASE WHEN m.has AND NOT m.sees_stats THEN m.stats_mend WHEN NOT m.has THEN m.mend END,
+                   string_agg(CASE WHEN NOT f.may AND (m.has OR NOT f.monitors_may) THEN format('GRANT EXECUTE ON FUNCTION %s TO %s', f.function, me.role) END,
+                              '; ' ORDER BY f.function)), NULL
+  FROM (SELECT format('pg_catalog.%s', oid::regprocedure) AS function, has_function_privilege(oid, 'EXECUTE') AS may,
+               has_function_privilege('pg_monitor', oid, 'EXECUTE') AS monitors_may
+        FROM pg_proc WHERE oid IN ('pg_ls_waldir()'::regprocedure, 'pg_ls_tmpdir(oid)'::regprocedure)) f, monitoring m, me
+  GROUP BY me.role, m.has, m.mend, m.sees_stats, m.stats_mend HAVING NOT (m.sees_stats AND bool_and(f.may))
   UNION ALL
-  SELECT 'signal', 'end other roles'' sessions', format('GRANT pg_signal_backend TO %s', role), NULL
-  FROM me WHERE NOT pg_has_role('pg_signal_backend', 'USAGE')
+  SELECT 'signal', 'end other roles'' sessions', mend, NULL
+  FROM roles WHERE name = 'pg_signal_backend' AND NOT has
   UNION ALL
   SELECT 'sequences', 'read every sequence',
          format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO %s', r.nspname, me.role), NULL
@@ -66,7 +85,7 @@ WITH me AS (
   FROM creation WHERE NOT EXISTS (SELECT FROM extension) AND NOT COALESCE(may, false)
   UNION ALL
   SELECT 'all-tables', 'read every table',
-         CASE WHEN me.version >= 140000 THEN format('GRANT pg_read_all_data TO %s', me.role)
+         CASE WHEN me.version >= 140000 THEN (SELECT mend FROM roles WHERE name = 'pg_read_all_data')
               ELSE string_agg(DISTINCT concat_ws('; ', CASE WHEN NOT r.entered THEN format('GRANT USAGE ON SCHEMA %I TO %s', r.nspname, me.role) END,
                                                  format('GRANT SELECT ON ALL TABLES IN SCHEMA %1$I TO %2$s; GRANT SELECT ON ALL SEQUENCES IN SCHEMA %1$I TO %2$s', r.nspname, me.role)), '; ') END, NULL
   FROM relations r, me
@@ -74,26 +93,43 @@ WITH me AS (
   GROUP BY me.role, me.version HAVING count(*) > 0
   UNION ALL
   SELECT 'maintenance', 'maintain its tables',
-         CASE WHEN me.version >= 170000 THEN format('GRANT pg_maintain TO %s', me.role)
-              WHEN r.owner_is_superuser THEN format('Give %s to a role that is no superuser, with ALTER TABLE … OWNER TO ….', min(r.qualified))
-              ELSE format('GRANT %I TO %s', r.owner, me.role) END, r.owner::text
-  FROM relations r, me
-  WHERE r.relkind <> 'S' AND NOT pg_has_role(r.relowner, 'USAGE')
-    AND NOT pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
-    AND NOT CASE WHEN me.version >= 170000
-                 THEN has_table_privilege(r.oid, CASE WHEN me.version >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END) ELSE false END
-  GROUP BY r.owner, r.owner_is_superuser, me.role, me.version
+         CASE WHEN me.version < 170000 AND t.owner_is_superuser AND bool_or(NOT t.may)
+              THEN format('Give %s to a role that is no superuser, with ALTER TABLE … OWNER TO ….', min(t.qualified) FILTER (WHERE NOT t.may))
+              ELSE concat_ws('; ', CASE WHEN bool_or(NOT t.may)
+                                        THEN CASE WHEN me.version >= 170000 THEN (SELECT mend FROM roles WHERE name = 'pg_maintain') ELSE t.owner_mend END END,
+                             string_agg(DISTINCT CASE WHEN NOT (t.entered OR NOT t.may AND me.version < 170000 AND t.owner_enters)
+                                                      THEN format('GRANT USAGE ON SCHEMA %I TO %s', t.nspname, me.role) END, '; ')) END, t.owner::text
+  FROM (SELECT r.*, r.has_owner OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
+                    OR CASE WHEN me.version >= 170000
+                            THEN has_table_privilege(r.oid, CASE WHEN me.version >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END) ELSE false END AS may
+        FROM relations r, me WHERE r.relkind <> 'S') t, me
+  WHERE NOT (t.may AND t.entered)
+  GROUP BY t.owner, t.owner_is_superuser, t.owner_mend, me.role, me.version
   UNION ALL
   SELECT 'migration-record', 'write Prisma''s migration table',
-         CASE WHEN r.owner_is_superuser
-              THEN format('GRANT SELECT, INSERT, UPDATE ON %s TO %s', r.qualified, me.role) ELSE format('GRANT %I TO %s', r.owner, me.role) END, r.nspname::text
-  FROM relations r, me
-  WHERE r.relname = '_prisma_migrations' AND r.relkind IN ('r', 'p')
-    AND NOT (r.entered AND has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(r.oid, 'INSERT') AND has_table_privilege(r.oid, 'UPDATE'))
+         -- The owner's role brings what the owner may do; where that isn't enough, or the owner is a superuser, each privilege is granted.
+         CASE WHEN r.has_owner OR r.owner_is_superuser OR NOT (r.owner_enters AND r.owner_writes)
+              THEN concat_ws('; ', CASE WHEN NOT r.entered THEN format('GRANT USAGE ON SCHEMA %I TO %s', r.nspname, me.role) END,
+                             CASE WHEN NOT r.may THEN format('GRANT SELECT, INSERT, UPDATE ON %s TO %s', r.qualified, me.role) END)
+              ELSE r.owner_mend END, r.nspname::text
+  FROM (SELECT r.*, has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(r.oid, 'INSERT') AND has_table_privilege(r.oid, 'UPDATE') AS may,
+               has_table_privilege(r.relowner, r.oid, 'SELECT') AND has_table_privilege(r.relowner, r.oid, 'INSERT')
+               AND has_table_privilege(r.relowner, r.oid, 'UPDATE') AS owner_writes
+        FROM relations r WHERE r.relname = '_prisma_migrations' AND r.relkind IN ('r', 'p')) r, me
+  WHERE NOT (r.entered AND r.may)
+  UNION ALL
+  SELECT 'row-deletion', format('delete rows of %s', r.qualified),
+         concat_ws('; ', CASE WHEN NOT r.entered THEN format('GRANT USAGE ON SCHEMA %I TO %s', r.nspname, me.role) END,
+                   'GRANT ' || NULLIF(concat_ws(', ', CASE WHEN NOT r.reads THEN 'SELECT' END, CASE WHEN NOT r.deletes THEN 'DELETE' END), '')
+                   || format(' ON %s TO %s', r.qualified, me.role)), NULL
+  FROM (SELECT n.nspname, format('%I.%I', n.nspname, c.relname) AS qualified, has_schema_privilege(n.oid, 'USAGE') AS entered,
+               has_table_privilege(c.oid, 'SELECT') AS reads, has_table_privilege(c.oid, 'DELETE') AS deletes
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $2::int8::oid) r, me
+  WHERE NOT (r.entered AND r.reads AND r.deletes)
   UNION ALL
   SELECT 'row-deletion', 'delete rows of any table', 'Grant SELECT and DELETE on the tables that `purge` may work on, and on no other.', NULL
   FROM me
-  WHERE EXISTS (SELECT FROM relations WHERE relkind IN ('r', 'p'))
+  WHERE $2::int8 IS NULL AND EXISTS (SELECT FROM relations WHERE relkind IN ('r', 'p'))
     AND NOT EXISTS (SELECT FROM relations r
                     WHERE r.relkind IN ('r', 'p') AND r.entered AND has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(r.oid, 'DELETE'))
 )

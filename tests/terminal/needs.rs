@@ -4,7 +4,7 @@
 use crate::harness::{Said, Servers, World};
 use countersign::catalog::{Catalog, Command, Need, Scope};
 use countersign::model::{LoginKind, Risk};
-use regex::Regex;
+use regex::{Captures, Regex};
 use serde_json::Value;
 use strum::IntoEnumIterator;
 
@@ -27,10 +27,16 @@ fn words(need: Need) -> &'static str {
         Need::MigrationRecord => "write Prisma's migration table",
         Need::RowDeletion => "delete rows of",
         Need::DumpProgram => "needs pg_dump",
-        Need::BackupDirectory => "backup storage can't be written",
+        Need::BackupDirectory => "can't be written: backups is no directory",
         Need::MigrateProgram => "is not installed where Countersign runs",
         Need::SqlDirectory => "No directory of SQL files is configured.",
     }
+}
+
+/// True if a text says that a login of [`bare`] doesn't meet a need.
+fn denies(text: &str, need: Need) -> bool {
+    let logins = ["reader", "signal", "dump", "maintain", "owner"].into_iter();
+    logins.map(|login| format!("let need_{login} {}", words(need))).any(|words| text.contains(&words))
 }
 
 /// The command's own example, in production and without asking anyone.
@@ -94,19 +100,18 @@ fn texts(said: &Said) -> String {
     all
 }
 
-/// Runs each statement that `check` shows, in each database that it is shown for, as a DBA would paste it.
+/// Runs each statement that `check --json` shows for production, in each database that it is shown for, as a DBA would paste it.
 async fn run_mends(servers: &Servers, said: &Said) -> usize {
-    let statement = Regex::new("([^`]*)`([^`]+;)`").unwrap();
-    let place = Regex::new(r"main(?:/(\w+)| as \w+)").unwrap();
+    let json = said.json();
+    let blocks = json["blocks"].as_array().expect("blocks").iter();
     let mut count = 0;
-    let (production, _) = said.out.split_once("\nstaging\n").expect("two environments");
-    for paragraph in production.split("\n\n").filter(|paragraph| !paragraph.contains('─')) {
-        let flat = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        for found in statement.captures_iter(&flat) {
-            for place in place.captures_iter(&found[1]) {
-                servers.does(place.get(1).map_or("postgres", |name| name.as_str()), &found[2]).await;
-                count += 1;
-            }
+    for block in blocks.take_while(|block| block["title"] != "staging") {
+        let text = block["text"].as_str().filter(|text| block["kind"] == "text" && text.ends_with(';'));
+        let Some((places, statement)) = text.and_then(|text| text.split_once(": ")) else { continue };
+        for place in places.split(", ") {
+            let database = place.strip_prefix("main/").unwrap_or("postgres");
+            servers.does(database, statement).await;
+            count += 1;
         }
     }
     count
@@ -130,9 +135,9 @@ async fn what_a_command_needs_is_named_by_check_and_by_the_command_in_the_same_w
         let undeclared = undeclared.iter().find(|words| told.contains(**words));
         assert!(named || undeclared.is_none() || command.name == "bloat", "{line} needs more: {told}");
     }
-    let said = world.say(&["check"]).await;
+    let said = world.say(&["check", "--json"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    let told = texts(&world.say(&["check", "--json"]).await);
+    let told = texts(&said);
     for need in Need::iter().filter(|need| need.login().is_some()) {
         assert!(told.contains(words(need)), "{need:?} is not named: {told}");
         let declared = commands.iter().any(|command| command.header.needs.contains(&need));
@@ -141,13 +146,197 @@ async fn what_a_command_needs_is_named_by_check_and_by_the_command_in_the_same_w
 
     assert!(run_mends(&servers, &said).await > 20, "{}", said.out);
     // Where the extension was missing, its functions need grants of their own.
-    run_mends(&servers, &world.say(&["check"]).await).await;
+    run_mends(&servers, &world.say(&["check", "--json"]).await).await;
     let said = world.say(&["check", "--json"]).await;
     assert!(said.status == 0 && !texts(&said).contains("doesn't let"), "{}", texts(&said));
     for command in &commands {
         let told = world.runs(&line(command)).await.flat();
         assert!(!told.contains("doesn't let"), "{}: {told}", line(command));
     }
+    each_right_that_is_taken_away(&servers, &instead).await;
+}
+
+/// A right that is taken away by a statement in a database.
+struct TakenAway {
+    /// The versions of PostgreSQL that have it, the last one excluded.
+    majors: (u32, u32),
+    database: &'static str,
+    statement: &'static str,
+    /// All that `check` names then: several needs can rest on one right.
+    needs: &'static [Need],
+    /// A command that rests on it.
+    command: &'static str,
+    /// The words in which both tell, where they aren't the first need's.
+    words: &'static str,
+}
+
+const fn taken(
+    place: (&'static str, &'static str),
+    needs: &'static [Need],
+    command: &'static str,
+) -> TakenAway {
+    let (database, statement) = place;
+    TakenAway { majors: (13, 99), database, statement, needs, command, words: "" }
+}
+
+const fn of_majors(majors: (u32, u32), taken: TakenAway) -> TakenAway {
+    TakenAway { majors, ..taken }
+}
+
+const fn told_as(words: &'static str, taken: TakenAway) -> TakenAway {
+    TakenAway { words, ..taken }
+}
+
+/// The database of the service that `enable-stats` is asked for.
+const OTHER_DATABASE: &str = "auth_service_db";
+const SERVER: &str = "postgres";
+const OF_MONITOR: &[Need] = &[Need::Sessions, Need::Settings, Need::DiskUse];
+
+/// Each need of a login, by each kind of right that it rests on. One line's mends are the next line's beginning.
+const TAKEN_AWAY: &[TakenAway] = &[
+    taken((SERVER, "REVOKE pg_monitor FROM need_reader"), OF_MONITOR, "blocked"),
+    of_majors((13, 16), taken((SERVER, "ALTER ROLE need_reader NOINHERIT"), OF_MONITOR, "long")),
+    of_majors(
+        (16, 99),
+        taken((SERVER, "GRANT pg_monitor TO need_reader WITH INHERIT FALSE"), OF_MONITOR, "long"),
+    ),
+    taken(
+        (SERVER, "REVOKE EXECUTE ON FUNCTION pg_ls_waldir(), pg_ls_tmpdir(oid) FROM pg_monitor"),
+        &[Need::DiskUse],
+        "storage",
+    ),
+    taken(
+        (SERVER, "REVOKE pg_monitor FROM need_reader; GRANT pg_read_all_stats TO need_reader"),
+        &[Need::Settings],
+        "settings",
+    ),
+    taken(
+        (SERVER, "REVOKE pg_read_all_stats FROM pg_monitor, need_reader"),
+        &[Need::Sessions, Need::DiskUse],
+        "idle",
+    ),
+    taken(
+        (DATABASE, "REVOKE SELECT ON SEQUENCE audit_logs_id_seq FROM need_reader"),
+        &[Need::Sequences],
+        "sequences",
+    ),
+    taken(
+        (DATABASE, "REVOKE SELECT ON _prisma_migrations FROM need_reader"),
+        &[Need::MigrationHistory],
+        "migrations",
+    ),
+    taken(
+        (DATABASE, "REVOKE EXECUTE ON FUNCTION pg_stat_statements(boolean) FROM need_reader"),
+        &[Need::Statements],
+        "slow",
+    ),
+    // A library that isn't loaded takes a restart: tests/workflow/missing_privileges.rs has one.
+    told_as(
+        "has no pg_stat_statements",
+        taken((DATABASE, "DROP EXTENSION pg_stat_statements"), &[Need::StatementsCreation], "slow"),
+    ),
+    taken(
+        (DATABASE, "REVOKE EXECUTE ON FUNCTION pg_stat_statements(boolean) FROM PUBLIC"),
+        &[Need::Statements],
+        "slow",
+    ),
+    // The right to create it is a superuser's, which no GRANT gives: the mend is what the command would have done.
+    taken((OTHER_DATABASE, "DROP EXTENSION pg_stat_statements"), &[Need::StatementsCreation], "enable-stats"),
+    taken(
+        (DATABASE, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM need_maintain"),
+        &[Need::StatementsReset],
+        "reset-stats",
+    ),
+    taken((SERVER, "REVOKE pg_signal_backend FROM need_signal"), &[Need::Signal], "kill"),
+    taken((SERVER, "REVOKE pg_monitor, pg_read_all_stats FROM need_signal"), &[Need::Sessions], "cancel"),
+    taken(
+        (SERVER, "REVOKE asset_svc, auth_svc FROM need_owner"),
+        &[Need::MigrationRecord, Need::RowDeletion],
+        "migrate",
+    ),
+    taken(
+        (DATABASE, "REVOKE INSERT ON _prisma_migrations FROM asset_svc"),
+        &[Need::MigrationRecord],
+        "migrate",
+    ),
+    of_majors(
+        (13, 14),
+        taken((DATABASE, "REVOKE SELECT ON audit_logs FROM need_dump"), &[Need::AllTables], "backup"),
+    ),
+    of_majors(
+        (14, 99),
+        taken((SERVER, "REVOKE pg_read_all_data FROM need_dump"), &[Need::AllTables], "backup"),
+    ),
+    of_majors(
+        (13, 17),
+        taken((SERVER, "REVOKE asset_svc FROM need_maintain"), &[Need::Maintenance], "vacuum"),
+    ),
+    of_majors(
+        (17, 99),
+        taken((SERVER, "REVOKE pg_maintain FROM need_maintain"), &[Need::Maintenance], "vacuum"),
+    ),
+    told_as(
+        "no CONNECT privilege",
+        taken((DATABASE, "REVOKE CONNECT ON DATABASE asset_service_db FROM PUBLIC"), &[], "sizes"),
+    ),
+    told_as(
+        "no CONNECT privilege",
+        taken((SERVER, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC"), &[], "kill-idle"),
+    ),
+];
+
+/// The configuration with one environment and two services: what is looked at for each of ten is the same.
+fn smaller(config: &str) -> String {
+    let (before, staging) = config.split_once("[[environments]]\nname = \"staging\"").expect("staging");
+    let (_, services) = staging.split_once("[[services]]").expect("services");
+    let config = format!("{before}[[services]]{services}");
+    let service = Regex::new("\\[\\[services\\]\\]\nname = \"([^\"]+)\"\ndatabase = \"[^\"]+\"\n\n").unwrap();
+    let kept = |found: &Captures<'_>| match &found[1] {
+        "asset-service" | "auth-service" => found[0].to_owned(),
+        _ => String::new(),
+    };
+    service.replace_all(&config, kept).into_owned()
+}
+
+/// Takes each right away by itself: `check` names all that rests on it, a command that needs it refuses in the same words, and both are
+/// good again after the mends that `check` shows.
+async fn each_right_that_is_taken_away(servers: &Servers, instead: &[(&str, &str)]) {
+    let world = World::on(servers, "U0ANA", instead).await;
+    std::fs::create_dir(world.directory().join("here")).unwrap();
+    std::fs::write(world.directory().join("countersign.toml"), smaller(&world.stage.config)).unwrap();
+    let major = servers.cluster.version_num() / 10_000;
+    let commands = commands();
+    let check = async || world.say(&["check", "--only", "servers", "--json"]).await;
+    let of_logins = || Need::iter().filter(|need| need.login().is_some());
+    let is_of_version = |taken: &&TakenAway| (taken.majors.0..taken.majors.1).contains(&major);
+    for need in of_logins() {
+        assert!(TAKEN_AWAY.iter().any(|taken| taken.needs.contains(&need)), "{need:?} is never taken away");
+    }
+    for taken in TAKEN_AWAY.iter().filter(is_of_version) {
+        let TakenAway { database, statement, needs, .. } = taken;
+        servers.does(database, statement).await;
+        let command = commands.iter().find(|command| command.name == taken.command).expect("a command");
+        let line = line(command);
+        let is_told = |text: &str| {
+            if taken.words.is_empty() { denies(text, needs[0]) } else { text.contains(taken.words) }
+        };
+
+        let said = check().await;
+        let checked = texts(&said);
+        let named: Vec<Need> = of_logins().filter(|need| denies(&checked, *need)).collect();
+        assert_eq!(&named, needs, "{statement}: {checked}");
+        let refused = world.runs(&line).await.flat();
+        for told in [&checked, &refused] {
+            assert!(is_told(told), "{statement}: {line}: {told}");
+        }
+        assert!(run_mends(servers, &said).await > 0, "{statement}: {checked}");
+        // An extension that was missing brings functions whose grants are shown when it is there.
+        run_mends(servers, &check().await).await;
+        let told = world.runs(&line).await.flat();
+        assert!(!is_told(&told), "{statement}: {line}: {told}");
+    }
+    let said = check().await;
+    assert!(said.status == 0 && !texts(&said).contains("doesn't let"), "{}", texts(&said));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,6 +384,16 @@ async fn programs_and_directories_that_are_not_there_are_named_in_the_same_words
         }
     }
     let world = World::usual().await;
+    std::fs::write(world.directory().join("backups"), "a file").unwrap();
+    // The same words as `backup`'s: tests/workflow/backup.rs.
+    let told = texts(&world.say(&["check", "--only", "host", "--json"]).await);
+    assert!(
+        told.contains(words(Need::BackupDirectory)) && told.contains("write to `directory` of `[backups]`"),
+        "{told}"
+    );
+    std::fs::remove_file(world.directory().join("backups")).unwrap();
+    let told = texts(&world.say(&["check", "--only", "host", "--json"]).await);
+    assert!(!told.contains(words(Need::BackupDirectory)), "{told}");
     let refused = world.runs("run-sql x asset-service --env staging --dry-run").await.flat();
     let said = world.say(&["check", "--only", "host", "--json"]).await;
     for told in [texts(&said), refused] {
