@@ -110,7 +110,9 @@ async fn bad_input_says_what_to_type_and_changes_nothing() {
     let line = |table: &str, env: &str| format!("purge asset-service {table} --continue {run} --env {env}");
     scene.refused(ANA, &line("purged_wrong", "production"), "is pending: there is nothing to continue").await;
     scene.refused(ANA, &line("purged_wrong", "staging"), "is a purge of production").await;
-    scene.refused(ANA, &line("audit_logs", "production"), "delete rows of").await;
+    scene.refused(ANA, &line("audit_logs", "production"), "delete rows of public.audit_logs.").await;
+    let grant = "A role that may do so runs GRANT DELETE ON public.purged_read TO countersign_act.";
+    scene.refused(ANA, &line("purged_read", "production"), grant).await;
     superuser.batch_execute("GRANT SELECT, DELETE ON purged_read TO countersign_act").await.unwrap();
     scene
         .refused(

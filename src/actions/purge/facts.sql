@@ -1,7 +1,5 @@
 -- What an approver should know of a table ($1, oid), as the role that would delete sees it.
-SELECT has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter, has_table_privilege(c.oid, 'SELECT') AS may_read,
-       has_table_privilege(c.oid, 'DELETE') AS may_delete, c.relnamespace::regnamespace::text AS schema,
-       pg_is_in_recovery() AS replica, current_setting('default_transaction_read_only')::bool AS read_only,
+SELECT pg_is_in_recovery() AS replica, current_setting('default_transaction_read_only')::bool AS read_only,
        row_security_active(c.oid) AS row_security,
        ARRAY(SELECT quote_ident(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D' ORDER BY 1) AS rules,
        -- Functions of somebody's own that the planner of any query of the table may call, where their arguments are constant. Those in C

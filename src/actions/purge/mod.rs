@@ -10,6 +10,7 @@ use crate::command_line::Values;
 use crate::error::{Error, Result};
 use crate::model::{Plan, Run, RunState};
 use crate::postgres::{AccessMode, PgRow, PooledClient, QueryError};
+use crate::privileges::row_deletion_shortfalls;
 use crate::sql::parameters;
 use crate::suggest::{nearest, shown};
 use async_trait::async_trait;
@@ -42,7 +43,8 @@ impl Action for Purge {
         let rows = client.query(include_str!("facts.sql"), &[&table.oid]).await;
         let rows = rows.map_err(|error| database.query_error(&error))?;
         let facts = rows.first().ok_or_else(|| Error::user(format!("{relation} is gone.")))?;
-        check_privileges(facts, relation, &database)?;
+        check_writable(facts)?;
+        check_privileges(&client, &table, &database).await?;
         check_rows_are_visible(facts, relation, &database.role)?;
         check_planned_calls(facts, relation, &database.role)?;
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
@@ -104,34 +106,22 @@ fn check_arguments(call: &Call<'_>) -> Result<()> {
     }
 }
 
-fn check_privileges(facts: &PgRow, relation: &str, target: &DatabaseTarget) -> Result<()> {
-    let DatabaseTarget { database, role, .. } = target;
-    let is = |name: &str| facts.is_true(name);
-    if is("replica") {
+fn check_writable(facts: &PgRow) -> Result<()> {
+    if facts.is_true("replica") {
         return Err(Error::user("That server is a replica: rows can't be deleted there."));
     }
-    if is("read_only") {
-        return Err(read_only_error());
-    }
-    let mut grants = Vec::new();
-    if !is("may_enter") {
-        grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role}", facts.get::<String>("schema")?));
-    }
-    let needed = [("SELECT", "may_read"), ("DELETE", "may_delete")];
-    let missing: Vec<&str> = needed.iter().filter(|(_, may)| !is(may)).map(|(right, _)| *right).collect();
-    if !missing.is_empty() {
-        grants.push(format!("GRANT {} ON {relation} TO {role}", missing.join(", ")));
-    }
-    if grants.is_empty() {
-        return Ok(());
-    }
-    let grants = grants.join("; ");
-    Err(Error::instead(
-        format!("{database} doesn't let {role} delete rows of {relation}."),
-        format!(
-            "The table's owner allows it: `{grants}`. Or name a login `owner` in the configuration that may."
-        ),
-    ))
+    if facts.is_true("read_only") { Err(read_only_error()) } else { Ok(()) }
+}
+
+/// Refuses a login that may not delete rows of the table, with the grant.
+async fn check_privileges(
+    client: &PooledClient,
+    table: &RelationInfo,
+    target: &DatabaseTarget,
+) -> Result<()> {
+    let missing = row_deletion_shortfalls(client, table.oid).await;
+    let missing = missing.map_err(|error| target.query_error(&error))?;
+    missing.first().map_or(Ok(()), |missing| Err(missing.refusal(&target.database, "")))
 }
 
 /// Refuses a table whose old rows can't all be counted or deleted: row security hides some from the role, or a rule does something
