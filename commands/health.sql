@@ -6,8 +6,9 @@ scope = "database"
 needs = ["sessions"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "health"
-details = "`health` asks every service's database and every server in parallel and waits at most 5 s for each. The answer lists the checks that were made on each server, the worst finding first, and names those that could not be made. Countersign's own transactions and the limits of its own roles are left out. Rates are counted since the last statistics reset; a database with too few reads shows no cache hit rate."
+details = "`health` asks every service's database and every server in parallel and waits at most 5 s for each. The answer lists the checks that were made on each server, the worst finding first, and names those that could not be made. Of the checks of databases (sequences, migrations, invalid indexes), a server's row shows the worst database. Countersign's own transactions and the limits of its own roles are left out. Rates are counted since the last statistics reset; a database with too few reads shows no cache hit rate."
 timeout = "5s"
+sort = "_rank"
 rows_severity = "ok"
 verdict = "All services answer. No problem found with {checks}."
 verdict_empty = "No configured service runs in this environment."
@@ -36,6 +37,11 @@ _paused = { warning = 1, message = "{target} is a replica with paused replay. `r
 _cut_off = { warning = 1, critical = 1, message = "{target} is a replica that has lost its primary: its data is out of date. `replication` shows it." }
 unsafe_settings = { column = "_unsafe_settings", critical = 1, message = "{target}: {_unsafe}, so a crash of the server can corrupt its data. `settings {_unsafe_name}` shows the setting." }
 unvacuumed_settings = { column = "_unvacuumed_settings", warning = 1, message = "{target}: {_unvacuumed}, so autovacuum doesn't run. `settings {_unvacuumed_name}` shows the setting." }
+sequence_pct = { column = "_sequence_pct", warning = 75, critical = 90, message = "{target}: {_sequence} has used {value} of its range; {_left} numbers are left. `sequences {service}` shows the limits." }
+failed_migrations = { column = "_failed_migrations", critical = 1, message = "{target}: {_failed}. Deploys are blocked (P3009) until it is marked as applied or rolled back. `migrations {service}` shows it." }
+pending_migrations = { column = "_pending_migrations", warning = 1, message = "{target}: {_pending} pending. `migrations {service}` shows which." }
+invalid_indexes = { column = "_invalid_indexes", warning = 1, message = "{target}: {_invalid} invalid. `indexes {service}` shows the step for each." }
+interrupted_indexes = { column = "_interrupted_indexes", warning = 1, message = "{target}: {_invalid} invalid: unused by queries but still slowing writes. To rebuild the largest: `reindex {service} {_typed}`" }
 cache_hit_pct = { warning = 95, below = true, message = "{target}: only {value} of the reads came from memory. `slow --by io` shows which statements read from disk." }
 */
 -- ## Services
@@ -183,4 +189,40 @@ SELECT NULLIF(count(*) FILTER (WHERE crash), 0) AS _unsafe_settings, min(name) F
        string_agg(name || ' is off', ' and ' ORDER BY name) FILTER (WHERE NOT crash) AS _unvacuumed,
        COALESCE(string_agg(name || ' off', ', ' ORDER BY name), 'fsync, vacuum on') AS result
 FROM (VALUES ('fsync', true), ('full_page_writes', true), ('autovacuum', false), ('track_counts', false)) s(name, crash)
-WHERE current_setting(name) = 'off'
+WHERE current_setting(name) = 'off';
+
+-- ## Sequences [database check]
+SELECT CASE WHEN NOT s.cycles THEN s.used_pct END AS _sequence_pct, s.sequence AS _sequence, least(s.left_over, 9223372036854775807)::bigint AS _left,
+       CASE WHEN s.sequence IS NULL THEN 'none' WHEN s.used_pct IS NULL THEN CASE WHEN s.hidden + s.unread > 0 THEN 'none read' ELSE 'none used' END WHEN s.cycles THEN 'all cycle'
+            ELSE '{_sequence_pct} in {service}' END AS result,
+       CASE WHEN s.hidden > 0 THEN format('doesn''t let %s read every sequence: `sequences` shows the grant', current_user)
+            WHEN s.unread > 0 THEN 'has sequences that another session locked: `blocked` shows who waits' END AS _partly_checked,
+       CASE WHEN NOT s.cycles THEN s.used_pct END AS _rank
+FROM (VALUES (1)) always
+LEFT JOIN json_to_recordset(:'sequences'::json)
+  AS s(sequence text, cycles boolean, left_over numeric, used_pct float8, nth int, hidden int, unread int) ON s.nth = 1;
+
+-- ## Migrations [database check]
+SELECT NULLIF(m.failed, 0) AS _failed_migrations, m.failed_names AS _failed, NULLIF(m.pending, 0) AS _pending_migrations,
+       CASE m.pending WHEN 1 THEN '1 migration is' ELSE m.pending || ' migrations are' END AS _pending,
+       CASE WHEN m.failed > 0 THEN '{_failed_migrations} failed in {service}' WHEN m.pending > 0 THEN '{_pending_migrations} pending in {service}'
+            WHEN m.running > 0 THEN 'running in {service}' WHEN m.readable = 0 THEN 'no migration table'
+            WHEN m.compared THEN 'none failed or pending' ELSE 'none failed' END AS result,
+       CASE WHEN m.hidden > 0 THEN format('doesn''t let %s read its migration table: `migrations` shows the grant', current_user)
+            WHEN m.altered > 0 THEN 'has a migration table that isn''t read, since it isn''t as Prisma creates it: `migrations` explains it'
+            WHEN m.unlisted IS NOT NULL THEN 'has a migrations directory that ' || m.unlisted END AS _partly_checked,
+       (m.failed * 1000000 + m.pending * 10 + m.running + m.readable)::float8 AS _rank
+FROM (SELECT sum(open)::bigint AS failed, string_agg(open_names, ', ') AS failed_names, COALESCE(sum(cardinality(pending)), 0) AS pending,
+             count(running) AS running, count(*) FILTER (WHERE readable) AS readable, bool_and(known) AS compared,
+             count(*) FILTER (WHERE NOT permitted) AS hidden, count(*) FILTER (WHERE altered) AS altered, min(unlisted) AS unlisted
+      FROM json_to_recordset(:'migration_status'::json)
+        AS s(permitted boolean, altered boolean, readable boolean, known boolean, open bigint, open_names text, running text, pending text[], unlisted text)) m;
+
+-- ## Invalid indexes [database check]
+SELECT CASE WHEN i.typed IS NULL THEN NULLIF(i.invalid, 0) END AS _invalid_indexes, CASE WHEN i.typed IS NOT NULL THEN i.invalid END AS _interrupted_indexes,
+       CASE i.invalid WHEN 1 THEN '1 index is' ELSE i.invalid || ' indexes are' END AS _invalid, i.typed AS _typed,
+       CASE WHEN i.invalid > 0 THEN i.invalid || ' in {service}' WHEN i.building > 0 THEN i.building || ' may be building' ELSE 'none' END AS result,
+       (i.invalid * 1000 + i.building)::float8 AS _rank
+FROM (SELECT count(*) FILTER (WHERE NOT building) AS invalid, count(*) FILTER (WHERE building) AS building,
+             (array_agg(typed ORDER BY bytes DESC, typed) FILTER (WHERE rebuild))[1] AS typed
+      FROM json_to_recordset(:'invalid_indexes'::json) AS i(typed text, bytes bigint, building boolean, rebuild boolean)) i

@@ -25,31 +25,22 @@ _unused = { warning = 1, message = "{target}: {_indexes} existed and not been us
 */
 -- ## Invalid
 -- Looked at: invalid indexes
-WITH found AS (
-  SELECT i.indexrelid, CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
-         CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
-         greatest(c.relpages, 0)::bigint * current_setting('block_size')::int AS bytes, c.relkind, n.nspname, c.relname, c.relname ~ '_cc(new|old)[0-9]*$' AS leftover, i.indisunique AS enforces,
-         -- CREATE and REINDEX CONCURRENTLY hold this lock for their whole run; VACUUM does too, so this errs on the safe side.
-         EXISTS (SELECT 1 FROM pg_locks l WHERE l.relation = i.indrelid AND l.mode = 'ShareUpdateExclusiveLock'
-                   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS building
-  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
-)
 SELECT index, "table", bytes AS "size (est.)_bytes",
        CASE WHEN building THEN 'may still be building' WHEN leftover THEN 'leftover of REINDEX CONCURRENTLY'
-            WHEN relkind = 'I' THEN 'missing on a partition' WHEN enforces THEN 'its build was interrupted, or found duplicates'
+            WHEN parent THEN 'missing on a partition' WHEN enforces THEN 'its build was interrupted, or found duplicates'
             ELSE 'its build was interrupted' END AS note,
-       CASE WHEN row_number() OVER (ORDER BY building, relkind = 'I', bytes DESC, index) = 1
+       CASE WHEN row_number() OVER (ORDER BY building, parent, bytes DESC, index) = 1
             THEN NULLIF(count(*) FILTER (WHERE NOT building) OVER (), 0) END AS _invalid,
        CASE count(*) FILTER (WHERE NOT building) OVER () WHEN 1 THEN '1 index is' ELSE count(*) FILTER (WHERE NOT building) OVER () || ' indexes are' END AS _indexes,
-       CASE WHEN building OR relkind = 'I' THEN -1 ELSE bytes END AS _rank,
-       CASE WHEN nspname = 'public' THEN relname ELSE nspname || '.' || relname END AS _typed,
-       CASE WHEN NOT building AND relkind = 'i' AND NOT leftover AND NOT enforces THEN true END AS _rebuild,
+       CASE WHEN building OR parent THEN -1 ELSE bytes END AS _rank,
+       typed AS _typed, NULLIF(rebuild, false) AS _rebuild,
        -- Of duplicates a rebuild fails again, and leaves one index more.
-       CASE WHEN NOT building AND relkind = 'i' AND (leftover OR enforces) THEN 'DROP INDEX CONCURRENTLY ' || index END AS _step,
+       CASE WHEN NOT building AND NOT parent AND (leftover OR enforces) THEN 'DROP INDEX CONCURRENTLY ' || index END AS _step,
        CASE WHEN enforces AND NOT leftover THEN ', then find out whether its columns hold duplicates, and create it again' ELSE '' END AS _then,
        count(*) OVER () AS _total
-FROM found ORDER BY building, relkind = 'I', bytes DESC, index LIMIT 30;
+FROM json_to_recordset(:'invalid_indexes'::json)
+  AS i(index text, "table" text, typed text, bytes bigint, parent boolean, leftover boolean, enforces boolean, building boolean, rebuild boolean)
+ORDER BY building, parent, bytes DESC, index LIMIT 30;
 
 -- ## Redundant
 -- Looked at: redundant indexes

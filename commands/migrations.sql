@@ -30,83 +30,34 @@ _stuck_s = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}
 42883 = "has a table _prisma_migrations that is not Prisma's"
 */
 -- ## Migration status
-WITH ledger AS (
-  SELECT *, permitted AND NOT altered AS readable
-  FROM json_to_recordset(:'migration_history'::json) AS l(name text, permitted boolean, altered boolean, entries json)
-), entry AS (
-  SELECT l.name AS ledger, e.* FROM ledger l
-  CROSS JOIN LATERAL json_to_recordset(l.entries)
-    AS e(migration_name text, checksum text, started_at timestamptz, finished_at timestamptz, rolled_back_at timestamptz, logged boolean)
-), migration AS (
-  SELECT ledger, migration_name, max(finished_at) AS finished_at, max(started_at) AS started_at,
-         bool_or(finished_at IS NULL AND rolled_back_at IS NULL) AS open,
-         max(started_at) FILTER (WHERE finished_at IS NULL AND rolled_back_at IS NULL) AS open_at,
-         bool_or(finished_at IS NULL AND rolled_back_at IS NULL AND logged) AS failed,
-         bool_or(finished_at IS NOT NULL AND rolled_back_at IS NULL) AS applied,
-         (array_agg(checksum ORDER BY finished_at DESC) FILTER (WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL))[1] AS checksum
-  FROM entry GROUP BY 1, 2
-), directory AS (
-  SELECT NULLIF(:'migrations_directory', '')::json AS listed
-), file AS (
-  SELECT f.* FROM directory d
-  CROSS JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(d.listed) = 'array' THEN d.listed ELSE '[]' END) AS f(name text, checksums text[])
-), holder AS (
-  -- A session that began later did not start it. started_at has the clock of the machine that deploys.
-  SELECT min(l.pid) AS pid, COALESCE(min(a.backend_start) - interval '1 min', '-infinity') AS since
-  FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-  WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = 72707369 AND l.objsubid = 1
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-), compared AS (
-  -- With each migration table, and with none: by Prisma's rule an unapplied migration is pending, even if it was rolled back.
-  SELECT l.name AS ledger, c.* FROM (SELECT 1) one LEFT JOIN ledger l ON true
-  CROSS JOIN LATERAL (
-    SELECT array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied IS NOT TRUE AND m.open IS NOT TRUE) AS pending,
-           array_agg(f.name ORDER BY f.name) FILTER (WHERE m.applied AND m.checksum <> ALL (f.checksums)) AS changed,
-           array_agg(m.migration_name ORDER BY m.migration_name) FILTER (WHERE m.applied AND f.name IS NULL) AS gone
-    FROM file f FULL JOIN (SELECT * FROM migration WHERE ledger = l.name) m ON m.migration_name = f.name
-  ) c
-), summed AS (
-  SELECT m.ledger, count(*) FILTER (WHERE m.applied AND NOT m.open) AS applied,
-         count(*) FILTER (WHERE m.open AND NOT m.running) AS open,
-         count(*) FILTER (WHERE NOT m.open AND NOT m.applied) AS rolled_back,
-         string_agg(m.migration_name || CASE WHEN m.failed THEN ' failed' ELSE ' did not finish' END, ', ' ORDER BY m.started_at)
-           FILTER (WHERE m.open AND NOT m.running) AS open_names,
-         max(m.migration_name) FILTER (WHERE m.running) AS running,
-         (array_agg(m.migration_name ORDER BY m.finished_at DESC, m.migration_name DESC) FILTER (WHERE m.applied AND NOT m.open))[1] AS latest,
-         max(m.finished_at) FILTER (WHERE m.applied AND NOT m.open) AS latest_at
-  FROM (SELECT m.*, m.open AND NOT m.failed AND h.pid IS NOT NULL AND m.open_at >= h.since AS running FROM migration m CROSS JOIN holder h) m
-  GROUP BY 1
-)
-SELECT CASE WHEN l.name IS NULL THEN 'no migration table' WHEN NOT l.permitted THEN 'no privilege' WHEN l.altered THEN 'altered, not read'
-            WHEN s.open > 0 THEN s.open || ' failed' WHEN s.running IS NOT NULL THEN 'running'
-            WHEN s.ledger IS NULL THEN 'none applied yet' ELSE 'none failed' END
-         || CASE WHEN l.name <> 'public._prisma_migrations' THEN ' (' || l.name || ')' ELSE '' END AS state,
-       CASE WHEN l.readable THEN COALESCE(s.applied, 0) END AS applied, CASE WHEN l.readable THEN COALESCE(s.rolled_back, 0) END AS rolled_back,
-       CASE WHEN x.known THEN COALESCE(cardinality(c.pending), 0) END AS pending,
-       s.latest AS latest_migration, s.latest_at AS deployed_at,
-       NULLIF(s.open, 0) AS _open, s.open_names AS _open_names, CASE WHEN s.running IS NOT NULL THEN 1 END AS _running,
-       s.running AS _running_name, h.pid::text AS _holder, CASE WHEN NOT l.permitted THEN 1 END AS _unreadable, l.name AS _ledger,
-       CASE WHEN l.permitted AND l.altered THEN 1 END AS _altered,
-       CASE WHEN x.known THEN cardinality(c.changed) END AS _changed, array_to_string(c.changed[1:5], ', ') AS _changed_names,
-       CASE WHEN x.known THEN cardinality(c.gone) END AS _gone, array_to_string(c.gone[1:5], ', ') AS _gone_names,
-       CASE WHEN json_typeof(d.listed) = 'string' THEN 1 END AS _no_files, d.listed #>> '{}' AS _no_files_says,
+SELECT CASE WHEN ledger IS NULL THEN 'no migration table' WHEN NOT permitted THEN 'no privilege' WHEN altered THEN 'altered, not read'
+            WHEN open > 0 THEN open || ' failed' WHEN running IS NOT NULL THEN 'running'
+            WHEN NOT has_entries THEN 'none applied yet' ELSE 'none failed' END
+         || CASE WHEN ledger <> 'public._prisma_migrations' THEN ' (' || ledger || ')' ELSE '' END AS state,
+       CASE WHEN readable THEN applied END AS applied, CASE WHEN readable THEN rolled_back END AS rolled_back,
+       CASE WHEN known THEN COALESCE(cardinality(pending), 0) END AS pending,
+       latest AS latest_migration, latest_at AS deployed_at,
+       NULLIF(open, 0) AS _open, open_names AS _open_names, CASE WHEN running IS NOT NULL THEN 1 END AS _running,
+       running AS _running_name, holder AS _holder, CASE WHEN NOT permitted THEN 1 END AS _unreadable, ledger AS _ledger,
+       CASE WHEN permitted AND altered THEN 1 END AS _altered,
+       cardinality(changed) AS _changed, array_to_string(changed[1:5], ', ') AS _changed_names,
+       cardinality(gone) AS _gone, array_to_string(gone[1:5], ', ') AS _gone_names,
+       CASE WHEN unlisted IS NOT NULL THEN 1 END AS _no_files, unlisted AS _no_files_says,
        -- Reported for a service that was asked for by name; for all services, the table shows it.
-       CASE WHEN l.name IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,
+       CASE WHEN ledger IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,
        CASE WHEN NULLIF(NULLIF(:'service', ''), 'all') IS NULL THEN 'No failed migration in any database that has a Prisma migration table.'
-            ELSE COALESCE(s.applied, 0) || CASE s.applied WHEN 1 THEN ' migration is' ELSE ' migrations are' END
+            ELSE applied || CASE applied WHEN 1 THEN ' migration is' ELSE ' migrations are' END
                  || ' applied in ' || current_database() || ', none failed'
-                 || COALESCE('; the latest is ' || s.latest, '')
-                 || CASE WHEN x.known AND cardinality(c.pending) > 0
-                         THEN '; pending: ' || array_to_string(c.pending[1:5], ', ')
-                              || CASE WHEN cardinality(c.pending) > 5 THEN ' and ' || cardinality(c.pending) - 5 || ' more' ELSE '' END
-                         WHEN x.known THEN '; none is pending' ELSE '' END || '.' END AS _says
-FROM directory d
-CROSS JOIN holder h
-LEFT JOIN ledger l ON true
-CROSS JOIN LATERAL (SELECT json_typeof(d.listed) = 'array' AND COALESCE(l.readable, true) AS known) x
-LEFT JOIN compared c ON c.ledger IS NOT DISTINCT FROM l.name
-LEFT JOIN summed s ON s.ledger = l.name
-ORDER BY l.name;
+                 || COALESCE('; the latest is ' || latest, '')
+                 || CASE WHEN known AND cardinality(pending) > 0
+                         THEN '; pending: ' || array_to_string(pending[1:5], ', ')
+                              || CASE WHEN cardinality(pending) > 5 THEN ' and ' || cardinality(pending) - 5 || ' more' ELSE '' END
+                         WHEN known THEN '; none is pending' ELSE '' END || '.' END AS _says
+FROM json_to_recordset(:'migration_status'::json)
+  AS s(ledger text, permitted boolean, altered boolean, readable boolean, known boolean, has_entries boolean, applied bigint, open bigint,
+       rolled_back bigint, open_names text, running text, latest text, latest_at timestamptz, holder text, pending text[], changed text[], gone text[],
+       unlisted text)
+ORDER BY ledger;
 
 -- ## Migrations [database if service]
 WITH ledger AS (

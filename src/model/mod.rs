@@ -8,7 +8,8 @@ mod reply;
 mod run;
 
 pub use card::{
-    Button, ButtonStyle, ButtonToken, Card, CardKind, Decision, PostedMessage, TokenPurpose, random_token,
+    Button, ButtonStyle, ButtonToken, Card, CardKind, Decision, PostedMessage, TokenPurpose, line_label,
+    random_token,
 };
 pub use form::{
     ENVIRONMENT_FIELD, Field, FieldError, FieldKind, Form, FormDraft, FormInput, FormOption, MAX_OPTIONS,

@@ -1,7 +1,8 @@
 //! The part of a question that has an answer: a line of the sections that ran and the targets that answered them, and those that were
 //! not checked, each with its reason. Both are made from the results.
 
-use super::present::{by_column, cell, value_severity};
+use super::hits::value_severity;
+use super::present::{by_column, cell};
 use super::{SectionResult, Target};
 use crate::catalog::Command;
 use crate::model::{Coverage, Severity, Text};

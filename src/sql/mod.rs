@@ -21,6 +21,8 @@ mod checks;
 mod coverage;
 mod custom;
 mod format;
+mod hits;
+mod offers;
 mod present;
 mod sections;
 mod wait_graph;
@@ -29,7 +31,8 @@ mod wal_positions;
 pub use crate::clock::{duration, minute, moment};
 pub use coverage::place_of;
 pub use format::{bytes, fill, grouped, value_text};
-pub use present::{Answer, present, severity_of};
+pub use hits::severity_of;
+pub use present::{Answer, present};
 pub use sections::{SectionResult, TargetRow};
 pub use wait_graph::{WaitGraph, Waiter};
 
@@ -101,7 +104,9 @@ pub async fn run(environments: &Environments, query: &QueryRequest<'_>) -> Resul
     let query = &QueryRequest { values: &values, ..query.clone() };
     let groups = section_groups(query);
     let all = groups.iter().map(|group| run_group(environments, query, group));
-    Ok(futures::future::try_join_all(all).await?.into_iter().flatten().collect())
+    let mut results: Vec<_> = futures::future::try_join_all(all).await?.into_iter().flatten().collect();
+    results.sort_by_key(|(place, _)| *place);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
 /// True if a section binds the positions, or a shared query that does.
@@ -291,7 +296,7 @@ impl ValueSource<'_> {
         let failed = |error: QueryError| TargetFailure::of_query(&error, query.command);
         let section = query.command.sections(client.major()).get(index);
         let section = section.ok_or_else(|| TargetFailure::refusal("has no such section"))?;
-        let bound_values = self.bound_values(section).await.map_err(failed)?;
+        let bound_values = self.bound_values(&section.parameters).await.map_err(failed)?;
         if query.command.is_limited {
             let custom = CustomQuery { environments, query, address };
             let rows = custom.rows(client, section, &bound_values).await;
@@ -301,8 +306,8 @@ impl ValueSource<'_> {
     }
 
     /// The values behind `$1`, `$2` …
-    async fn bound_values(&self, section: &Section) -> Result<Vec<Option<String>>, QueryError> {
-        let values = section.parameters.iter().map(|name| async {
+    async fn bound_values(&self, names: &[String]) -> Result<Vec<Option<String>>, QueryError> {
+        let values = names.iter().map(|name| async {
             match self.query.values.get(name) {
                 Some(typed) => Ok(Some(typed.clone())),
                 None => self.program_value(name).await,
@@ -332,10 +337,9 @@ impl ValueSource<'_> {
         })
     }
 
-    /// The rows of a shared query, as JSON.
+    /// The rows of a shared query, as JSON. It may bind the rows of another.
     async fn shared_rows(&self, shared: &SharedQuery) -> Result<Option<String>, QueryError> {
-        let values: Vec<Option<String>> =
-            shared.parameters.iter().map(|name| self.query.values.get(name).cloned()).collect();
+        let values = Box::pin(self.bound_values(&shared.parameters)).await?;
         let (_, rows) = rows(self.client, self.query.command, &shared.sql, &values).await?;
         Ok(match rows.into_iter().flatten().next() {
             Some(Value::Text(json)) => Some(json),

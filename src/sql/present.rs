@@ -4,17 +4,14 @@
 use super::checks::{checks_made, checks_table};
 use super::coverage::{coverage, coverage_line, failures, not_checked, silent_targets};
 use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
+use super::hits::{ThresholdHit, hits, value_severity};
+use super::offers::Offers;
 use super::{SectionResult, TargetRow, Value};
-use crate::catalog::{Catalog, Command, Scope, Threshold};
-use crate::command_line::Values;
+use crate::catalog::{Catalog, Command, Scope};
 use crate::model::{
-    Block, Button, ButtonStyle, Cell, Column, ColumnKind, Coverage, Row, RunId, Severity, Span, Table, Text,
-    TokenPurpose,
+    Block, Cell, Column, ColumnKind, Coverage, Row, RunId, Severity, Span, Table, Text, TokenPurpose,
 };
 use std::collections::BTreeMap;
-
-/// Buttons beside rows: more would not be read on a phone.
-const MAX_ROW_BUTTONS: usize = 5;
 
 /// Lines under the verdict: with more hits, the worst are enough.
 const MAX_HITS: usize = 4;
@@ -33,13 +30,6 @@ pub struct Answer {
     pub card: Option<RunId>,
     /// For the asker alone.
     pub private: bool,
-}
-
-/// A threshold that a value crossed.
-struct ThresholdHit {
-    severity: Severity,
-    message: Text,
-    next: Option<Text>,
 }
 
 /// Presents a command's sections.
@@ -75,8 +65,8 @@ pub fn present(
             Block::Table(table)
         });
     }
+    answer.blocks.extend(checks_table(sections, &mut offers).map(Block::Table));
     answer.button_purposes = offers.purposes;
-    answer.blocks.extend(checks_table(command, sections).map(Block::Table));
     let next = next_step(command, sections).or_else(|| {
         let has_step = !answer.button_purposes.is_empty() || has_step(&answer.blocks, catalog);
         if has_step { None } else { fallback_step(sections, hits) }
@@ -117,48 +107,6 @@ fn is_shown(section: &SectionResult) -> bool {
         section.title.is_some() && section.target_count > section.failures.len()
     } else {
         section.columns.iter().any(|column| !column.starts_with('_'))
-    }
-}
-
-fn hits(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
-    let mut hits = Vec::new();
-    let has_message = |threshold: &Threshold| threshold.message.as_deref() != Some("");
-    for section in sections {
-        for row in &section.rows {
-            for threshold in command.header.thresholds.values().filter(|threshold| has_message(threshold)) {
-                let column = &threshold.column;
-                let Some(value) = cell(section, row, column) else { continue };
-                let severity = value_severity(threshold, value);
-                if severity > Severity::Ok {
-                    let message = threshold.message.as_deref().unwrap_or("{target}: {value}");
-                    let shown = value_text(column, value);
-                    let words = |placeholder: Placeholder<'_>| match placeholder.column {
-                        "value" => Some(shown.clone()),
-                        _ => look_up(section, row)(placeholder),
-                    };
-                    let next = threshold.next.as_deref().map(|next| fill_placeholders(next, &words));
-                    hits.push(ThresholdHit { severity, message: fill_placeholders(message, &words), next });
-                }
-            }
-        }
-    }
-    hits.sort_by_key(|hit| std::cmp::Reverse(hit.severity));
-    hits
-}
-
-pub(super) fn value_severity(threshold: &Threshold, value: &Value) -> Severity {
-    value.number().map_or(Severity::Neutral, |number| severity_of(threshold, number))
-}
-
-/// The severity of a number by the threshold of its column.
-pub fn severity_of(threshold: &Threshold, number: f64) -> Severity {
-    let crossed = |limit: Option<f64>| {
-        limit.is_some_and(|limit| if threshold.below { number < limit } else { number >= limit })
-    };
-    match (crossed(threshold.critical), crossed(threshold.warning)) {
-        (true, _) => Severity::Critical,
-        (_, true) => Severity::Warning,
-        _ => Severity::Neutral,
     }
 }
 
@@ -322,79 +270,10 @@ fn total_rows(section: &SectionResult) -> usize {
     counted.sum()
 }
 
-fn has_action(command: &Command, section: &SectionResult, row: &TargetRow) -> bool {
+pub(super) fn has_action(command: &Command, section: &SectionResult, row: &TargetRow) -> bool {
     match &command.header.row_action_if {
         Some(column) => cell(section, row, column) == Some(&Value::Bool(true)),
         None => true,
-    }
-}
-
-/// The buttons beside rows of one answer.
-struct Offers<'a> {
-    command: &'a Command,
-    catalog: &'a Catalog,
-    environment: &'a str,
-    purposes: Vec<(String, TokenPurpose)>,
-}
-
-impl Offers<'_> {
-    /// Adds the buttons of the first rows that have an action.
-    fn add_buttons(&mut self, section: &SectionResult, table: &mut Table) {
-        let Some(action) = &self.command.header.row_action else { return };
-        let buttons_left = MAX_ROW_BUTTONS - self.purposes.len();
-        let rows = section.rows.iter().zip(&mut table.rows);
-        let with_action = rows.filter(|(row, _)| has_action(self.command, section, row));
-        for (row, shown_row) in with_action.take(buttons_left) {
-            if let Some((button, purpose)) = self.button(action, section, row) {
-                self.purposes.push((button.token.clone(), purpose));
-                shown_row.buttons.push(button);
-            }
-        }
-    }
-
-    /// The button beside a row: bound to what the row showed, hidden columns included.
-    fn button(
-        &self,
-        action: &str,
-        section: &SectionResult,
-        row: &TargetRow,
-    ) -> Option<(Button, TokenPurpose)> {
-        let typed = |placeholder: Placeholder<'_>| {
-            look_up(section, row)(Placeholder { in_code: true, ..placeholder })
-        };
-        let line = fill_placeholders(action, &typed).words();
-        let mut words = line.split_whitespace();
-        let command = self.catalog.find(words.next()?)?;
-        let mut arguments = Values::new();
-        for spec in &command.header.args {
-            let hidden = format!("_{}", spec.name);
-            let value = cell(section, row, &hidden).or_else(|| cell(section, row, &spec.name));
-            let argument_text = |value: &Value| match value {
-                Value::Text(text) => Some(text.clone()),
-                Value::Int(number) => Some(number.to_string()),
-                _ => None,
-            };
-            let value = match spec.name.as_str() {
-                "server" => Some(row.target.server.clone()),
-                "service" => row.target.service.clone(),
-                _ => value.and_then(argument_text),
-            };
-            if let Some(value) = value {
-                arguments.insert(spec.name.clone(), value);
-            }
-        }
-        let token = crate::model::random_token()?;
-        let label = format!("{}{}…", line[..1].to_uppercase(), &line[1..]);
-        let purpose = TokenPurpose::RunCommand {
-            command: command.name.clone(),
-            environment: Some(self.environment.to_owned()),
-            arguments,
-        };
-        let style = match command.header.risk {
-            crate::model::Risk::Danger => ButtonStyle::Danger,
-            _ => ButtonStyle::Plain,
-        };
-        Some((Button::new(label, token, style), purpose))
     }
 }
 
@@ -409,15 +288,25 @@ fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {
 
 /// True if a sentence has a command line, or a statement to copy.
 fn has_step(blocks: &[Block], catalog: &Catalog) -> bool {
-    let texts = blocks.iter().filter_map(|block| match block {
+    let mut texts = blocks.iter().filter_map(|block| match block {
         Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
         _ => None,
     });
-    let is_step = |code: &str| {
-        let first = code.split_whitespace().next().unwrap_or_default();
-        catalog.find(first).is_some() || STATEMENTS.contains(&first)
-    };
-    texts.flat_map(|text| &text.0).any(|span| matches!(span, Span::Code(code) if is_step(code)))
+    let is_statement = |code: &str| STATEMENTS.contains(&first_word(code));
+    texts.any(|text| command_line(text, catalog).is_some() || codes(text).any(is_statement))
+}
+
+/// The first command line of a text.
+pub(super) fn command_line(text: &Text, catalog: &Catalog) -> Option<String> {
+    codes(text).find(|code| catalog.find(first_word(code)).is_some()).map(str::to_owned)
+}
+
+fn codes(text: &Text) -> impl Iterator<Item = &str> {
+    text.0.iter().filter_map(|span| if let Span::Code(code) = span { Some(code.as_str()) } else { None })
+}
+
+fn first_word(code: &str) -> &str {
+    code.split_whitespace().next().unwrap_or_default()
 }
 
 /// The next step of the worst finding that has one; without a finding, where to look for what gave no answer.

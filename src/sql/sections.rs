@@ -42,8 +42,8 @@ pub struct SectionResult {
 /// A section and its place in the command's file.
 pub(super) type NumberedSection<'a> = (usize, &'a Section);
 
-/// The sections in groups of one connection: a check shares that of the section before it, so that many checks need one connection of
-/// a server, which may have none left.
+/// The sections in groups of one connection: a check shares that of the first section of its scope, so that many checks need one
+/// connection of a server, which may have none left.
 pub(super) fn section_groups<'a>(query: &QueryRequest<'a>) -> Vec<Vec<NumberedSection<'a>>> {
     let mut groups: Vec<Vec<NumberedSection<'_>>> = Vec::new();
     // Custom SQL has a connection of its own for each section.
@@ -52,20 +52,20 @@ pub(super) fn section_groups<'a>(query: &QueryRequest<'a>) -> Vec<Vec<NumberedSe
     };
     let sections = query.command.sections(0).iter().enumerate();
     for (index, section) in sections.filter(|(_, section)| applies(section, query.values)) {
-        match groups.last_mut() {
-            Some(group) if shares(group, section) => group.push((index, section)),
-            _ => groups.push(vec![(index, section)]),
+        match groups.iter_mut().find(|group| shares(group, section)) {
+            Some(group) => group.push((index, section)),
+            None => groups.push(vec![(index, section)]),
         }
     }
     groups
 }
 
-/// Runs a group of sections, which have one scope.
+/// Runs a group of sections, which have one scope. Each result has its section's place.
 pub(super) async fn run_group(
     environments: &Environments,
     query: &QueryRequest<'_>,
     group: &[NumberedSection<'_>],
-) -> Result<Vec<SectionResult>> {
+) -> Result<Vec<(usize, SectionResult)>> {
     let targets = scope_targets(environments, query, group[0].1.scope)?;
     let mut results: Vec<SectionResult> =
         group.iter().map(|(_, section)| SectionResult::of(query.command, section, targets.len())).collect();
@@ -83,7 +83,7 @@ pub(super) async fn run_group(
     }
     let by = query.command.header.sort.as_deref();
     results.iter_mut().for_each(|result| sort(result, by));
-    Ok(results)
+    Ok(group.iter().map(|(index, _)| *index).zip(results).collect())
 }
 
 impl SectionResult {
@@ -100,11 +100,16 @@ impl SectionResult {
         }
     }
 
-    /// Adds the answer of one target. A check without a row, or with a reason in its row, has not been made.
+    /// Adds the answer of one target. A check without a row, or with a reason in its row, has not been made; one with a reason beside its
+    /// result has been made in part.
     fn add(&mut self, target: &Target, answer: Result<Rows, TargetFailure>) {
         let answer = answer.and_then(|rows| if self.check { checked(rows) } else { Ok(rows) });
         match answer {
             Ok((columns, rows)) => {
+                if let Some(reason) = reason(&columns, &rows, PARTLY_CHECKED).filter(|_| self.check) {
+                    self.refusals += 1;
+                    self.failures.push((target.clone(), reason));
+                }
                 if !rows.is_empty() {
                     self.columns = columns;
                 }
@@ -123,13 +128,23 @@ impl SectionResult {
 /// The column with the reason why a check could not be made.
 const NOT_CHECKED: &str = "_not_checked";
 
-fn checked(rows: Rows) -> Result<Rows, TargetFailure> {
-    let at = rows.0.iter().position(|column| column == NOT_CHECKED);
-    let reason = at.and_then(|at| rows.1.first()?.get(at));
-    match reason {
-        Some(Value::Text(reason)) => Err(TargetFailure::refusal(reason)),
-        _ if rows.1.is_empty() => Err(TargetFailure::refusal("gave no row")),
-        _ => Ok(rows),
+/// The column with the reason why a check could be made in part only.
+const PARTLY_CHECKED: &str = "_partly_checked";
+
+fn checked(answer: Rows) -> Result<Rows, TargetFailure> {
+    match reason(&answer.0, &answer.1, NOT_CHECKED) {
+        Some(reason) => Err(TargetFailure::refusal(&reason)),
+        None if answer.1.is_empty() => Err(TargetFailure::refusal("gave no row")),
+        None => Ok(answer),
+    }
+}
+
+/// The reason in that column of the first row, in words that follow the target's name.
+fn reason(columns: &[String], rows: &[Vec<Value>], column: &str) -> Option<String> {
+    let at = columns.iter().position(|known| known == column)?;
+    match rows.first()?.get(at)? {
+        Value::Text(reason) => Some(reason.clone()),
+        _ => None,
     }
 }
 

@@ -6,8 +6,8 @@ use crate::catalog::{Command, Scope};
 use crate::command_line::{KnownNames, parse_command};
 use crate::error::contain_panic;
 use crate::model::{
-    Block, Button, ButtonStyle, ButtonToken, ChatEvent, Conversation, Person, Reply, Risk, Span, Text,
-    TokenPurpose, random_token,
+    Block, Button, ButtonStyle, ButtonToken, ChatEvent, Conversation, Person, Reply, Risk, Span,
+    TokenPurpose, line_label, random_token,
 };
 use crate::sql::Answer;
 use std::sync::Arc;
@@ -145,15 +145,16 @@ impl NextSteps {
         let lines = self.command_lines(conversation, reply).await;
         let person = reply.heading.requester.clone();
         let has_buttons = reply.blocks.iter().any(|block| matches!(block, Block::Buttons(_)));
-        let mut labels: Vec<String> = reply.buttons().map(|button| button.label.clone()).collect();
-        let (mut buttons, mut offers) = (Vec::new(), Vec::new());
-        for span in reply.blocks.iter_mut().skip(skipped).filter_map(sentences).flat_map(|text| &mut text.0) {
+        let labels: Vec<String> = reply.buttons().map(|button| button.label.clone()).collect();
+        let (mut buttons, mut offers): (Vec<Button>, Vec<_>) = (Vec::new(), Vec::new());
+        let blocks = reply.blocks.iter_mut().skip(skipped);
+        for (in_verdict, span) in blocks.flat_map(spans) {
             let Span::Code(code) = span else { continue };
             let Some(command) = lines.command_of(code).filter(|command| is_offered(command, code)) else {
                 continue;
             };
             let risk = self.app.access.policy(command, lines.environment.as_deref()).risk;
-            let (label, typed) = (label_of(code, risk), code.clone());
+            let (label, typed) = (line_label(code, risk), code.clone());
             *code = lines.whole_line(command, code);
             let Some(purpose) = lines.purpose_of(&typed) else { continue };
             let TokenPurpose::RunCommand { environment, .. } = &purpose else { continue };
@@ -161,12 +162,14 @@ impl NextSteps {
                 .as_ref()
                 .is_some_and(|person| self.app.access.may_run(person, command, environment.as_deref()));
             let is_room = !has_buttons && buttons.len() < MAX_BUTTONS && label.chars().count() <= MAX_LABEL;
-            if !may_run || !is_room || labels.contains(&label) {
+            // What a row offers for looking is offered beside the verdict, too: the row is further down.
+            let has_button = buttons.iter().any(|button| button.label == label)
+                || labels.contains(&label) && !(in_verdict && risk == Risk::Read);
+            if !may_run || !is_room || has_button {
                 continue;
             }
             let Some(token) = random_token() else { continue };
             let style = if risk == Risk::Danger { ButtonStyle::Danger } else { ButtonStyle::Plain };
-            labels.push(label.clone());
             buttons.push(Button::new(label, token.clone(), style));
             offers.push((token, purpose));
         }
@@ -232,17 +235,12 @@ fn is_leading(block: &Block) -> bool {
     matches!(block, Block::Verdict { .. } | Block::Text(_) | Block::Note(_))
 }
 
-fn sentences(block: &mut Block) -> Option<&mut Text> {
-    match block {
+/// The spans of a block's sentences, and whether they are a verdict's.
+fn spans(block: &mut Block) -> impl Iterator<Item = (bool, &mut Span)> {
+    let in_verdict = is_verdict(block);
+    let text = match block {
         Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => Some(text),
         _ => None,
-    }
-}
-
-/// "Settings fsync"; with an ellipsis where a request for approval comes first.
-fn label_of(line: &str, risk: Risk) -> String {
-    let more = if risk == Risk::Danger { "…" } else { "" };
-    let mut letters = line.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    format!("{first}{}{more}", letters.as_str())
+    };
+    text.into_iter().flat_map(|text| &mut text.0).map(move |span| (in_verdict, span))
 }

@@ -186,6 +186,7 @@ async fn a_limit_of_0_is_told_and_is_no_finding() {
     assert!(told.starts_with("CRITICAL: primary: role asset_svc has 3 of 3 connections; "), "{told}");
     assert!(told.ends_with("an administrator can run: ALTER ROLE asset_svc CONNECTION LIMIT 6\n"), "{told}");
     // `health` reads each service's database.
+    scene.world.heal().await;
     set("ALTER DATABASE user_service_db CONNECTION LIMIT -1").await.unwrap();
     let health = scene.world.told("health").await;
     assert!(

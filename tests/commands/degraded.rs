@@ -45,6 +45,7 @@ async fn a_server_that_hangs_or_is_down_is_named() {
     assert!(told.contains("production/primary refuses connections"), "{told}");
     world.cluster.restart().await.unwrap();
     world.wait_only("30s").await;
+    world.heal().await;
     let told = world.told("health").await;
     assert!(told.starts_with("OK: "), "{told}");
 }

@@ -138,6 +138,17 @@ impl World {
         }
     }
 
+    /// Takes the faults of the sample away: a sequence near its end, a failed migration, interrupted builds of indexes.
+    pub async fn heal(&self) {
+        for (service, _) in &self.team.services {
+            let superuser = self.cluster.connect(&service.database).await.unwrap();
+            let heal = "UPDATE pg_index SET indisvalid = true, indisready = true WHERE NOT (indisvalid AND indisready);
+                        DELETE FROM \"_prisma_migrations\" WHERE finished_at IS NULL AND rolled_back_at IS NULL;
+                        SELECT setval(seqrelid, 1) FROM pg_sequence WHERE pg_sequence_last_value(seqrelid) > 1000000000";
+            superuser.batch_execute(heal).await.unwrap();
+        }
+    }
+
     /// The same servers, seen through another reader.
     pub async fn read_as(&mut self, reader: &LoginAccount) {
         self.renew(reader, PATIENT).await;

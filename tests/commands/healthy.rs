@@ -10,6 +10,7 @@ const PHONE: usize = 7;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sql_command_answers_its_example() {
     let world = World::start().await;
+    world.heal().await;
     let reading = |command: &&_| -> bool {
         let command: &countersign::catalog::Command = command;
         matches!(command.body, Body::Sql(_)) && command.header.risk == Risk::Read
@@ -33,6 +34,7 @@ async fn every_sql_command_answers_its_example() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_reads_when_all_is_well() {
     let world = World::start().await;
+    world.heal().await;
     let health = world.told("health").await;
     assert!(health.starts_with("OK: All services answer. No problem found "), "{health}");
     assert_eq!(health.lines().filter(|line| line.contains("-service | ")).count(), 10, "{health}");

@@ -10,6 +10,7 @@ use countersign::sql::{SectionResult, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use tokio_postgres::types::ToSql;
 
 /// Their rows don't change while nobody works.
 const STABLE: [&str; 4] = ["migrations", "roles", "sizes", "slow"];
@@ -97,8 +98,11 @@ async fn psql_finds_the_same() {
     let world = World::start().await;
     world.work().await;
     let asset = world.cluster.connect("asset_service_db").await.unwrap();
-    let sql = shared_query("migration_history").unwrap().sql;
-    let history: String = asset.query_one(&sql, &[]).await.unwrap().get(0);
+    let rows_of = async |name: &str, values: &[&(dyn ToSql + Sync)]| -> String {
+        asset.query_one(&shared_query(name).unwrap().sql, values).await.unwrap().get(0)
+    };
+    let history = rows_of("migration_history", &[]).await;
+    let status = rows_of("migration_status", &[&history, &""]).await;
     let mut compared = 0;
     for command in world.app.catalog.iter().filter(|command| matches!(command.body, Body::Sql(_))) {
         let name = &command.name;
@@ -126,6 +130,7 @@ async fn psql_finds_the_same() {
             values.insert(WAL_POSITIONS.into(), "[]".to_owned());
             values.extend(SHARED_QUERIES.map(|(name, _)| (name.to_owned(), "[]".to_owned())));
             values.insert("migration_history".into(), history.clone());
+            values.insert("migration_status".into(), status.clone());
             values.insert(OWN_ROLES.into(), "{countersign_read,countersign_act}".to_owned());
             let printed = psql(&world, &file, ("asset_service_db", &values));
             let sections = command.sections(15);

@@ -173,6 +173,7 @@ async fn health_sees_waits_of_background_processes_and_for_standbys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hidden_sessions_and_many_short_statements_are_no_all_clear() {
     let world = World::start().await;
+    world.heal().await;
     let superuser = world.cluster.connect("postgres").await.unwrap();
     let role = "CREATE ROLE app LOGIN PASSWORD 'app'; ALTER ROLE app SET track_activities = off";
     superuser.batch_execute(role).await.unwrap();

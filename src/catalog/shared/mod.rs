@@ -4,11 +4,14 @@
 use super::bind::{bind_names, parameter_order};
 
 /// The name and the SQL of each: one SELECT, which runs on the target beforehand.
-pub const SHARED_QUERIES: [(&str, &str); 7] = [
+pub const SHARED_QUERIES: [(&str, &str); 10] = [
     ("connection_limits", include_str!("connection_limits.sql")),
     ("counters", include_str!("counters.sql")),
+    ("invalid_indexes", include_str!("invalid_indexes.sql")),
     ("migration_history", include_str!("migration_history.sql")),
+    ("migration_status", include_str!("migration_status.sql")),
     ("replay", include_str!("replay.sql")),
+    ("sequences", include_str!("sequences.sql")),
     ("standbys", include_str!("standbys.sql")),
     ("wal_position", include_str!("wal_position.sql")),
     ("walsenders", include_str!("walsenders.sql")),
