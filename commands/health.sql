@@ -6,7 +6,7 @@ scope = "database"
 needs = ["sessions"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "health"
-details = "`health` asks every service's database and every server in parallel and waits at most 5 s for each. The answer lists the checks that were made on each server, the worst finding first, and names those that could not be made. Of the checks of databases (sequences, migrations, invalid indexes), a server's row shows the worst database. Countersign's own transactions and the limits of its own roles are left out. Rates are counted since the last statistics reset; a database with too few reads shows no cache hit rate."
+details = "`health` asks every service's database and every server in parallel and waits at most 5 s for each. The answer lists the checks that were made on each server, the worst finding first, and names those that could not be made. Of the checks of databases (sequences, migrations, invalid indexes, backups), a server's row shows the worst database. Only Countersign's own dumps count as backups; a team with others sets the limits of `missing_backups` for an environment. Countersign's own transactions and the limits of its own roles are left out. Rates are counted since the last statistics reset; a database with too few reads shows no cache hit rate."
 timeout = "5s"
 sort = "_rank"
 rows_severity = "ok"
@@ -42,6 +42,9 @@ failed_migrations = { column = "_failed_migrations", critical = 1, message = "{t
 pending_migrations = { column = "_pending_migrations", warning = 1, message = "{target}: {_pending} pending. `migrations {service}` shows which." }
 invalid_indexes = { column = "_invalid_indexes", warning = 1, message = "{target}: {_invalid} invalid. `indexes {service}` shows the step for each." }
 interrupted_indexes = { column = "_interrupted_indexes", warning = 1, message = "{target}: {_invalid} invalid: unused by queries but still slowing writes. To rebuild the largest: `reindex {service} {_typed}`" }
+missing_backups = { column = "_missing_backups", critical = 1, message = "{target}: no backup in Countersign's storage.", next = "To make one: `backup {service}`" }
+missing_backups_elsewhere = { column = "_missing_backups_elsewhere", warning = 1, message = "{target}: no backup in Countersign's storage.", next = "To make one: `backup {service}`" }
+backup_age_s = { column = "_backup_age_s", warning = 86400, critical = 259200, message = "{target}: the newest backup is {value} old. To make one: `backup {service}`" }
 cache_hit_pct = { warning = 95, below = true, message = "{target}: only {value} of the reads came from memory. `slow --by io` shows which statements read from disk." }
 */
 -- ## Services
@@ -225,4 +228,15 @@ SELECT CASE WHEN i.typed IS NULL THEN NULLIF(i.invalid, 0) END AS _invalid_index
        (i.invalid * 1000 + i.building)::float8 AS _rank
 FROM (SELECT count(*) FILTER (WHERE NOT building) AS invalid, count(*) FILTER (WHERE building) AS building,
              (array_agg(typed ORDER BY bytes DESC, typed) FILTER (WHERE rebuild))[1] AS typed
-      FROM json_to_recordset(:'invalid_indexes'::json) AS i(typed text, bytes bigint, building boolean, rebuild boolean)) i
+      FROM json_to_recordset(:'invalid_indexes'::json) AS i(typed text, bytes bigint, building boolean, rebuild boolean)) i;
+
+-- ## Backups [database check]
+SELECT b.age_s AS _backup_age_s, CASE WHEN b.missing AND b.production THEN 1 END AS _missing_backups,
+       CASE WHEN b.missing AND NOT b.production THEN 1 END AS _missing_backups_elsewhere,
+       CASE WHEN b.missing THEN 'none for {service}' ELSE 'at most {_backup_age_s} old' END AS result,
+       CASE WHEN b.missing IS NULL THEN b.ages #>> '{}' END AS _not_checked, COALESCE(b.age_s, 'infinity') AS _rank
+FROM (SELECT a.ages, e.age_s, e.production, CASE WHEN e.database IS NOT NULL THEN e.age_s IS NULL END AS missing
+      FROM (SELECT :'backup_ages'::json AS ages) a
+      LEFT JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(a.ages) = 'array' THEN a.ages ELSE '[]' END)
+        AS e(database text, age_s float8, production boolean) ON e.database = current_database()
+      LIMIT 1) b

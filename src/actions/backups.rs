@@ -4,18 +4,24 @@
 use super::Call;
 use super::backup::{NewestBackups, StoredBackup, newest as newest_backups, prefix};
 use super::support::blocks::{answer, between, count, note, table, verdict};
+use crate::app::App;
 use crate::error::Result;
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Coverage, Severity, Table, Text};
 use crate::sql::{Answer, bytes, minute, severity_of};
-use crate::storage::StorageResult;
+use crate::storage::{Key, Storage, StorageResult};
 use jiff::Timestamp;
+use serde_json::json;
+use std::time::Duration;
 
 /// Backups listed for one service. For all services, the newest of each is listed.
 const MAX_BACKUPS: usize = 10;
 
 /// Characters of a SHA-256 in the list; the manifest has all of it.
 const SHORT_HASH_CHARS: usize = 12;
+
+/// A check waits this long for the storage.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 struct ServiceBackups {
     service: String,
@@ -33,11 +39,8 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let targets = call.targets(call.command.header.scope)?;
     let most = if targets.len() == 1 { MAX_BACKUPS } else { 1 };
     let all = targets.into_iter().map(|target| async move {
-        let prefix = prefix(call.environment_name(), target.database.as_deref().unwrap_or_default());
-        let mut newest = newest_backups(&call.app.storage, &prefix, most).await?;
-        if newest.total > most && !newest.backups.iter().any(|backup| backup.is_complete) {
-            newest = newest_backups(&call.app.storage, &prefix, newest.total).await?;
-        }
+        let database = target.database.as_deref().unwrap_or_default();
+        let newest = newest_of(&call.app.storage, &prefix(call.environment_name(), database), most).await?;
         StorageResult::Ok(ServiceBackups { service: target.label().to_owned(), newest })
     });
     Ok(match futures::future::try_join_all(all).await {
@@ -49,6 +52,37 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
             Answer { coverage: Coverage::None, ..answer(vec![verdict(Severity::Critical, words), next]) }
         }
     })
+}
+
+/// The newest backups below a prefix, and all where none of the newest can be restored.
+async fn newest_of(storage: &Storage, prefix: &Key, most: usize) -> StorageResult<NewestBackups> {
+    let newest = newest_backups(storage, prefix, most).await?;
+    if newest.total > most && !newest.backups.iter().any(|backup| backup.is_complete) {
+        return newest_backups(storage, prefix, newest.total).await;
+    }
+    Ok(newest)
+}
+
+/// The age of the newest restorable backup of each database, in seconds, as the value of [`BACKUP_AGES`](crate::catalog::BACKUP_AGES).
+pub(super) async fn ages(app: &App, environment: &str) -> String {
+    let now = Timestamp::now();
+    let production = app.environments.tag(environment).is_some_and(|tag| tag.production);
+    let ages = app.environments.services().iter().map(|service| async move {
+        let newest = newest_of(&app.storage, &prefix(environment, &service.database), 1).await?;
+        let newest = newest.backups.into_iter().find(|backup| backup.is_complete);
+        let age_s = newest.map(|backup| now.duration_since(backup.manifest.started_at).as_secs_f64());
+        StorageResult::Ok(json!({ "database": service.database, "age_s": age_s, "production": production }))
+    });
+    let ages = tokio::time::timeout(READ_TIMEOUT, futures::future::try_join_all(ages)).await;
+    let ages = match ages {
+        Ok(Ok(ages)) => serde_json::Value::from(ages),
+        Ok(Err(error)) => {
+            tracing::warn!(?error, "listing backups failed");
+            json!("has its backups in a storage that can't be read: `backups` tells more")
+        }
+        Err(_) => json!("has its backups in a storage that didn't answer in time: `backups` tells more"),
+    };
+    ages.to_string()
 }
 
 fn present(call: &Call<'_>, services: &[ServiceBackups]) -> Answer {

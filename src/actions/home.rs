@@ -144,7 +144,7 @@ async fn health<'a>(call: &'a Call<'_>) -> Vec<(&'a str, Option<Answer>)> {
     let checks = names.map(|environment| async move {
         let (values, application_name) = (&BTreeMap::new(), &call.asker);
         let request = QueryRequest { command, environment, values, application_name };
-        let sections = tokio::time::timeout(HEALTH_TIMEOUT, sql::run(&call.app.environments, &request)).await;
+        let sections = tokio::time::timeout(HEALTH_TIMEOUT, super::run_sql_query(call.app, &request)).await;
         let sections = sections.ok().and_then(Result::ok);
         (environment, sections.map(|found| sql::present(command, &call.app.catalog, environment, &found)))
     });

@@ -3,13 +3,13 @@
 
 use crate::app::{App, RunProgress};
 use crate::audit::EventDetails;
-use crate::catalog::{Body, Catalog, Command, Scope};
+use crate::catalog::{BACKUP_AGES, Body, Catalog, Command, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
 use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text, WordKind};
 use crate::postgres::{Address, PooledClient, Unreachable};
 use crate::redact;
-use crate::sql::{Answer, QueryRequest, Target, scope_targets};
+use crate::sql::{self, Answer, QueryRequest, SectionResult, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -95,6 +95,20 @@ impl Call<'_> {
     pub async fn runs(&self, filter: Filter) -> Result<RunPage> {
         Ok(self.app.audit.store.list(filter).await.map_err(anyhow::Error::from)?)
     }
+}
+
+/// Runs a SQL command, with the values that only the program knows.
+///
+/// # Errors
+/// As [`sql::run`].
+pub async fn run_sql_query(app: &App, query: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
+    let sections = query.command.sections(0).iter();
+    if !sections.flat_map(|section| &section.parameters).any(|name| name == BACKUP_AGES) {
+        return sql::run(&app.environments, query).await;
+    }
+    let mut values = query.values.clone();
+    values.insert(BACKUP_AGES.to_owned(), backups::ages(app, query.environment).await);
+    sql::run(&app.environments, &QueryRequest { values: &values, ..query.clone() }).await
 }
 
 /// One execution of an approved run, or of one that needs no approval: its plan is exactly the one that was shown.

@@ -28,6 +28,10 @@ pub(super) fn words<T: IntoEnumIterator + Into<&'static str> + Copy>() -> Vec<(&
 /// null if no directory is configured.
 pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 
+/// Parameter that the program fills in: the age of each database's newest backup, as a JSON array, or the error of reading the storage as
+/// a JSON string. Built-in commands only: it is read beforehand.
+pub const BACKUP_AGES: &str = "backup_ages";
+
 /// Parameter that the program fills in: every role that Countersign uses in the environment, as an array of PostgreSQL.
 pub const OWN_ROLES: &str = "own_roles";
 
@@ -315,7 +319,7 @@ impl<'a> SqlFile<'a> {
         }
         known.push(OWN_ROLES);
         if !self.custom {
-            known.extend([WAIT_GRAPH, WAL_POSITIONS, STATEMENT_TEXTS]);
+            known.extend([BACKUP_AGES, WAIT_GRAPH, WAL_POSITIONS, STATEMENT_TEXTS]);
             known.extend(SHARED_QUERIES.map(|(name, _)| name));
         }
         if self.header.risk == Risk::Danger {

@@ -20,7 +20,7 @@ mod shared;
 pub mod sql_files;
 
 pub use custom::COUNT_COLUMN;
-pub use header::{MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, WAIT_GRAPH, WAL_POSITIONS};
+pub use header::{BACKUP_AGES, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, WAIT_GRAPH, WAL_POSITIONS};
 pub use need::Need;
 pub use shared::{SHARED_QUERIES, SharedQuery, shared_query};
 

@@ -115,7 +115,7 @@ impl Queries {
         let application_name = &intent.asker();
         let Intent { command, values, .. } = intent;
         let request = QueryRequest { command, environment, values, application_name };
-        let sections = sql::run(&self.app.environments, &request).await?;
+        let sections = actions::run_sql_query(&self.app, &request).await?;
         let answer = sql::present(intent.command, &self.app.catalog, environment, &sections);
         // A custom command's values are redacted where they are read, except for those of its plain columns.
         Ok(if intent.command.custom { answer } else { redacted(answer) })

@@ -7,7 +7,7 @@ use countersign::storage::Key;
 use jiff::{SignedDuration, Timestamp};
 
 /// A dump of so many bytes that began that many hours ago, and its manifest.
-async fn backup(world: &World, (database, run): (&str, i64), hours: i64) -> Key {
+pub async fn backup(world: &World, (database, run): (&str, i64), hours: i64) -> Key {
     let started_at = Timestamp::now() - SignedDuration::from_hours(hours);
     let name = format!("{}-{run}.dump", started_at.strftime("%Y%m%dT%H%M%SZ"));
     let key = prefix("production", database).join(name);

@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// Takes the faults of the sample away: a sequence near its end, a failed migration, interrupted builds of indexes.
+    /// Takes the faults of the sample away: a sequence near its end, a failed migration, interrupted builds of indexes, no backups.
     pub async fn heal(&self) {
         for (service, _) in &self.team.services {
             let superuser = self.cluster.connect(&service.database).await.unwrap();
@@ -146,6 +146,7 @@ impl World {
                         DELETE FROM \"_prisma_migrations\" WHERE finished_at IS NULL AND rolled_back_at IS NULL;
                         SELECT setval(seqrelid, 1) FROM pg_sequence WHERE pg_sequence_last_value(seqrelid) > 1000000000";
             superuser.batch_execute(heal).await.unwrap();
+            crate::backups::backup(self, (&service.database, 1), 3).await;
         }
     }
 
@@ -251,7 +252,7 @@ impl World {
             values: &values,
             application_name: "countersign test",
         };
-        sql::run(&self.app.environments, &question).await
+        actions::run_sql_query(&self.app, &question).await
     }
 
     pub fn understand(&self, typed: &str) -> Result<(&Command, command_line::Values, Option<String>)> {

@@ -1,5 +1,6 @@
 //! What `health` has looked at: each check is named, with its result or with the reason why it was not made; an all-clear needs them all.
 
+use crate::backups::backup;
 use crate::catalog_objects::Object;
 use crate::harness::{World, severity, words};
 use countersign::catalog::{Scope, Section};
@@ -20,6 +21,11 @@ fn checks(world: &World) -> Vec<Section> {
         .filter(|section| section.check)
         .cloned()
         .collect()
+}
+
+/// The storage of the backups is no part of a server.
+fn reads_catalog(check: &Section) -> bool {
+    !Object::of(check).is_empty()
 }
 
 fn title(check: &Section) -> String {
@@ -61,7 +67,7 @@ async fn a_check_without_its_right_is_named_and_there_is_no_all_clear() {
         assert!(row.chars().count() <= MAX_ROW, "{row}");
     }
     let (of_databases, of_servers): (Vec<Section>, Vec<Section>) =
-        checks.into_iter().partition(|check| check.scope == Scope::Database);
+        checks.into_iter().filter(reads_catalog).partition(|check| check.scope == Scope::Database);
     let database = world.cluster.connect("asset_service_db").await.unwrap();
     for (checks, superuser, label) in
         [(of_servers, superuser, "primary"), (of_databases, database, "asset-service")]
@@ -181,6 +187,8 @@ async fn what_databases_have_is_a_finding_with_a_button() {
         "CRITICAL: campaign-service: \"CampaignMember_id_seq\" has used 95 % of its range; 107,374,182 numbers are left. sequences campaign-service shows the limits.",
         "campaign-service: 20260301100000_member_role_enum failed. Deploys are blocked (P3009) until it is marked as applied or rolled back. migrations campaign-service shows it.",
         "content-service: 1 index is invalid. indexes content-service shows the step for each.",
+        "auth-service, user-service and 8 others: no backup in Countersign's storage.",
+        "Backups | none for auth-service",
         "Sequences | 95 % in campaign-service",
         "Migrations | 1 failed in campaign-service",
         "Invalid indexes | 1 in content-service",
@@ -191,13 +199,16 @@ async fn what_databases_have_is_a_finding_with_a_button() {
     let expected = [
         offer("Sequences", "Sequences campaign-service"),
         offer("Migrations", "Migrations campaign-service"),
+        offer("Backups", "Backup auth-service"),
         offer("Invalid indexes", "Indexes content-service"),
     ];
     assert_eq!(offers(&answer), expected);
     assert_eq!(answer.button_purposes.len(), expected.len());
     // Another service's database is not looked at.
+    backup(&world, ("asset_service_db", 1), 3).await;
     let told = world.told("health asset-service").await;
     assert!(told.starts_with("OK: ") && told.contains("\nMigrations | none failed\n"), "{told}");
+    assert!(told.contains("\nBackups | at most 3 h 0 min old\n"), "{told}");
 
     world.heal().await;
     let asset = world.cluster.connect("asset_service_db").await.unwrap();
@@ -259,4 +270,27 @@ async fn what_databases_have_is_a_finding_with_a_button() {
     drop(directory);
     let told = world.told("health asset-service").await;
     assert!(told.starts_with("WARNING: Not checked on asset-service: migrations (asset-service has a migrations directory that "), "{told}");
+    std::fs::remove_dir_all(&world.app.config.backups.directory).unwrap();
+    let told = world.told("health billing-service").await;
+    let words =
+        "backups (billing-service has its backups in a storage that can't be read: backups tells more)";
+    assert!(told.starts_with("WARNING: Not checked on billing-service: ") && told.contains(words), "{told}");
+}
+
+/// The newest backup that can be restored counts, by the limits of its environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_backup_is_a_finding() {
+    let world = World::start().await;
+    world.heal().await;
+    let storage = &world.app.config.backups.directory;
+    for (hours, start) in [
+        (27, "WARNING: asset-service: the newest backup is 1 d 3 h old. To make one: backup asset-service"),
+        (80, "CRITICAL: asset-service: "),
+    ] {
+        std::fs::remove_dir_all(storage.join("production/asset_service_db")).unwrap();
+        backup(&world, ("asset_service_db", 2), hours).await;
+        let answer = world.ask("Ana Example", "health").await.unwrap();
+        assert!(words(&answer).starts_with(start), "{}", words(&answer));
+        assert_eq!(offers(&answer), [("Backups".to_owned(), "Backup asset-service".to_owned())]);
+    }
 }

@@ -39,8 +39,8 @@ async fn write(client: &Client, bytes: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     let mut world = World::start().await;
-    world.heal().await;
     world.add_replica().await;
+    world.heal().await;
     let primary = world.cluster.connect("postgres").await.unwrap();
     let replica = world.replica.as_ref().unwrap().connect("postgres").await.unwrap();
     write(&primary, 10).await;

@@ -41,7 +41,7 @@ async fn an_answer_that_is_not_whole_has_a_status_of_its_own() {
     let lost = ("database = \"payout_service_db\"", "database = \"lost\"");
     let world = World::with("U0ANA", &[(&production, &dead), lost]).await;
     for (line, status, coverage, state, words) in [
-        ("health asset --env staging", 0, "whole", RunState::Succeeded, "All services answer."),
+        ("health asset --env staging", 0, "whole", RunState::Succeeded, "asset-service: no backup"),
         (
             "health --env staging",
             3,
