@@ -6,7 +6,7 @@ scope = "server"
 needs = ["sessions"]
 args = [{ name = "service", type = "service", positional = true, help = "one service; all services if omitted" }]
 example = "autovacuum asset-service"
-details = "A table is due when its dead, inserted or changed rows exceed its own threshold, including per-table options. A due table is normal; an overdue one is reported. Partitions count one by one, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction or multixact that is not frozen yet: 3 million short of 2,147,483,648 (1 million before PostgreSQL 14) the server stops accepting writes. The counters of dead, inserted and changed rows begin again at zero after a crash, a failover or a reset; a replica has none. A session is listed after it has held VACUUM back for 1 min or 10,000 transactions."
+details = "A table is due when its dead, inserted or changed rows exceed its own threshold, including per-table options. A due table is normal; an overdue one is reported. Partitions count one by one, as they do for autovacuum, which never analyzes their parent. The age is that of the oldest transaction or multixact that is not frozen yet: 3 million short of 2,147,483,648 (1 million before PostgreSQL 14) the server stops accepting writes. The counters of dead, inserted and changed rows begin again at zero after a crash, a failover or a reset; a replica has none. A session is offered to be ended only beyond the limits of `held_s` or `held_xids`, and not while it waits for a lock itself. A session is listed after it has held VACUUM back for 1 min or 10,000 transactions."
 sort = "_rank"
 top = 8
 verdict_empty = "No configured service runs in this environment."
@@ -15,12 +15,15 @@ rows_severity = "ok"
 next = "To end the session that holds VACUUM back: `kill {pid}`"
 row_action = "kill {pid}"
 row_action_if = "_killable"
+row_action_severity = "warning"
 
 [thresholds]
 _replica = { warning = 1, in_part = true, message = "{target}: its server is a replica, where autovacuum never runs and no counters are kept. Ask its primary.", next = "`environments` lists the servers." }
 _uncounted = { warning = 1, in_part = true, message = "{target}: PostgreSQL's counters began again after a crash, a failover or a reset ({_since_at}): how many rows of {_tables} are dead is unknown. Next: `vacuum {service}`" }
 _off = { critical = 1, message = "{target}: autovacuum is disabled ({_why} = off).", next = "`settings autovacuum` shows the setting." }
 _busy = { warning = 1, message = "{target}: all {_workers} autovacuum workers are busy.", next = "`settings autovacuum` shows the limits." }
+held_s = { warning = 3600, critical = 86400, message = "" }
+held_xids = { column = "_xids", warning = 10000000, critical = 150000000, message = "" }
 _held_s = { warning = 3600, critical = 86400, message = "{target}: {_holder} has held VACUUM back for {value}: rows that died since then can't be removed.", next = "`long` shows open transactions, `replication` slots and replicas." }
 _held_xids = { warning = 10000000, critical = 150000000, message = "{target}: {_holder} holds VACUUM back: rows that died in the last {value} transactions can't be removed.", next = "`replication` shows slots and replicas." }
 _without = { warning = 1, message = "{target}: {table} is due, but autovacuum is disabled for it. Next: `vacuum {service} {_typed}`" }
@@ -61,7 +64,9 @@ ORDER BY a.xact_start, 1 LIMIT 20;
 WITH holders AS (
   SELECT 'session' AS kind, a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text || COALESCE(' of ' || a.datname, '') AS who,
          greatest(age(a.backend_xmin), age(a.backend_xid)) AS xids, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS held_s,
-         COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper, false) AS killable,
+         -- Who waits for a lock is a victim: to end it frees nobody.
+         COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper, false)
+           AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted) AS killable,
          to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS backend_start
   FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
   WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.backend_type <> 'walsender'
@@ -83,7 +88,7 @@ SELECT kind AS "held by", pid, who, held_s, xids::bigint AS "age (XIDs)",
        CASE WHEN row_number() OVER (ORDER BY held_s DESC NULLS LAST) = 1 THEN held_s END AS _held_s,
        CASE WHEN row_number() OVER (ORDER BY xids DESC NULLS LAST) = 1 THEN xids::bigint END AS _held_xids,
        CASE WHEN pid IS NOT NULL THEN 'pid ' || pid || ' (' || who || ')' ELSE 'the ' || kind || ' ' || who END AS _holder,
-       killable AS _killable, backend_start AS _backend_start, xids::bigint AS _rank
+       killable AS _killable, backend_start AS _backend_start, xids::bigint AS _xids, xids::bigint AS _rank
 FROM holders WHERE kind <> 'session' OR held_s >= 60 OR xids >= 10000
 ORDER BY xids DESC NULLS LAST LIMIT 8;
 

@@ -151,6 +151,7 @@ fn read_header(table: &mut Reader<'_>, custom: bool) -> Option<Header> {
         limits: templates(table, "limits"),
         row_action: table.opt_string("row_action"),
         row_action_if: table.opt_string("row_action_if"),
+        row_action_severity: table.opt_choice("row_action_severity", &SEVERITIES),
         sort: table.opt_string("sort"),
         top: top(table),
         thresholds: table.opt_table("thresholds", thresholds).unwrap_or_default(),

@@ -97,6 +97,8 @@ pub struct Header {
     pub row_action: Option<String>,
     /// Rows are offered, and verdicts taken, only where this column is true.
     pub row_action_if: Option<String>,
+    /// Rows are offered, and the next step taken, only where some value of the row is at least as severe by the thresholds.
+    pub row_action_severity: Option<Severity>,
     /// Merged rows are ordered by this column, largest first.
     pub sort: Option<String>,
     /// So many merged rows are shown of each section: where ten targets have ten rows each.

@@ -112,7 +112,7 @@ impl<'a> CheckResult<'a> {
 }
 
 /// The worst severity of a row's values, a warning at least where the header's `limits` name one of them.
-fn row_severity(command: &Command, section: &SectionResult, row: &TargetRow) -> Severity {
+pub(super) fn row_severity(command: &Command, section: &SectionResult, row: &TargetRow) -> Severity {
     let severities = command
         .header
         .thresholds

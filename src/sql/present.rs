@@ -1,7 +1,7 @@
 //! Answered sections → blocks: a verdict first, then the rows that matter, then one next step. Buttons get their tokens here;
 //! the workflow stores their purposes before anything is sent.
 
-use super::checks::{checks_made, checks_table};
+use super::checks::{checks_made, checks_table, row_severity};
 use super::coverage::{coverage, coverage_line, failures, not_checked, silent_targets};
 use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
 use super::hits::{ThresholdHit, hits, value_severity};
@@ -271,10 +271,10 @@ fn total_rows(section: &SectionResult) -> usize {
 }
 
 pub(super) fn has_action(command: &Command, section: &SectionResult, row: &TargetRow) -> bool {
-    match &command.header.row_action_if {
-        Some(column) => cell(section, row, column) == Some(&Value::Bool(true)),
-        None => true,
-    }
+    let header = &command.header;
+    let is_true = |column: &String| cell(section, row, column) == Some(&Value::Bool(true));
+    header.row_action_if.as_ref().is_none_or(is_true)
+        && header.row_action_severity.is_none_or(|least| row_severity(command, section, row) >= least)
 }
 
 fn next_step(command: &Command, sections: &[SectionResult]) -> Option<Text> {

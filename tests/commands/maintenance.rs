@@ -2,6 +2,8 @@
 //! while an ALTER TABLE waits for its lock.
 
 use crate::harness::{World, severity, words};
+use crate::replication::until;
+use countersign::config::ThresholdOverride;
 use countersign::model::{Severity, TokenPurpose};
 use tokio_postgres::Client;
 
@@ -181,7 +183,7 @@ async fn they_answer_while_an_alter_table_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let admin = superuser(&world).await;
     let table = "CREATE SCHEMA \"Old stuff\"; CREATE TABLE \"Old stuff\".\"User\" (id int) WITH (autovacuum_enabled = off);
         INSERT INTO \"Old stuff\".\"User\" SELECT generate_series(1, 30000); DELETE FROM \"Old stuff\".\"User\"";
@@ -193,6 +195,9 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
         .await
         .unwrap();
     let pid: i32 = forgotten.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let victim = world.cluster.connect_as(account.login(&asset.database, "asset-api")).await.unwrap();
+    victim.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM assets").await.unwrap();
+    let waiting_pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     // Each block that writes takes a number of its own.
     let numbers = "CREATE TEMP TABLE n (n int); DO $$ BEGIN FOR n IN 1..10000 LOOP
         BEGIN INSERT INTO n VALUES (1); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$";
@@ -211,6 +216,25 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
     assert!(held.contains("\nprepared transaction | - | orphan-8 of asset_service_db | "), "{held}");
     let due = section(&told, "Tables").lines().nth(1).unwrap();
     assert!(due.starts_with("\"Old stuff\".\"User\" | 30,0") && due.contains(" | dead rows, "), "{due}");
+    // Below the limits nobody is offered, and never who waits.
+    assert!(answer.button_purposes.is_empty(), "{told}");
+    let lock = "LOCK TABLE assets IN ACCESS EXCLUSIVE MODE";
+    let waiting = tokio::spawn(async move { victim.batch_execute(lock).await });
+    until(&admin, "SELECT count(*) = 1 FROM pg_locks WHERE NOT granted").await;
+    world
+        .change(|config| {
+            config.environments[0].limits.push(ThresholdOverride {
+                command: "autovacuum".to_owned(),
+                column: "held_xids".to_owned(),
+                warning: Some(10_000.0),
+                critical: None,
+            });
+        })
+        .await;
+    let answer = world.ask("Ana Example", "autovacuum asset-service").await.unwrap();
+    let told = words(&answer);
+    assert!(section(&told, "Held back by").contains(&format!("\nsession | {waiting_pid} | ")), "{told}");
+    assert!(told.contains(&format!("To end the session that holds VACUUM back: kill {pid}")), "{told}");
     let [(_, TokenPurpose::RunCommand { command, arguments, .. })] = answer.button_purposes.as_slice() else {
         panic!("{told}")
     };
@@ -223,6 +247,8 @@ async fn autovacuum_names_what_is_due_and_what_holds_it_back() {
         "{all}"
     );
 
+    admin.query("SELECT pg_terminate_backend($1)", &[&waiting_pid]).await.unwrap();
+    waiting.await.unwrap().unwrap_err();
     admin.batch_execute("ROLLBACK PREPARED 'orphan-8'").await.unwrap();
     forgotten.batch_execute("COMMIT").await.unwrap();
     let slow = superuser(&world).await;

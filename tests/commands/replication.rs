@@ -6,7 +6,7 @@ use countersign::sql::{Answer, Value};
 use tokio_postgres::Client;
 
 /// Asks PostgreSQL itself until it says yes.
-async fn until(client: &Client, sql: &str) {
+pub async fn until(client: &Client, sql: &str) {
     let asking = async { while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {} };
     tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("never: {sql}"));
 }
