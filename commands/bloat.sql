@@ -4,7 +4,7 @@ group = "databases"
 risk = "read"
 scope = "database"
 needs = []
-args = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
+args = [{ name = "service", type = "service", positional = true, required = true, choices = ["all"], help = "a service, or `all`" }]
 example = "bloat asset-service"
 details = "Bloat is space that a table's file keeps and that new rows can reuse; dead rows are rows that VACUUM has not yet turned into such space. Bloat is estimated from the statistics of ANALYZE, most often to within a few percent, for tables only: indexes and TOAST are not included. Where the extension pgstattuple is installed, pgstattuple_approx measures the largest tables instead, which needs no SELECT: pg_monitor allows it. PostgreSQL shows these statistics only to roles with SELECT on the table, which deploy/roles.sql does not grant to Countersign's reader unless you choose so there, and not through row security. Dead rows are what PostgreSQL's counters know: they begin again at zero after a crash, a failover or a reset, and a replica has none. VACUUM does not shrink a file. `vacuum-full` does, with the table locked against reads and writes; so does pg_repack."
 sort = "_rank"

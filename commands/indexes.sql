@@ -4,7 +4,7 @@ group = "databases"
 risk = "read"
 scope = "database"
 needs = []
-args = [{ name = "service", type = "service", positional = true, required = true, help = "a service, or `all`" }]
+args = [{ name = "service", type = "service", positional = true, required = true, choices = ["all"], help = "a service, or `all`" }]
 example = "indexes asset-service"
 details = "Sizes and row counts are PostgreSQL's latest estimates: measuring would wait behind a queued ALTER TABLE. An index is listed as unused if no scan of it has been counted since the counters began, or since it was created: PostgreSQL does not keep that time, so it is known only with track_commit_timestamp. Monthly jobs and queries on replicas are not in the counters. An index that enforces uniqueness is never reported as unused. The indexes of a partitioned table are counted once, over all partitions. Frequent sequential scans are no proof of a missing index: check `slow`."
 verdict_empty = "No problem found with indexes."

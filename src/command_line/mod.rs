@@ -52,6 +52,7 @@ pub struct ArgSpec {
     pub kind: ArgType,
     pub default: Option<String>,
     pub help: String,
+    /// The words of a choice; of a service, `all` where a form offers it beside the names.
     pub choices: Vec<String>,
     /// Typed without a `--name`; in the order of the header.
     pub positional: bool,
@@ -109,8 +110,8 @@ impl ChoiceSource {
 impl ArgSpec {
     /// "<pid>", "[service]", "[--over 30s]".
     pub fn usage(&self) -> String {
-        let value_hint = match (&self.default, self.choices.is_empty()) {
-            (_, false) => self.choices.join("|"),
+        let value_hint = match (&self.default, self.kind == ArgType::Choice) {
+            (_, true) => self.choices.join("|"),
             (Some(default), _) => default.clone(),
             (None, _) => format!("<{}>", self.name),
         };
@@ -169,8 +170,14 @@ impl ArgSpec {
         if RESERVED.contains(&self.name.as_str()) || TERMINAL_OPTIONS.contains(&self.name.as_str()) {
             return Err(format!("`--{}` means the same for every command", self.name));
         }
-        if (self.kind == ArgType::Choice) == self.choices.is_empty() {
-            return Err(format!("`{}`: choices go with the type choice, and only with it", self.name));
+        let has_its_choices = match self.kind {
+            ArgType::Choice => !self.choices.is_empty(),
+            ArgType::Service => self.choices.iter().all(|choice| choice == ALL_SERVICES),
+            _ => self.choices.is_empty(),
+        };
+        if !has_its_choices {
+            let rule = "choices go with the type choice, and `all` with the type service";
+            return Err(format!("`{}`: {rule}", self.name));
         }
         if let Some(default) = &self.default {
             let no_names = KnownNames::default();
@@ -182,6 +189,9 @@ impl ArgSpec {
 
 /// The slash command of the app manifests, without its slash.
 const SLASH_COMMAND: &str = "db";
+
+/// The word for every service, in the place of one's name.
+const ALL_SERVICES: &str = "all";
 
 /// Options that every command has.
 pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];
@@ -257,7 +267,7 @@ fn canonical(spec: &ArgSpec, word: &str, known: &KnownNames) -> Result<String> {
             Some(choice) => Ok(choice.clone()),
             None => Err(invalid(format!("“{typed}” is not one of {}.", spec.choices.join(", ")))),
         },
-        ArgType::Service if word.to_lowercase() == "all" => Ok("all".to_owned()),
+        ArgType::Service if word.to_lowercase() == ALL_SERVICES => Ok(ALL_SERVICES.to_owned()),
         ArgType::Service => name(word, "service", &known.services),
         ArgType::Environment => name(word, "environment", &known.environments),
         ArgType::Command => name(word, "command", &known.commands),

@@ -18,16 +18,14 @@ pub fn commands(catalog: &Catalog, config: &Config) -> Vec<CommandHint> {
         _ => Vec::new(),
     };
     let hint = |command: &Command| {
-        let arguments = command.header.args.iter().filter(|argument| !argument.hidden).map(|argument| {
-            let known = choices(argument.kind);
-            ArgumentHint {
+        let arguments =
+            command.header.args.iter().filter(|argument| !argument.hidden).map(|argument| ArgumentHint {
                 name: argument.name.clone(),
                 help: argument.help.clone(),
-                choices: if known.is_empty() { argument.choices.clone() } else { known },
+                choices: argument.choices.iter().cloned().chain(choices(argument.kind)).collect(),
                 positional: argument.positional,
                 switch: argument.switch,
-            }
-        });
+            });
         let arguments = arguments.chain(common_options(command.header.risk, &environments)).collect();
         CommandHint { name: command.name.clone(), summary: command.header.summary.clone(), arguments }
     };

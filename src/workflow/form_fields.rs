@@ -122,7 +122,10 @@ impl<'a> Questions<'a> {
     fn field(&self, spec: &ArgSpec) -> Field {
         let Questions { app, command, draft, .. } = *self;
         let options: Vec<FormOption> = match spec.kind {
-            ArgType::Service => options(app.config.services.iter().map(|service| &service.name)),
+            ArgType::Service => {
+                let services = app.config.services.iter().map(|service| &service.name);
+                options(spec.choices.iter().chain(services))
+            }
             ArgType::Environment => options(app.environments.names().iter()),
             ArgType::Command => options(app.catalog.iter().map(|command| &command.name)),
             _ => options(spec.choices.iter()),

@@ -46,7 +46,10 @@ pub async fn find(call: &Call<'_>, spec: &ArgSpec, query: &str) -> Result<Vec<Fo
             | ChoiceSource::Running
             | ChoiceSource::Unreviewed),
         ) => runs(call, source, query).await,
-        None => Ok(named(configured(call, spec.kind), query)),
+        None => {
+            let choices = spec.choices.iter().map(String::as_str);
+            Ok(named(choices.chain(configured(call, spec.kind)), query))
+        }
     }
 }
 
