@@ -128,7 +128,20 @@ test("an empty kill reaches its card by taps alone on a phone", async () => {
   await submit("Request approval");
   await answer("Needs approval from").getByRole("button", { name: "Approve" }).waitFor();
   assert.ok(await form.isHidden());
-  await answer("Needs approval from").getByRole("button", { name: "Withdraw" }).click();
+  const card = answer("Needs approval from");
+  // The menu of a message asks about the session that it names.
+  const pid = (await card.innerText()).match(/kill (\d+)/)[1];
+  await page.fill("#input", `pid ${pid} looks stuck`);
+  await page.locator("#send").click();
+  const talk = answer(`pid ${pid} looks stuck`);
+  await talk.getByLabel("More actions").click();
+  await accessible(page, "menu");
+  if (!(await talk.locator("details[open]").count())) await talk.getByLabel("More actions").click();
+  await talk.getByRole("button", { name: "Ask about this session" }).click();
+  await answer("Which environment?").getByRole("button", { name: "production" }).click();
+  await answer(new RegExp(`requested locks ${pid}`)).waitFor();
+  await noSidewaysScrolling(page);
+  await card.getByRole("button", { name: "Withdraw" }).click();
   await page.close();
 });
 

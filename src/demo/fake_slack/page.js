@@ -76,6 +76,20 @@ async function click(message, action, node) {
   if (!answer.ok) toast(`The click did not get through: ${answer.error}`);
 }
 
+// The shortcuts that the app has for messages.
+function moreActions(message) {
+  const use = async (shortcut) => {
+    menu.open = false;
+    const answer = await post("/page/shortcut", { user: view.user, channel: message.channel, ts: message.ts, action: shortcut.id });
+    if (!answer.ok) toast(`The shortcut did not get through: ${answer.error}`);
+  };
+  const menu = el("details", { class: "more" }, el("summary", { "aria-label": "More actions" }, "⋯"),
+    view.data.shortcuts.map((shortcut) => el("button", { type: "button", onclick: () => use(shortcut) }, shortcut.name)));
+  menu.addEventListener("focusout", (event) => { if (!menu.contains(event.relatedTarget)) menu.open = false; });
+  menu.addEventListener("keydown", (event) => { if (event.key === "Escape") menu.open = false; });
+  return menu;
+}
+
 function messageNode(message, before) {
   const author = person(message.author);
   const time = new Date(Number(message.ts) * 1000);
@@ -100,7 +114,7 @@ function messageNode(message, before) {
         el("time", { datetime: time.toISOString(), title: time.toISOString() }, clock),
         message.edited ? el("span", { class: "edited" }, "(edited)") : null,
         only ? el("span", { class: "private" }, "Only visible to you") : null,
-        reply),
+        el("span", { class: "message-menu" }, reply, reply ? moreActions(message) : null)),
       body, files));
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::deliver::Ack;
 use super::view::MessageRef;
-use super::{BOT_USER, Kind, TEAM_NAME, Workspace, modals};
+use super::{BOT_USER, Kind, TEAM_NAME, Workspace, modals, scopes};
 
 pub(super) fn routes() -> Router<Workspace> {
     let script = "text/javascript; charset=utf-8";
@@ -32,6 +32,7 @@ pub(super) fn routes() -> Router<Workspace> {
         .route("/page/commands", get(commands))
         .route("/page/say", post(say))
         .route("/page/click", post(click))
+        .route("/page/shortcut", post(use_shortcut))
         .route("/page/home", post(open_home))
         .route("/page/home/click", post(click_home))
         .route("/page/restart", post(restart))
@@ -83,10 +84,12 @@ async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, Str
     }
     let messages =
         query.get("channel").map(|channel| state.visible_messages(user, channel)).unwrap_or_default();
+    let shortcuts = scopes::message_shortcuts().into_iter().map(|(name, id)| json!({"name": name, "id": id}));
+    let shortcuts: Vec<Value> = shortcuts.collect();
     Json(json!({
         "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
         "messages": messages, "modal": state.modal(user), "guide": state.settings.guide, "can_restart": state.restart.is_some(),
-        "situation": state.situation, "home": state.home(user).map(|home| home.blocks),
+        "shortcuts": shortcuts, "situation": state.situation, "home": state.home(user).map(|home| home.blocks),
     }))
 }
 
@@ -124,6 +127,15 @@ struct ClickForm {
 async fn click(AxumState(workspace): AxumState<Workspace>, Json(click): Json<ClickForm>) -> Json<Value> {
     let at = MessageRef { channel: click.channel, ts: click.ts };
     ack_json(&workspace.click_button(&click.user, &at, &click.action).await)
+}
+
+/// The shortcut's callback id is the action.
+async fn use_shortcut(
+    AxumState(workspace): AxumState<Workspace>,
+    Json(click): Json<ClickForm>,
+) -> Json<Value> {
+    let at = MessageRef { channel: click.channel, ts: click.ts };
+    ack_json(&workspace.use_shortcut(&click.user, &at, &click.action).await)
 }
 
 #[derive(Deserialize)]

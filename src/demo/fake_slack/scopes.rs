@@ -1,5 +1,5 @@
-//! The scopes that Slack asks for before it does the work of a method, from its reference of methods and scopes:
-//! <https://docs.slack.dev/reference/scopes>.
+//! What the manifest gives the app: the scopes that Slack asks for before it does the work of a method, from its reference of methods
+//! and scopes (<https://docs.slack.dev/reference/scopes>), and the shortcuts of a message.
 
 use super::ApiError;
 use super::api::Args;
@@ -12,6 +12,18 @@ pub(super) fn of_manifest() -> Vec<String> {
     let scopes = scopes.take_while(|line| line.trim() != "settings:");
     let listed = scopes.filter_map(|line| line.trim().trim_start_matches("# ").strip_prefix("- "));
     listed.map(str::to_owned).collect()
+}
+
+/// The name and the callback id of each shortcut of a message.
+pub(super) fn message_shortcuts() -> Vec<(&'static str, &'static str)> {
+    let manifest = include_str!("../../../manifest/slack.yaml");
+    let parts = manifest.split("- name: ").skip(1).filter(|part| part.contains("type: message"));
+    let shortcut = |part: &'static str| {
+        let (name, rest) = part.split_once('\n')?;
+        let id = rest.lines().find_map(|line| line.trim().strip_prefix("callback_id: "))?;
+        Some((name, id))
+    };
+    parts.filter_map(shortcut).collect()
 }
 
 /// Passes if the bot's token has the method's scope.
