@@ -3,6 +3,7 @@
 use countersign::catalog::{Catalog, sql_files};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::Config;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -220,4 +221,31 @@ fn is_sql_of_a_team(path: &Path, block: &str) {
         let files = sql_files::check(directory.path(), catalog.find("run-sql").unwrap());
         assert!(files.is_ok(), "{}: {:?}", path.display(), files.err());
     }
+}
+
+#[test]
+fn a_proxy_forwards_the_paths_that_are_served() {
+    let sources = [
+        include_str!("../src/chat/slack/routes.rs"),
+        include_str!("../src/chat/teams/routes.rs"),
+        include_str!("../src/http/mod.rs"),
+    ];
+    let routes = sources.iter().flat_map(|source| source.split(".route(\"").skip(1));
+    let served: BTreeSet<&str> = routes.map(|rest| rest.split('"').next().unwrap()).collect();
+    let page = include_str!("../docs/install.md");
+    let table = between(page, "| path | caller |\n|---|---|\n", "\n\n");
+    let told = table.lines().flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+    assert_eq!(told.collect::<BTreeSet<&str>>(), served);
+    // The expression of nginx, written out; probes needn't come from outside.
+    let forwarded = between(page, "location ~ ^/(", ")$ {")
+        .replace("slack/(commands|interactions|events)", "slack/commands|slack/interactions|slack/events");
+    let forwarded: BTreeSet<String> = forwarded.split('|').map(|path| format!("/{path}")).collect();
+    let public = served.iter().filter(|path| **path != "/healthz").map(|path| (*path).to_owned());
+    assert_eq!(forwarded, public.collect());
+    let prefixes = page.split("- { path: ").skip(1).filter_map(|rest| rest.split(',').next());
+    let prefixes: Vec<&str> = prefixes.collect();
+    assert!(
+        forwarded.iter().all(|path| prefixes.iter().any(|prefix| path.starts_with(prefix))),
+        "{prefixes:?}"
+    );
 }
