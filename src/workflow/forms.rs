@@ -15,7 +15,7 @@ use crate::command_line::{
 use crate::error::{Error, Result};
 use crate::model::{
     Button, ButtonStyle, ButtonToken, ChatEvent, ChatEventKind, ENVIRONMENT_FIELD, FieldError, Form,
-    FormDraft, FormInput, FormOption, MAX_OPTIONS, Person, REASON_FIELD, TokenPurpose, TypedText,
+    FormDraft, FormInput, FormOption, MAX_OPTIONS, Person, REASON_FIELD, Risk, TokenPurpose, TypedText,
     random_token,
 };
 use crate::platform::SendError;
@@ -179,13 +179,17 @@ impl Forms {
         self.is_incomplete(command, &draft).then_some(draft)
     }
 
-    /// True if the command can't be requested since a value is missing: not for the environment alone, which has buttons.
+    /// True if the command can't be requested since a value is missing: not for the environment alone, which has buttons, unless an
+    /// acting command was typed without anything.
     fn is_incomplete(&self, command: &Command, draft: &FormDraft) -> bool {
         let values = draft_values(draft);
         let lacks_value = command.header.args.iter().any(|spec| spec.is_missing(&values));
         let policy = self.app.access.policy(command, draft.environment.as_deref());
         let lacks_reason = policy.reason_required && draft.reason.is_none() && !draft.dry_run;
-        lacks_value || lacks_reason && draft.environment.is_some()
+        let is_bare = values.is_empty() && draft.reason.is_none() && draft.environment.is_none();
+        let has_choices = is_bare && policy.risk != Risk::Read && command.header.scope != Scope::None;
+        let has_choices = has_choices && command.header.args.iter().any(|spec| !spec.hidden);
+        lacks_value || lacks_reason && draft.environment.is_some() || has_choices
     }
 
     fn may_fill_in(&self, person: &Person, draft: &FormDraft) -> bool {

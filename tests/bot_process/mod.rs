@@ -31,7 +31,7 @@ pub struct Servers {
     pub team: Team,
 }
 
-async fn servers() -> &'static Servers {
+pub async fn servers() -> &'static Servers {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
     SERVERS
         .get_or_init(async || {

@@ -39,3 +39,47 @@ pub trait Chat: Sync {
     /// A listed person who is a guest comes in.
     fn admits_a_guest(&self, who: &str);
 }
+
+/// A form that somebody has open.
+#[derive(Debug, Clone)]
+pub struct OpenForm {
+    pub fields: Vec<FormField>,
+    pub shown: ShownForm,
+}
+
+/// The form as the platform has it.
+#[derive(Debug, Clone)]
+pub enum ShownForm {
+    Slack(countersign::demo::fake_slack::Modal),
+    Teams(crate::fake_teams::Message),
+}
+
+#[derive(Debug, Clone)]
+pub struct FormField {
+    pub name: String,
+    pub is_required: bool,
+    pub choices: FieldChoices,
+}
+
+#[derive(Debug, Clone)]
+pub enum FieldChoices {
+    /// The values that the form has.
+    Listed(Vec<String>),
+    /// The values that the bot is asked for.
+    Searched,
+    /// Free text.
+    Typed,
+}
+
+/// A chat that has forms.
+#[async_trait]
+pub trait Forms: Chat {
+    /// The form that somebody has open.
+    fn form(&self, who: &str) -> Option<OpenForm>;
+
+    /// The values that a field offers for a text.
+    async fn offers(&self, who: &str, form: &OpenForm, field: &str, text: &str) -> Vec<String>;
+
+    /// Submits a form; the next one, if it has another step.
+    async fn submits(&self, who: &str, form: &OpenForm, values: &[(&str, &str)]) -> Option<OpenForm>;
+}

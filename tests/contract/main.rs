@@ -8,6 +8,7 @@ mod client_texts;
 mod cross_platform;
 #[path = "../fake_teams/mod.rs"]
 mod fake_teams;
+mod forms;
 mod harness;
 mod not_set_up;
 mod scenarios;

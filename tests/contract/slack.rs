@@ -1,10 +1,11 @@
 //! The contract's chat in the fake Slack.
 
 use crate::bot_process::Bot;
-use crate::chat_driver::{Chat, Message, Seen};
+use crate::chat_driver::{Chat, FieldChoices, FormField, Forms, Message, OpenForm, Seen, ShownForm};
 use async_trait::async_trait;
-use countersign::demo::fake_slack::{self, Account, Kind, Workspace};
+use countersign::demo::fake_slack::{self, Account, Kind, Modal, Workspace};
 use countersign::demo::harness::INCIDENT;
+use serde_json::Value;
 
 pub struct Slack<'a>(pub &'a Bot);
 
@@ -58,5 +59,47 @@ impl Chat for Slack<'_> {
 
     fn admits_a_guest(&self, who: &str) {
         self.workspace().add_person(Account::new(&account(who), who, Kind::Guest));
+    }
+}
+
+#[async_trait]
+impl Forms for Slack<'_> {
+    fn form(&self, who: &str) -> Option<OpenForm> {
+        let modal = self.workspace().modal(&account(who))?;
+        Some(OpenForm { fields: modal.inputs().map(field).collect(), shown: ShownForm::Slack(modal) })
+    }
+
+    async fn offers(&self, who: &str, form: &OpenForm, field: &str, text: &str) -> Vec<String> {
+        let offered = self.workspace().suggest(&account(who), modal(form), field, text).await;
+        let offered = offered.unwrap_or_else(|why| panic!("{field}: {why}"));
+        offered.into_iter().map(|(value, _)| value).collect()
+    }
+
+    async fn submits(&self, who: &str, form: &OpenForm, values: &[(&str, &str)]) -> Option<OpenForm> {
+        let ack = self.workspace().submit_modal(&account(who), modal(form), values).await;
+        assert!(ack.ok() && ack.problem.is_none() && !ack.body.contains("errors"), "{values:?}: {ack:?}");
+        self.form(who)
+    }
+}
+
+fn modal(form: &OpenForm) -> &Modal {
+    let ShownForm::Slack(modal) = &form.shown else { panic!("no form of Slack's: {form:?}") };
+    modal
+}
+
+fn field(input: &Value) -> FormField {
+    let element = &input["element"];
+    let values = |options: &Value| -> Vec<String> {
+        let values = options.as_array().into_iter().flatten().filter_map(|option| option["value"].as_str());
+        values.map(str::to_owned).collect()
+    };
+    FormField {
+        name: input["block_id"].as_str().expect("a block").to_owned(),
+        is_required: input["optional"] != true,
+        choices: match element["type"].as_str() {
+            Some("external_select") => FieldChoices::Searched,
+            Some("plain_text_input") => FieldChoices::Typed,
+            _ => FieldChoices::Listed(values(&element["options"])),
+        },
     }
 }

@@ -1,10 +1,12 @@
 //! The contract's chat in the fake Teams.
 
 use crate::bot_process::{Bot, INCIDENT, PEOPLE};
-use crate::chat_driver::{Chat, Message, Seen};
+use crate::chat_driver::{Chat, FieldChoices, FormField, Forms, Message, OpenForm, Seen, ShownForm};
+use crate::fake_teams::forms::name;
 use crate::fake_teams::people::Role;
 use crate::fake_teams::{Kind, Person};
 use async_trait::async_trait;
+use serde_json::Value;
 
 pub struct Teams<'a>(pub &'a Bot);
 
@@ -48,4 +50,51 @@ impl Chat for Teams<'_> {
         let all: Vec<&str> = PEOPLE.into_iter().chain([who]).collect();
         self.0.teams.add_conversation(Kind::Channel, INCIDENT, &all);
     }
+}
+
+#[async_trait]
+impl Forms for Teams<'_> {
+    fn form(&self, who: &str) -> Option<OpenForm> {
+        let seen = self.0.teams.visible_messages(who, INCIDENT).into_iter().rev();
+        seen.into_iter()
+            .find(|message| message.only_to.is_some() && !message.inputs().is_empty())
+            .map(as_form)
+    }
+
+    async fn offers(&self, who: &str, form: &OpenForm, field: &str, text: &str) -> Vec<String> {
+        let offered = self.0.teams.searches((who, message(form)), field, text).await;
+        offered.into_iter().map(|(value, _)| value).collect()
+    }
+
+    async fn submits(&self, who: &str, form: &OpenForm, values: &[(&str, &str)]) -> Option<OpenForm> {
+        let message = message(form);
+        let submission =
+            message.submission(values).unwrap_or_else(|why| panic!("{why}: {}", message.plain()));
+        let ack = self.0.teams.executes((who, message), &submission, "manual").await;
+        let card = "application/vnd.microsoft.card.adaptive";
+        assert!(ack.ok() && ack.body["type"] == card, "{values:?}: {ack:?}");
+        let now = self.0.teams.seen(who, &message.at()).filter(|now| !now.inputs().is_empty());
+        now.map(as_form)
+    }
+}
+
+fn message(form: &OpenForm) -> &crate::fake_teams::Message {
+    let ShownForm::Teams(message) = &form.shown else { panic!("no form of Teams': {form:?}") };
+    message
+}
+
+fn as_form(message: crate::fake_teams::Message) -> OpenForm {
+    OpenForm { fields: message.inputs().into_iter().map(field).collect(), shown: ShownForm::Teams(message) }
+}
+
+fn field(input: &Value) -> FormField {
+    let values = input["choices"].as_array().into_iter().flatten();
+    let values = values.filter_map(|choice| choice["value"].as_str()).map(str::to_owned).collect();
+    let choices = match input["type"].as_str() {
+        _ if !input["choices.data"].is_null() => FieldChoices::Searched,
+        Some("Input.ChoiceSet") => FieldChoices::Listed(values),
+        Some("Input.Toggle") => FieldChoices::Listed(vec!["true".to_owned()]),
+        _ => FieldChoices::Typed,
+    };
+    FormField { name: name(input).to_owned(), is_required: input["isRequired"] == true, choices }
 }

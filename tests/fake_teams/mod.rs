@@ -8,6 +8,7 @@ mod checks;
 pub mod client;
 mod connector;
 mod faults;
+pub mod forms;
 mod inputs;
 mod invokes;
 pub mod keys;
