@@ -64,7 +64,7 @@ ORDER BY a.xact_start, 1 LIMIT 20;
 WITH holders AS (
   SELECT 'session' AS kind, a.pid, COALESCE(NULLIF(a.application_name, ''), a.usename, a.backend_type)::text || COALESCE(' of ' || a.datname, '') AS who,
          greatest(age(a.backend_xmin), age(a.backend_xid)) AS xids, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS held_s,
-         -- Who waits for a lock is a victim: to end it frees nobody.
+         -- Who waits for a lock is a victim: to end it frees no other session.
          COALESCE(a.backend_type = 'client backend' AND NOT r.rolsuper, false)
            AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted) AS killable,
          to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS backend_start
