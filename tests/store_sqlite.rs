@@ -2,6 +2,8 @@
 
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/migrations.rs"]
+mod migrations;
 #[path = "store/samples.rs"]
 mod samples;
 #[path = "store/tampering.rs"]
@@ -264,7 +266,8 @@ async fn erased_text_is_gone_and_the_chain_holds() {
     let a = Arc::new(SqliteStore::open(&path, StoreLimits::default()).unwrap());
     let everyones: Arc<dyn Store> = a.clone();
     let mut new = new_run("d1");
-    let personal = "jane.doe@example.com";
+    // Written in letters of which nothing else here has one, so that the search's index shows them, too.
+    let personal = "ⰰⰱⰲ";
     new.first_event.texts =
         BTreeMap::from([("query".into(), personal.into()), ("reason".into(), "it blocks".into())]);
     let run = opened(&everyones, new).await;
@@ -281,7 +284,7 @@ async fn erased_text_is_gone_and_the_chain_holds() {
     assert_eq!(a.verify().await.unwrap(), before);
     let run = a.get(run.id).await.unwrap().unwrap();
     assert_eq!((run.text("query"), run.text("reason")), (None, Some("it blocks")));
-    let found = a.list(Filter { text: Some("jane".into()), ..Filter::default() }).await.unwrap();
+    let found = a.list(Filter { text: Some("ⰰⰱⰲ".into()), ..Filter::default() }).await.unwrap();
     assert_eq!(found.total, 0);
 }
 
@@ -298,10 +301,6 @@ async fn a_foreign_or_damaged_file_is_refused() {
     assert!(open("garbage").contains("damaged"), "{}", open("garbage"));
     other_hand(&directory.path().join("foreign")).execute_batch("CREATE TABLE t (x)").unwrap();
     assert!(open("foreign").contains("another program's database"), "{}", open("foreign"));
-    let newer = directory.path().join("newer");
-    store(&newer);
-    other_hand(&newer).execute_batch("PRAGMA user_version = 2").unwrap();
-    assert!(open("newer").contains("has version 2"), "{}", open("newer"));
     assert!(open("missing/record.db").contains("making the record's file"));
 }
 

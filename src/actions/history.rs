@@ -31,8 +31,19 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
     let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
     let mut blocks = unreviewed(call).await?;
+    let unsearched = page.unsearched_from.map(|run| {
+        note(&format!(
+            "Run #{run} and older runs were not searched. `--find` with 3 or more characters searches all runs, `--since` and \
+             `--command` leave fewer to search."
+        ))
+    });
     if runs.is_empty() {
-        blocks.push(verdict(Severity::Neutral, "No run matches."));
+        let words = match page.unsearched_from {
+            Some(run) => format!("No run after #{run} matches."),
+            None => "No run matches.".to_owned(),
+        };
+        blocks.push(verdict(Severity::Neutral, words));
+        blocks.extend(unsearched);
         blocks.push(note("`history --reads` includes read commands."));
         return Ok(answer(blocks));
     }
@@ -54,11 +65,11 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     if !page.has_more {
         table.total = total;
     }
-    blocks.extend([
-        verdict(Severity::Neutral, words),
-        Block::Table(table),
-        note("`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`."),
-    ]);
+    blocks.extend([verdict(Severity::Neutral, words), Block::Table(table)]);
+    blocks.extend(unsearched);
+    blocks.push(note(
+        "`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`.",
+    ));
     Ok(answer(blocks))
 }
 

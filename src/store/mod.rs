@@ -203,13 +203,15 @@ impl Filter {
 }
 
 /// A page of runs, and the number of matches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RunPage {
     pub runs: Vec<Run>,
     /// Matches, those of the page included, counted to [`Filter::COUNT_BEYOND_PAGE`] beyond it.
     pub total: usize,
     /// There are more matches than `total`.
     pub has_more: bool,
+    /// Runs with this number and smaller ones were not searched for the text: the search would take too long.
+    pub unsearched_from: Option<RunId>,
 }
 
 /// Result of checking the whole chain.
@@ -295,6 +297,10 @@ pub trait Store: Send + Sync {
     async fn outdated_cards(&self) -> StoreResult<Vec<Card>>;
     /// All cards of a run.
     async fn run_cards(&self, run: RunId) -> StoreResult<Vec<Card>>;
+
+    /// Removes tokens, and cards of closed runs, that are older than that: a bounded number at a time, which it returns. The tokens of
+    /// an open run's cards stay.
+    async fn remove_old_cards(&self, age: Duration) -> StoreResult<usize>;
 
     /// Sets or lifts the freeze, for every replica.
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()>;

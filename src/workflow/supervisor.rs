@@ -18,6 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// The due tasks are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
 
+/// A button works for this long, and a closed run's card is kept up to date.
+const CARD_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 type TaskFn = fn(Arc<Supervisor>) -> BoxFuture<'static, anyhow::Result<()>>;
 
 struct Task {
@@ -78,6 +81,12 @@ fn tasks() -> Vec<Arc<Task>> {
         }),
         Task::new("send-cards", TICK, false, |supervisor| {
             Box::pin(async move { Ok(supervisor.outbox.send_outdated_cards().await?) })
+        }),
+        Task::new("remove-old-cards", minute, false, |supervisor| {
+            Box::pin(async move {
+                supervisor.app.audit.store.remove_old_cards(CARD_RETENTION).await?;
+                Ok(())
+            })
         }),
         Task::new("remind-approvers", 5 * TICK, false, |supervisor| {
             Box::pin(async move { Ok(supervisor.reminders.remind().await?) })

@@ -34,7 +34,7 @@ macro_rules! contract {
             every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, a_deadline_is_a_condition,
             break_glass_is_limited, lists_are_filtered, a_list_has_pages, events_are_read_in_pages,
-            finding_knows_capitals, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
+            finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
             the_chain_grows_and_holds, a_missing_run_is_said);
     };
     ($fresh:path: $($name:ident),+) => {
@@ -301,6 +301,35 @@ pub async fn copies_lag_until_shown([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.run_cards(run.id + 1).await.unwrap(), []);
     assert!(a.update_card(Card { id: second + 1, ..card }).await.is_err());
     assert!(a.add_card(run.id + 1, conversation("C1"), CardKind::Primary).await.is_err());
+}
+
+pub async fn old_cards_are_removed([a, b]: &[Arc<dyn Store>; 2]) {
+    let (open, over) = (opened(a, new_run("d1")).await, opened(a, new_run("d2")).await);
+    let token =
+        |token: &str, purpose| ButtonToken { token: token.into(), purpose, conversation: conversation("C1") };
+    let offer =
+        TokenPurpose::RunCommand { command: "kill".into(), environment: None, arguments: BTreeMap::new() };
+    let mut tokens = vec![token("offer", offer)];
+    for run in [&open, &over] {
+        let card = a.add_card(run.id, conversation("C1"), CardKind::Primary).await.unwrap();
+        let purpose = TokenPurpose::Decision { run: run.id, decision: Decision::Approve, card };
+        tokens.push(token(&format!("run {}", run.id), purpose));
+        tokens.push(token(&format!("view {}", run.id), TokenPurpose::View { run: run.id, card }));
+    }
+    a.put_tokens(tokens.clone()).await.unwrap();
+    done(a, append(&over, "denied", RunState::Denied)).await;
+    assert_eq!(b.remove_old_cards(Duration::from_secs(3_600)).await.unwrap(), 0, "none is as old");
+    let mut removed = 0;
+    while removed < 4 {
+        removed += b.remove_old_cards(Duration::ZERO).await.unwrap();
+    }
+    let mut left = Vec::new();
+    for token in &tokens {
+        left.extend(a.token(&token.token).await.unwrap().map(|token| token.token));
+    }
+    assert_eq!(left, ["run 1", "view 1"]);
+    let cards = [a.run_cards(open.id).await.unwrap().len(), a.run_cards(over.id).await.unwrap().len()];
+    assert_eq!((cards, b.remove_old_cards(Duration::ZERO).await.unwrap()), ([1, 0], 0));
 }
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {

@@ -69,6 +69,40 @@ pub async fn finding_knows_capitals([a, b]: &[Arc<dyn Store>; 2]) {
     assert!(find("staging").await.is_empty());
 }
 
+/// Whatever is searched for, as a comparison of the texts finds it.
+pub async fn finding_is_containing([a, b]: &[Arc<dyn Store>; 2]) {
+    const LETTERS: [&str; 14] = ["a", "B", "ä", "Ä", "ß", "İ", "Σ", "ς", "\"", "'", "%", " ", "🙂", "\\"];
+    let mut seed = 7_u64;
+    let mut letters = |count: usize| -> String {
+        (0..count)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                LETTERS[(seed >> 33) as usize % LETTERS.len()]
+            })
+            .collect()
+    };
+    let mut texts = Vec::new();
+    for n in 0..30 {
+        let (mut new, text) = (new_run(&format!("d{n}")), letters(40));
+        new.request.command = "x".into();
+        new.request.arguments.clear();
+        new.first_event.texts = BTreeMap::from([("reason".into(), text.clone())]);
+        texts.push((opened(a, new).await.id, text.to_lowercase()));
+    }
+    for n in 0..120 {
+        let sought = if n % 3 == 0 {
+            letters(1 + n % 5)
+        } else {
+            texts[n % 30].1.chars().skip(n % 20).take(1 + n % 12).collect()
+        };
+        let contains = |(_, text): &&(i64, String)| text.contains(&sought.to_lowercase());
+        let expected: Vec<i64> = texts.iter().rev().filter(contains).map(|(id, _)| *id).collect();
+        let page = b.list(Filter { text: Some(sought.clone()), ..Filter::default() }).await.unwrap();
+        let found: Vec<i64> = page.runs.iter().map(|run| run.id).collect();
+        assert_eq!((found, page.unsearched_from), (expected, None), "{sought:?}");
+    }
+}
+
 pub async fn a_list_has_pages([a, b]: &[Arc<dyn Store>; 2]) {
     for n in 0..7 {
         opened(a, new_run(&format!("d{n}"))).await;

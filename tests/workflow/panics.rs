@@ -60,6 +60,7 @@ faulty! {
     fn update_card(card: Card) -> bool;
     fn outdated_cards() -> Vec<Card>;
     fn run_cards(run: RunId) -> Vec<Card>;
+    fn remove_old_cards(age: Duration) -> usize;
     fn set_frozen(frozen: Option<ActiveFreeze>) -> ();
     fn frozen() -> Option<ActiveFreeze>;
     fn set_rate_limit(name: String, until: Timestamp) -> ();
@@ -166,7 +167,7 @@ async fn whatever_is_faulty_whoever_types_any_command_is_answered() {
     let reads: Vec<String> = reads.iter().map(example).collect();
     let acts: Vec<String> = acts.iter().map(example).chain([format!("kill {pid}")]).collect();
     // No command calls these.
-    let unused = ["events", "erase", "verify"];
+    let unused = ["events", "erase", "remove_old_cards", "verify"];
     for method in METHODS.iter().filter(|method| !unused.contains(method)) {
         // Without a record nothing acts, and what would act is planned.
         let acts = if *method == "open" { acts.as_slice() } else { &[] };

@@ -3,6 +3,7 @@
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
+use super::queries::ACTIVE;
 use super::rows::{self, to_json_word};
 use crate::model::{ButtonToken, Card, CardKind, Conversation, RunId};
 use crate::store::compensation::{Committed, Compensation};
@@ -82,7 +83,7 @@ pub(super) fn release_claim(transaction: &Transaction<'_>, id: i64, claimed_by: 
 /// Cards that show less than their run's version and that no living process has claimed.
 pub(super) fn outdated(connection: &Connection, instance: &Instance) -> DbResult<Vec<Card>> {
     let mut free = Vec::new();
-    for row in select(connection, "abandoned = 0 AND shown_version < version", None)? {
+    for row in select(connection, "is_outdated <> 0", None)? {
         if !row.is_claimed(instance)? {
             free.push(row.card);
         }
@@ -172,4 +173,28 @@ pub(super) fn conversation_environment(
     let sql = "SELECT environment FROM bindings WHERE platform = ?1 AND workspace = ?2 AND conversation = ?3";
     let values = params![to_json_word(&conversation.platform)?, conversation.workspace, conversation.id];
     rows::first(connection, sql, values, rows::value)
+}
+
+/// Tokens and cards that one call removes at most, of each.
+const MOST_REMOVED: usize = 500;
+
+/// Removes tokens, and cards of closed runs, from before `limit`, and returns their number. What an open run's card shows stays.
+pub(super) fn remove_old(transaction: &Transaction<'_>, limit: Timestamp) -> DbResult<usize> {
+    let limit = limit.as_microsecond();
+    let tokens = format!(
+        "DELETE FROM tokens WHERE token IN
+            (SELECT token FROM tokens
+              WHERE created_at < ?1
+                AND NOT EXISTS (SELECT 1 FROM runs WHERE id = purpose ->> '$.run' AND {ACTIVE})
+              ORDER BY created_at LIMIT {MOST_REMOVED})"
+    );
+    // The newest run from before the limit ends the range, so that younger cards aren't looked at.
+    let cards = format!(
+        "DELETE FROM cards WHERE id IN
+            (SELECT cards.id FROM cards JOIN runs ON runs.id = run
+              WHERE run <= (SELECT id FROM runs WHERE opened_at < ?1 ORDER BY opened_at DESC LIMIT 1)
+                AND changed_at < ?1 AND NOT {ACTIVE}
+              ORDER BY run LIMIT {MOST_REMOVED})"
+    );
+    Ok(rows::execute(transaction, &tokens, [limit])? + rows::execute(transaction, &cards, [limit])?)
 }

@@ -1,24 +1,18 @@
-//! The database file: creating, opening and recognising it, and the mapping of its errors. No run, no query.
+//! The database file: creating and opening it, and the mapping of its errors. No run, no query.
 
+use super::schema;
 use crate::files;
 use crate::store::StoreError;
-use anyhow::{Context, bail};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use anyhow::Context;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use url::Url;
 
-const SCHEMA: &str = include_str!("migrations/0001_init.sql");
-const SUSPENDED_LOCKS: &str = include_str!("migrations/0002_suspended_locks.sql");
-
-/// SQLite's `user_version` of [`SCHEMA`].
-const VERSION: i64 = 1;
-
-/// SQLite's `application_id`: "CSGN", so that another program's file is never taken for ours.
-const APPLICATION: i64 = 0x4353_474e;
+/// Prepared statements of a connection. A list's statement depends on its filter.
+const PREPARED_STATEMENTS: usize = 64;
 
 #[derive(Debug)]
 pub(super) enum DbError {
@@ -107,11 +101,7 @@ impl FileConnector {
     /// followed by an empty one.
     pub fn open(&self) -> DbResult<OpenedFile> {
         let opened = self.connect()?;
-        let version = integer_pragma(&opened.connection, "user_version")?;
-        let application = integer_pragma(&opened.connection, "application_id")?;
-        if (version, application) != (VERSION, APPLICATION) {
-            return Err(DbError::Message("its file is not this version's record".into()));
-        }
+        schema::check_current(&opened.connection)?;
         Ok(opened)
     }
 
@@ -127,6 +117,7 @@ impl FileConnector {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(self.busy)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
@@ -146,7 +137,7 @@ impl FileConnector {
         let mut opened = self.connect().map_err(StoreError::from).context("opening the record's file")?;
         let on = self.write_ahead(&opened.connection).map_err(StoreError::from);
         on.context("turning on the write-ahead log")?;
-        migrate(&mut opened.connection)?;
+        schema::migrate(&mut opened.connection)?;
         Ok(opened)
     }
 
@@ -164,58 +155,6 @@ impl FileConnector {
             }
         }
     }
-}
-
-/// Checks that the file is ours, or still empty, without a lock and without its write-ahead log: SQLite makes no file beside it.
-pub(super) fn check_version(path: &Path) -> DbResult<()> {
-    let unreachable = || DbError::Message("its file is gone or can't be reached".into());
-    // Opened read-only, SQLite takes a directory for a file.
-    if !path.is_file() {
-        return Err(DbError::Message("its file can't be opened: it is no file".into()));
-    }
-    let absolute = std::path::absolute(path).map_err(|_| unreachable())?;
-    let mut url = Url::from_file_path(absolute).map_err(|()| unreachable())?;
-    url.set_query(Some("immutable=1"));
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(url.as_str(), flags)?;
-    let version = integer_pragma(&connection, "user_version")?;
-    let application = integer_pragma(&connection, "application_id")?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (application, version, tables) {
-        (APPLICATION, VERSION, _) | (0, 0, 0) => Ok(()),
-        _ => Err(DbError::Message("its file is not this version's record".into())),
-    }
-}
-
-fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
-    let words = "reading the record's version";
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| StoreError::from(DbError::from(error)))
-        .context(words)?;
-    let version = integer_pragma(&transaction, "user_version").context(words)?;
-    let application = integer_pragma(&transaction, "application_id").context(words)?;
-    let tables: i64 =
-        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).context(words)?;
-    let words = match (application, version, tables) {
-        (APPLICATION, VERSION, _) => "adding a table to the record",
-        (APPLICATION, _, _) => bail!("the record's file has version {version}, this program knows {VERSION}"),
-        (0, 0, 0) => {
-            let words = "making the record's tables";
-            transaction.execute_batch(SCHEMA).context(words)?;
-            transaction.pragma_update(None, "user_version", VERSION).context(words)?;
-            transaction.pragma_update(None, "application_id", APPLICATION).context(words)?;
-            words
-        }
-        _ => bail!("the record's file is another program's database"),
-    };
-    transaction.execute_batch(SUSPENDED_LOCKS).context(words)?;
-    transaction.commit().context(words)
-}
-
-fn integer_pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
-    connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
 /// Device and inode.

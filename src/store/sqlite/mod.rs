@@ -7,10 +7,13 @@
 mod cards;
 mod connection;
 mod limits;
+mod lists;
 mod process_lock;
 mod queries;
 mod rows;
 mod runs;
+mod schema;
+mod search;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -86,7 +89,7 @@ impl SqliteStore {
         }
         files::check_file(path).context("its file can't be written")?;
         files::check_directory(directory).context("its write-ahead log can't be made")?;
-        connection::check_version(path).map_err(StoreError::from)?;
+        schema::check_file(path).map_err(StoreError::from)?;
         Ok(true)
     }
 }
@@ -110,7 +113,7 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, filter: Filter) -> StoreResult<RunPage> {
-        self.reader.read(move |transaction| queries::list(transaction, &filter)).await
+        self.reader.read(move |transaction| lists::list(transaction, &filter)).await
     }
 
     async fn events(&self, after: i64, limit: usize) -> StoreResult<Vec<EventRow>> {
@@ -186,6 +189,14 @@ impl Store for SqliteStore {
 
     async fn run_cards(&self, run: RunId) -> StoreResult<Vec<Card>> {
         self.reader.read(move |transaction| cards::of_run(transaction, run)).await
+    }
+
+    async fn remove_old_cards(&self, age: Duration) -> StoreResult<usize> {
+        let remove = move |transaction: &rusqlite::Transaction<'_>| {
+            let limit = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+            cards::remove_old(transaction, limit)
+        };
+        self.writer.write(remove).await
     }
 
     async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()> {

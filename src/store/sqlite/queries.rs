@@ -1,24 +1,61 @@
-//! Reading runs: one, a list, the orphans, the overdue, and the audit of them all. Nothing here writes.
+//! Reading runs: by number, the orphans, the overdue, and the audit of them all. Nothing here writes.
 
 use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
-use super::rows::{self, to_json_word};
+use super::rows;
 use crate::model::{Run, RunEvent, RunId};
-use crate::store::hash_chain::{ChainAudit, ChainedEvent, EventRow, RunRow, TextRow};
-use crate::store::{ChainReport, Filter, RunPage};
+use crate::store::ChainReport;
+use crate::store::hash_chain::{AuditedEvent, ChainAudit, ChainedEvent, EventRow, RunRow, TextRow};
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 use std::collections::BTreeMap;
 
 const RUNS: &str = "SELECT id, version, state, request, opened_at, changed_at, deadline FROM runs";
 
 pub(super) fn get(connection: &Connection, id: RunId) -> DbResult<Option<Run>> {
-    let row = rows::first(connection, &format!("{RUNS} WHERE id = ?1"), [id], run_row)?;
-    let Some(row) = row else { return Ok(None) };
-    let RunRow { version, state, request, opened_at, changed_at, deadline, .. } = row;
-    let request = serde_json::from_str(&request)?;
-    let events = events_of(connection, id)?;
-    Ok(Some(Run { id, version, state, request, opened_at, changed_at, deadline, events }))
+    Ok(runs_of(connection, &[id])?.pop())
+}
+
+/// The runs of these numbers that exist, in the order of the numbers: in three statements, whatever their count.
+pub(super) fn runs_of(connection: &Connection, ids: &[RunId]) -> DbResult<Vec<Run>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let numbers = serde_json::to_string(ids)?;
+    let mut events = events_of(connection, &numbers)?;
+    let mut runs = BTreeMap::new();
+    let sql = format!("{RUNS} WHERE id IN (SELECT value FROM json_each(?1))");
+    rows::for_each(connection, &sql, [&numbers], |row| {
+        let RunRow { id, version, state, request, opened_at, changed_at, deadline } = run_row(row)?;
+        let request = serde_json::from_str(&request)?;
+        let events = events.remove(&id).unwrap_or_default();
+        runs.insert(id, Run { id, version, state, request, opened_at, changed_at, deadline, events });
+        Ok(())
+    })?;
+    Ok(ids.iter().filter_map(|id| runs.remove(id)).collect())
+}
+
+/// The events of runs, by run, oldest first. `numbers` is a JSON array.
+fn events_of(connection: &Connection, numbers: &str) -> DbResult<BTreeMap<RunId, Vec<RunEvent>>> {
+    let mut texts: BTreeMap<i64, BTreeMap<String, String>> = BTreeMap::new();
+    let sql = "SELECT seq, name, text FROM event_texts
+                WHERE seq IN (SELECT seq FROM events WHERE run IN (SELECT value FROM json_each(?1)))";
+    rows::for_each(connection, sql, [numbers], |row| {
+        texts.entry(row.get(0)?).or_default().insert(row.get(1)?, row.get(2)?);
+        Ok(())
+    })?;
+    let mut events: BTreeMap<RunId, Vec<RunEvent>> = BTreeMap::new();
+    let sql = "SELECT seq, run, bytes FROM events
+                WHERE run IN (SELECT value FROM json_each(?1)) ORDER BY run, seq";
+    rows::for_each(connection, sql, [numbers], |row| {
+        let (seq, run) = (row.get(0)?, row.get(1)?);
+        let ChainedEvent { at, kind, by, facts, state, .. } = rows::json(row, 2)?;
+        let texts = texts.remove(&seq).unwrap_or_default();
+        events.entry(run).or_default().push(RunEvent { seq, at, kind, by, facts, texts, state });
+        Ok(())
+    })?;
+    Ok(events)
 }
 
 fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
@@ -33,115 +70,46 @@ fn run_row(row: &Row<'_>) -> DbResult<RunRow> {
     })
 }
 
-fn events_of(connection: &Connection, run: RunId) -> DbResult<Vec<RunEvent>> {
-    rows::all(connection, "SELECT seq, bytes FROM events WHERE run = ?1 ORDER BY seq", [run], |row| {
-        let seq = row.get(0)?;
-        let ChainedEvent { at, kind, by, facts, state, .. } = rows::json(row, 1)?;
-        let texts = texts_of(connection, seq)?.into_iter().map(|text| (text.name, text.text)).collect();
-        Ok(RunEvent { seq, at, kind, by, facts, texts, state })
-    })
-}
-
 fn texts_of(connection: &Connection, seq: i64) -> DbResult<Vec<TextRow>> {
-    rows::all(connection, "SELECT name, key, text FROM event_texts WHERE seq = ?1", [seq], |row| {
-        Ok(TextRow { name: row.get(0)?, key: row.get(1)?, text: row.get(2)? })
-    })
+    let sql = "SELECT seq, name, key, text FROM event_texts WHERE seq = ?1 ORDER BY name";
+    rows::all(connection, sql, [seq], text_row)
 }
 
-fn runs_of(connection: &Connection, ids: Vec<RunId>) -> DbResult<Vec<Run>> {
-    ids.into_iter().filter_map(|id| get(connection, id).transpose()).collect()
+fn text_row(row: &Row<'_>) -> DbResult<TextRow> {
+    Ok(TextRow { name: row.get(1)?, key: row.get(2)?, text: row.get(3)? })
 }
 
-/// Newest first. What SQL can filter it filters; the text is compared here, since SQLite knows only ASCII's capitals.
-pub(super) fn list(connection: &Connection, filter: &Filter) -> DbResult<RunPage> {
-    let states = filter.states.iter().map(to_json_word).collect::<DbResult<Vec<_>>>()?;
-    let text = filter.text.as_ref().map(|text| text.to_lowercase());
-    let page_size = filter.page_size();
-    let counted = page_size.saturating_add(Filter::COUNT_BEYOND_PAGE);
-    let sql = "SELECT id, CASE WHEN :has_text THEN request END FROM runs
-                WHERE (:environment IS NULL OR environment = :environment)
-                  AND (:requester IS NULL OR requester = :requester)
-                  AND (:command IS NULL OR command = :command)
-                  AND (:since IS NULL OR opened_at >= :since)
-                  AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
-                  AND (:include_reads OR risk <> 'read')
-                  AND (NOT :break_glass OR break_glass)
-                  AND (:before IS NULL OR id < :before)
-                ORDER BY id DESC";
-    let values = named_params! {
-        ":environment": filter.environment,
-        ":requester": filter.requester,
-        ":command": filter.command,
-        ":since": filter.since.map(Timestamp::as_microsecond),
-        ":states": serde_json::to_string(&states)?,
-        ":include_reads": filter.include_reads,
-        ":break_glass": filter.break_glass,
-        ":before": filter.before,
-        ":has_text": text.is_some(),
-    };
-    let (mut ids, mut total, mut has_more) = (Vec::new(), 0, false);
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut matches = statement.query(values)?;
-    while let Some(row) = matches.next()? {
-        let id: RunId = row.get(0)?;
-        if let Some(text) = &text
-            && !mentions(connection, id, &rows::json(row, 1)?, text)?
-        {
-            continue;
-        }
-        if total == counted {
-            has_more = true;
-            break;
-        }
-        total += 1;
-        if ids.len() < page_size {
-            ids.push(id);
-        }
-    }
-    Ok(RunPage { runs: runs_of(connection, ids)?, total, has_more })
-}
-
-/// The part of a request that a list searches.
-#[derive(serde::Deserialize)]
-struct SearchedRequest {
-    command: String,
-    arguments: BTreeMap<String, String>,
-}
-
-/// True if the run's command, arguments or texts contain `text`, which is in lower case. "kill 4711" matches as typed.
-fn mentions(connection: &Connection, run: RunId, request: &SearchedRequest, text: &str) -> DbResult<bool> {
-    let words: Vec<&str> =
-        std::iter::once(&request.command).chain(request.arguments.values()).map(String::as_str).collect();
-    if words.join(" ").to_lowercase().contains(text) {
-        return Ok(true);
-    }
-    let sql = "SELECT text FROM events JOIN event_texts USING (seq) WHERE run = ?1";
-    let texts: Vec<String> = rows::all(connection, sql, [run], rows::value)?;
-    Ok(texts.iter().any(|stored| stored.to_lowercase().contains(text)))
-}
+/// The condition of the index `runs_active`, letter for letter.
+pub(super) const ACTIVE: &str = "state IN ('pending', 'approved', 'running', 'interrupted')";
 
 /// Approved and running runs whose process is gone, oldest first.
 pub(super) fn orphans(connection: &Connection, instance: &Instance) -> DbResult<Vec<Run>> {
-    let sql = "SELECT id, coalesce(owner, '') FROM runs WHERE state IN ('approved', 'running') ORDER BY id";
+    let sql = format!(
+        "SELECT id, coalesce(owner, '') FROM runs
+          WHERE {ACTIVE} AND state IN ('approved', 'running') ORDER BY id"
+    );
     let mut orphans = Vec::new();
-    rows::for_each(connection, sql, [], |row| {
+    rows::for_each(connection, &sql, [], |row| {
         if !instance.is_alive(&row.get::<_, String>(1)?)? {
             orphans.push(row.get(0)?);
         }
         Ok(())
     })?;
-    runs_of(connection, orphans)
+    runs_of(connection, &orphans)
 }
 
 /// Runs whose deadline has passed, oldest first.
 pub(super) fn overdue(connection: &Connection) -> DbResult<Vec<Run>> {
-    let sql = "SELECT id FROM runs WHERE state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id";
-    runs_of(connection, rows::all(connection, sql, [Timestamp::now().as_microsecond()], rows::value)?)
+    let sql = format!(
+        "SELECT id FROM runs WHERE {ACTIVE} AND state IN ('pending', 'approved') AND deadline <= ?1 ORDER BY id"
+    );
+    let ids: Vec<RunId> = rows::all(connection, &sql, [Timestamp::now().as_microsecond()], rows::value)?;
+    runs_of(connection, &ids)
 }
 
 pub(super) fn owns_open_run(connection: &Connection, owner: &str) -> DbResult<bool> {
-    let sql = "SELECT 1 FROM runs WHERE state IN ('pending', 'approved', 'running') AND owner = ?1";
-    Ok(rows::first(connection, sql, [owner], |_| Ok(()))?.is_some())
+    let sql = format!("SELECT 1 FROM runs WHERE {ACTIVE} AND state <> 'interrupted' AND owner = ?1");
+    Ok(rows::first(connection, &sql, [owner], |_| Ok(()))?.is_some())
 }
 
 /// Events after that position, oldest first.
@@ -155,28 +123,58 @@ pub(super) fn events(connection: &Connection, after: i64, limit: usize) -> DbRes
     })
 }
 
+/// Checks the whole chain: events, texts and runs are read side by side, by the order of the events.
 pub(super) fn verify(connection: &Connection) -> DbResult<ChainReport> {
     let mut audit = ChainAudit::default();
-    let mut text_count = 0;
-    rows::for_each(connection, "SELECT seq, run, bytes, hash FROM events ORDER BY seq", [], |row| {
-        let seq = row.get(0)?;
-        let texts = texts_of(connection, seq)?;
-        text_count += texts.len() as i64;
-        audit.event(EventRow { seq, run: row.get(1)?, bytes: row.get(2)?, hash: row.get(3)?, texts });
-        Ok(())
-    })?;
-    if rows::first(connection, "SELECT count(*) FROM event_texts", [], rows::value)? != Some(text_count) {
+    let mut events = rows::prepare(
+        connection,
+        "SELECT id, version, state, request, opened_at, changed_at, deadline, seq, run, bytes, hash
+           FROM events LEFT JOIN runs ON runs.id = run ORDER BY seq",
+    )?;
+    let mut texts = rows::prepare(connection, "SELECT seq, name, key, text FROM event_texts ORDER BY seq")?;
+    let (mut events, mut texts) = (events.query([])?, texts.query([])?);
+    let mut next_text = texts.next()?;
+    let mut has_lost_texts = false;
+    while let Some(event) = events.next()? {
+        let (seq, run) = (event.get(7)?, event.get(8)?);
+        let mut event_texts = Vec::new();
+        while let Some(text) = next_text {
+            match text.get::<_, i64>(0)? {
+                its if its > seq => break,
+                its if its == seq => event_texts.push(text_row(text)?),
+                _ => has_lost_texts = true,
+            }
+            next_text = texts.next()?;
+        }
+        let (bytes, hash) = (as_text(event, 9)?, event.get_ref(10)?.as_blob().unwrap_or_default());
+        audit.event(AuditedEvent { seq, run, bytes, hash, texts: &event_texts }, || {
+            let is_missing = event.get_ref(0).is_ok_and(|id| id == ValueRef::Null);
+            let row = (!is_missing).then(|| run_row(event)).transpose();
+            row.map_err(|_| format!("run {run}: its row can't be read"))
+        });
+    }
+    if has_lost_texts || next_text.is_some() {
         audit.report_error("there are texts of events that don't exist");
     }
-    rows::for_each(connection, &format!("{RUNS} ORDER BY id"), [], |row| {
-        match run_row(row) {
-            Ok(row) => audit.run(row),
-            Err(DbError::Message(_)) => {
-                audit.report_error(format!("run {}: its row can't be read", row.get::<_, RunId>(0)?));
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    })?;
+    report_lost_runs(connection, &mut audit)?;
     Ok(audit.finish())
+}
+
+/// A row without events.
+fn report_lost_runs(connection: &Connection, audit: &mut ChainAudit) -> DbResult<()> {
+    if rows::first(connection, "SELECT count(*) FROM runs", [], rows::value)? == Some(audit.runs()) {
+        return Ok(());
+    }
+    let sql = "SELECT id FROM runs WHERE NOT EXISTS (SELECT 1 FROM events WHERE run = runs.id) LIMIT 1";
+    audit.report_error(match rows::first(connection, sql, [], rows::value::<RunId>)? {
+        Some(run) => format!("run {run} has no events"),
+        None => "a run begins twice".to_owned(),
+    });
+    Ok(())
+}
+
+fn as_text<'a>(row: &'a Row<'_>, column: usize) -> DbResult<&'a str> {
+    row.get_ref(column)?
+        .as_str()
+        .map_err(|_| DbError::Message("an event in it has an unexpected form".into()))
 }

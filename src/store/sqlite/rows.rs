@@ -2,13 +2,20 @@
 
 use super::connection::{DbError, DbResult};
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{CachedStatement, Connection, Params, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// Prepares a statement, or takes the one that is kept.
+pub(super) fn prepare<'a>(connection: &'a Connection, sql: &str) -> DbResult<CachedStatement<'a>> {
+    #[cfg(test)]
+    super::tests::note_statement(sql);
+    Ok(connection.prepare_cached(sql)?)
+}
+
 /// Runs a statement that returns no rows, and returns the number of rows it changed.
 pub(super) fn execute(connection: &Connection, sql: &str, values: impl Params) -> DbResult<usize> {
-    Ok(connection.prepare_cached(sql)?.execute(values)?)
+    Ok(prepare(connection, sql)?.execute(values)?)
 }
 
 pub(super) fn for_each(
@@ -17,7 +24,7 @@ pub(super) fn for_each(
     values: impl Params,
     read: impl FnMut(&Row<'_>) -> DbResult<()>,
 ) -> DbResult<()> {
-    connection.prepare_cached(sql)?.query_and_then(values, read)?.collect()
+    prepare(connection, sql)?.query_and_then(values, read)?.collect()
 }
 
 pub(super) fn all<T>(
@@ -26,7 +33,7 @@ pub(super) fn all<T>(
     values: impl Params,
     read: impl FnMut(&Row<'_>) -> DbResult<T>,
 ) -> DbResult<Vec<T>> {
-    connection.prepare_cached(sql)?.query_and_then(values, read)?.collect()
+    prepare(connection, sql)?.query_and_then(values, read)?.collect()
 }
 
 pub(super) fn first<T>(
@@ -35,7 +42,7 @@ pub(super) fn first<T>(
     values: impl Params,
     read: impl FnMut(&Row<'_>) -> DbResult<T>,
 ) -> DbResult<Option<T>> {
-    connection.prepare_cached(sql)?.query_and_then(values, read)?.next().transpose()
+    prepare(connection, sql)?.query_and_then(values, read)?.next().transpose()
 }
 
 /// The value of a row's only column.

@@ -3,7 +3,8 @@
 
 use super::connection::{DbError, DbResult};
 use super::rows::{self, to_json_word};
-use super::{cards, queries};
+use super::search::Position;
+use super::{cards, queries, search};
 use crate::model::{ActiveFreeze, Run, RunId, RunRequest, RunState};
 use crate::store::compensation::{Committed, Compensation};
 use crate::store::hash_chain::{self, ChainPosition};
@@ -30,7 +31,8 @@ pub(super) fn open(
     let at = now();
     if let Some(within) = new.unless_break_glass_within {
         let since = at.checked_sub(within).unwrap_or(Timestamp::MIN);
-        let sql = "SELECT id FROM runs WHERE break_glass <> 0 AND opened_at >= ?1 ORDER BY id DESC LIMIT 1";
+        let sql =
+            "SELECT id FROM runs WHERE break_glass <> 0 AND opened_at >= ?1 ORDER BY opened_at DESC LIMIT 1";
         if let Some(last) = rows::first(transaction, sql, [since.as_microsecond()], rows::value)? {
             return Ok(OpenOutcome::RateLimited(Box::new(existing(transaction, last)?)).into());
         }
@@ -48,7 +50,7 @@ pub(super) fn open(
     let deadline = new.first_event.deadline.counted_from(at, None);
     let times = EventTimes { at, deadline };
     let run = insert_run(transaction, new, times, owner)?;
-    append(transaction, run, times, Some(&new.request), &new.first_event)?;
+    append(transaction, Position { run, version: 1 }, times, Some(&new.request), &new.first_event)?;
     for (conversation, kind) in &new.cards {
         cards::add(transaction, run, conversation, *kind)?;
     }
@@ -166,7 +168,8 @@ fn existing(transaction: &Transaction<'_>, run: RunId) -> DbResult<Run> {
 fn advance(transaction: &Transaction<'_>, current: &Run, at: Timestamp, event: &NewEvent) -> DbResult<()> {
     let run = current.id;
     let deadline = event.deadline.counted_from(at, current.deadline);
-    append(transaction, run, EventTimes { at, deadline }, None, event)?;
+    let position = Position { run, version: current.version + 1 };
+    append(transaction, position, EventTimes { at, deadline }, None, event)?;
     let sql =
         "UPDATE runs SET version = version + 1, state = ?2, changed_at = ?3, deadline = ?4 WHERE id = ?1";
     let deadline = deadline.map(Timestamp::as_microsecond);
@@ -193,11 +196,12 @@ fn advance(transaction: &Transaction<'_>, current: &Run, at: Timestamp, event: &
 /// Adds an event to the chain; a run's first one with its request.
 fn append(
     transaction: &Transaction<'_>,
-    run: RunId,
+    place: Position,
     EventTimes { at, deadline }: EventTimes,
     request: Option<&RunRequest>,
     event: &NewEvent,
 ) -> DbResult<()> {
+    let run = place.run;
     let mut position =
         ChainPosition { previous: hash_chain::INITIAL_HASH, seq: 1, run, at, deadline, request };
     rows::for_each(transaction, "SELECT seq + 1, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
@@ -212,11 +216,12 @@ fn append(
         let sql = "INSERT INTO event_texts (seq, name, key, text) VALUES (?1, ?2, ?3, ?4)";
         rows::execute(transaction, sql, params![seq, name, link.keys.get(name), text])?;
     }
-    Ok(())
+    search::add(transaction, place, request, &event.texts)
 }
 
 /// Erases every text of that name from a run, with its key, and returns their number.
 pub(super) fn erase(transaction: &Transaction<'_>, run: RunId, name: &str) -> DbResult<usize> {
+    search::remove_texts(transaction, run, name)?;
     let sql = "DELETE FROM event_texts WHERE name = ?2 AND seq IN (SELECT seq FROM events WHERE run = ?1)";
     rows::execute(transaction, sql, params![run, name])
 }

@@ -7,6 +7,7 @@ use crate::model::{EventKind, RunState};
 use crate::store::compensation::Committed;
 use crate::store::{Deadline, DeadlineCondition, NewEvent};
 use rusqlite::{Connection, Transaction};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -234,4 +235,116 @@ async fn commits_wait_for_the_disk() {
         Ok((journal, of("synchronous")?, of("foreign_keys")?, of("secure_delete")?))
     };
     assert_eq!(store.writer.execute(pragmas).await.unwrap(), ("wal".into(), 2, 1, 1));
+}
+
+thread_local! {
+    /// The statements that this thread has prepared.
+    static STATEMENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(super) fn note_statement(sql: &str) {
+    STATEMENTS.with_borrow_mut(|statements| statements.push(sql.to_owned()));
+}
+
+/// The plans of every statement that `work` prepares, each with its statement.
+fn plans(connection: &Connection, work: impl FnOnce(&Connection) -> DbResult<()>) -> Vec<String> {
+    STATEMENTS.take();
+    work(connection).unwrap();
+    let statements = STATEMENTS.take();
+    let explain = |sql: &String| {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = statement.raw_query().mapped(|row| row.get::<_, String>(3)).map(Result::unwrap);
+        format!("{sql}\n{}", lines.collect::<Vec<_>>().join("\n"))
+    };
+    statements.iter().map(explain).collect()
+}
+
+/// Every filter that a command or the supervisor uses.
+fn filters() -> Vec<Filter> {
+    use RunState::*;
+    let states = |states: &[RunState]| Filter { states: states.to_vec(), ..Filter::default() };
+    let all = Filter { include_reads: true, ..Filter::default() };
+    let environment = Some("staging".to_owned());
+    vec![
+        Filter::default(),
+        all.clone(),
+        states(&[Pending]),
+        states(&[Interrupted]),
+        states(&[Running]),
+        Filter { include_reads: true, environment: environment.clone(), ..states(&[Pending, Approved]) },
+        states(&[Pending, Approved, Running]),
+        states(&[Failed, Partial, Stopped, Interrupted, Invalidated]),
+        Filter { break_glass: true, ..Filter::default() },
+        Filter { environment: environment.clone(), ..Filter::default() },
+        Filter { requester: Some("ana".into()), ..all.clone() },
+        Filter { command: Some("kill".into()), ..all.clone() },
+        Filter { command: Some("kill".into()), environment, ..all.clone() },
+        Filter { since: Some(Timestamp::now()), ..all.clone() },
+        Filter { before: Some(3), ..all.clone() },
+        Filter { text: Some("blocks".into()), ..all },
+    ]
+}
+
+#[tokio::test]
+async fn what_runs_often_reads_indexes() {
+    let (_directory, store) = store();
+    let card = (new_run("", RunState::Pending).request.conversation, CardKind::Primary);
+    let new = NewRun {
+        cards: vec![card],
+        unless_frozen: true,
+        unless_break_glass_within: Some(Duration::from_secs(1)),
+        ..new_run("d1", RunState::Pending)
+    };
+    let (again, instance) = (
+        NewRun { delivery_id: "d2".into(), resource_locks: vec![], ..new.clone() },
+        Arc::clone(&store.instance),
+    );
+    store.open(new).await.unwrap();
+    let work = move |connection: &Connection| {
+        Ok(plans(connection, |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            queries::orphans(connection, &instance)?;
+            queries::overdue(connection)?;
+            cards::outdated(connection, &instance)?;
+            cards::of_run(connection, 1)?;
+            cards::token(connection, String::new())?;
+            cards::remove_old(&transaction, Timestamp::now())?;
+            runs::frozen(connection)?;
+            runs::open(&transaction, &again, "me")?;
+            runs::append_if_unchanged(&transaction, &append(1, 1, RunState::Approved), "me")?;
+            filters().iter().try_for_each(|filter| lists::list(connection, filter).map(drop))
+        }))
+    };
+    let plans = store.writer.execute(work).await.unwrap();
+    assert!(plans.len() > 40, "{}", plans.len());
+    for plan in &plans {
+        // The index has the outdated cards alone; the chain's end is one row.
+        let is_end = plan.contains("FROM events ORDER BY seq DESC LIMIT 1");
+        let plan = plan.replace("SCAN cards USING INDEX cards_outdated", "");
+        for table in ["events", "cards", "tokens", "event_texts", "resource_locks"] {
+            assert!(is_end || !plan.contains(&format!("SCAN {table}")), "{plan}");
+        }
+        // The newest runs are read in their order, and no further than a page needs.
+        let scans = plan.lines().filter(|line| line.contains("SCAN runs"));
+        let is_page = plan.contains("ORDER BY id DESC") && !plan.contains("TEMP B-TREE");
+        assert!(scans.count() == 0 || is_page, "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_without_the_index_ends_and_says_so() {
+    let (_directory, store) = store();
+    store.open(new_run("d1", RunState::Pending)).await.unwrap();
+    let fill = "INSERT INTO runs (version, state, opened_at, changed_at, delivery_id, request)
+        WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+        SELECT 1, 'succeeded', opened_at, changed_at, 'd' || n, replace(request, 'kill', 'query')
+          FROM n, runs WHERE id = 1";
+    store.writer.execute(move |connection| Ok(connection.execute_batch(fill)?)).await.unwrap();
+    let find = async |text: &str| {
+        let page = store.list(Filter { text: Some(text.into()), ..Filter::default() }).await.unwrap();
+        (page.total, page.unsearched_from)
+    };
+    assert_eq!(find("ki").await, (0, Some(1_000)));
+    assert_eq!(find("kil").await, (1, None));
+    assert_eq!(find("qu").await, (1_050, None), "enough were found");
 }
