@@ -10,6 +10,7 @@ use crate::config::{Config, StoreTimeouts};
 use crate::postgres::Environments;
 use crate::schedule::{self, EnvironmentWindow};
 use crate::storage::Storage;
+use crate::store::Store;
 use crate::store::sqlite::{SqliteStore, StoreLimits};
 use crate::toml_reader::Problems;
 use crate::webhook::Webhook;
@@ -23,21 +24,29 @@ use tokio_util::sync::CancellationToken;
 /// Every mistake in the commands or the access rules, or a store that can't be opened.
 pub async fn assemble(config: Config) -> anyhow::Result<App> {
     let Rules { catalog, access, schedule } = rules(&config)?;
-    let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
-    let limits = StoreLimits { call_timeout, lock_timeout };
-    let store = SqliteStore::open(&config.store, limits).context("opening the audit log")?;
+    let store = open_store(&config).await?;
     Ok(App {
         catalog,
         access,
         schedule,
         environments: Environments::new(&config)?,
         storage: Storage::open(&config.backups).context("opening the backups' directory")?,
-        audit: AuditLog { store: Arc::new(store), approval: config.approval.clone() },
+        audit: AuditLog { store, approval: config.approval.clone() },
         webhook: config.webhook.as_ref().map(Webhook::new).transpose()?,
         progress: Progress::default(),
         shutdown: CancellationToken::new(),
         config,
     })
+}
+
+/// Opens the store of the audit log.
+///
+/// # Errors
+/// The obstacle.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
+    let limits = StoreLimits { call_timeout, lock_timeout };
+    Ok(Arc::new(SqliteStore::open(&config.store, limits).context("opening the audit log")?))
 }
 
 /// The configuration and the command files, checked against each other.

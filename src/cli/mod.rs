@@ -18,6 +18,7 @@ mod generate;
 mod init;
 mod new_command;
 mod run;
+mod verify;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
 #[derive(Parser)]
@@ -61,6 +62,13 @@ enum Cli {
         #[arg(long)]
         json: bool,
     },
+    /// Check the audit log's hash chain, and print the number of events and the last hash.
+    ///
+    /// Changes no entry, and may run beside the bot. Exit status: 0 all is well, 1 the log was changed or can't be read.
+    Verify {
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+    },
     /// Print the table of commands, as docs/commands.md has it.
     Commands,
     /// Print the tables of docs/configuration.md: every key of the configuration.
@@ -100,7 +108,7 @@ pub type Variables<'v> = dyn Fn(&str) -> Option<String> + 'v;
 /// Runs the command line, and returns the exit status.
 pub async fn run(variables: &Variables<'_>) -> ExitCode {
     let cli = Cli::parse();
-    let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. });
+    let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. } | Cli::Verify { .. });
     crate::telemetry::init(if quiet { QUIET } else { "warn,countersign=info" });
     let (status, failure_status) = match cli {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
@@ -114,6 +122,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             let args = check::CheckArgs { config, only: only.map(Into::into), json };
             (check::check(args, variables).await, EXIT_MISSING)
         }
+        Cli::Verify { config } => (verify::verify(&config, variables).await, 1),
         Cli::Commands => (commands(), 1),
         Cli::ConfigReference => (print(&reference::markdown()).map(|()| 0), 1),
         Cli::ConfigSchema => (print(&format!("{:#}\n", reference::schema())).map(|()| 0), 1),

@@ -16,3 +16,4 @@ mod render;
 mod requests;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
+mod verify;
