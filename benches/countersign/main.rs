@@ -3,9 +3,10 @@
 //!
 //! Two equal programs differ by up to half in one round on a shared machine: trust ratios of one run, never times of two.
 //!
-//!     BENCH_MB=100 cargo bench --bench countersign -- sizes start acks hangs slow health sessions tables backup
+//!     BENCH_MB=100 cargo bench --bench countersign -- record sizes start acks hangs slow health sessions tables backup
 //!
-//! takes a smaller database, and any of these parts alone. `BENCH_TABLES=1000` makes fewer tables for `tables`.
+//! takes a smaller database, and any of these parts alone. `BENCH_TABLES=1000` makes fewer tables for `tables`,
+//! `BENCH_RUNS=100000` fewer runs for `record`.
 
 mod acks;
 mod backup;
@@ -15,6 +16,7 @@ mod health;
 mod house;
 mod load;
 mod process;
+mod record;
 mod report;
 mod requests;
 mod sessions;
@@ -28,8 +30,8 @@ use house::House;
 use process::{can_pin, processors, step_aside};
 use report::{Goals, tell};
 
-const PARTS: [&str; 9] =
-    ["sizes", "start", "acks", "hangs", "slow", "health", "sessions", "tables", "backup"];
+const PARTS: [&str; 10] =
+    ["record", "sizes", "start", "acks", "hangs", "slow", "health", "sessions", "tables", "backup"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -42,12 +44,23 @@ async fn main() -> anyhow::Result<()> {
     if let Some(unknown) = arguments.iter().find(|argument| !PARTS.contains(&argument.as_str())) {
         anyhow::bail!("there is no part {unknown}; there are {}", PARTS.join(", "));
     }
+    let mut goals = Goals::default();
+    let mut parts: Vec<&str> = PARTS.to_vec();
+    parts.retain(|part| arguments.is_empty() || arguments.iter().any(|a| a == part));
+    // It needs no server.
+    if parts.first() == Some(&"record") {
+        record::measure(&mut goals).await?;
+        parts.remove(0);
+    }
+    if parts.is_empty() {
+        goals.print();
+        return Ok(());
+    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     tell("setting up");
     let house = House::build().await?;
     println!("{}", machine(&house));
-    let mut goals = Goals::default();
-    for part in PARTS.into_iter().filter(|part| arguments.is_empty() || arguments.iter().any(|a| a == part)) {
+    for part in parts {
         step_aside(matches!(part, "acks" | "hangs"))?;
         match part {
             "sizes" => sizes::measure(&mut goals)?,
