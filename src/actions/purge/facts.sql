@@ -2,17 +2,6 @@
 SELECT pg_is_in_recovery() AS replica, current_setting('default_transaction_read_only')::bool AS read_only,
        row_security_active(c.oid) AS row_security,
        ARRAY(SELECT quote_ident(r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D' ORDER BY 1) AS rules,
-       -- Functions of somebody's own that the planner of any query of the table may call, where their arguments are constant. Those in C
-       -- are a superuser's.
-       ARRAY(SELECT DISTINCT p.oid::regprocedure::text
-             FROM (SELECT indexprs::text FROM pg_index WHERE indrelid = c.oid
-                   UNION ALL SELECT indpred::text FROM pg_index WHERE indrelid = c.oid
-                   UNION ALL SELECT to_jsonb(s) ->> 'stxexprs' FROM pg_statistic_ext s WHERE stxrelid = c.oid) AS part (tree),
-             LATERAL regexp_matches(part.tree, ':(funcid|opno) (\d+)', 'g') AS call (field)
-             LEFT JOIN pg_operator o ON call.field[1] = 'opno' AND o.oid = call.field[2]::oid
-             JOIN pg_proc p ON p.oid = COALESCE(o.oprcode::oid, call.field[2]::oid)
-             JOIN pg_language l ON l.oid = p.prolang
-             WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') ORDER BY 1) AS planned_calls,
        k.name AS key_name, k.type AS key_type,
        ARRAY(SELECT format('%I.%I.%I (%s)', rn.nspname, r.relname, f.conname,
                            CASE f.confdeltype WHEN 'c' THEN 'ON DELETE CASCADE: its rows go too, and are not counted'

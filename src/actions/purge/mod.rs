@@ -18,6 +18,7 @@ use std::time::Duration;
 
 mod batch;
 mod execute;
+mod planned_calls;
 mod text;
 
 use batch::{KeyColumn, PurgeSpec, TimeType};
@@ -46,7 +47,7 @@ impl Action for Purge {
         check_writable(facts)?;
         check_privileges(&client, &table, &database).await?;
         check_rows_are_visible(facts, relation, &database.role)?;
-        check_planned_calls(facts, relation, &database.role)?;
+        planned_calls::check(&client, &table, &database).await?;
         let (mut spec, indexed) = spec(call, &client, &database, &table, facts).await?;
         let counts =
             count(&client, &spec).await.map_err(|error| text::count_error(&error, &spec, indexed))?;
@@ -148,22 +149,6 @@ fn check_rows_are_visible(facts: &PgRow, relation: &str, role: &str) -> Result<(
         ));
     }
     Ok(())
-}
-
-/// Refuses a table whose rows can't be counted without a call of somebody's own functions, since nobody has approved anything yet.
-fn check_planned_calls(facts: &PgRow, relation: &str, role: &str) -> Result<()> {
-    let calls: Vec<String> = facts.get("planned_calls")?;
-    if calls.is_empty() {
-        return Ok(());
-    }
-    Err(Error::instead(
-        format!(
-            "The indexes or statistics of {relation} use {}, which isn't PostgreSQL's own: it could be called as {role} while the rows \
-             are counted, before anyone approves.",
-            calls.join(", ")
-        ),
-        "Delete its rows with a reviewed file (`run-sql`).",
-    ))
 }
 
 /// Determines the rows to delete, before they are counted. `true`: an index begins with the column.

@@ -11,6 +11,7 @@ use crate::postgres::{
     SqlValues, Transaction,
 };
 use crate::sql_lexer::SqlError;
+pub use node_tree::ExpressionCall;
 use node_tree::{Events, References, UnknownPart};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;

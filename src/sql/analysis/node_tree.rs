@@ -2,6 +2,7 @@
 //! to. Their nodes and fields differ by major version: those of 13 to 18 are listed here, and a tree with another is an error, since
 //! what it refers to would be overlooked.
 
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects that node trees refer to, by OID.
@@ -153,6 +154,34 @@ impl References {
     }
 }
 
+/// A function or an operator that an expression of a table calls. Serializes as one row for SQL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExpressionCall {
+    /// 0 for an operator.
+    pub function: u32,
+    /// 0 for a function.
+    pub operator: u32,
+    /// True unless an argument is certainly no constant. The planner computes a call whose arguments are all constant, whatever the query
+    /// is, as soon as it plans one of the table.
+    pub may_be_constant: bool,
+}
+
+impl ExpressionCall {
+    /// The calls in an expression of an index or of statistics.
+    ///
+    /// # Errors
+    /// As [`References::add`].
+    pub fn all(tree: &str) -> Result<Vec<ExpressionCall>, UnknownPart> {
+        References::default().add(tree)?;
+        let mut calls = Vec::new();
+        let mut tokens = Tokens(tree);
+        while let Some(item) = tokens.item(0)? {
+            item.add_calls(&mut calls);
+        }
+        Ok(calls)
+    }
+}
+
 enum Item<'a> {
     Atom(&'a str),
     List(Vec<Item<'a>>),
@@ -168,6 +197,14 @@ impl<'a> Node<'a> {
     fn field(&self, name: &str) -> impl Iterator<Item = &Item<'a>> {
         self.fields.iter().filter(move |(field, _)| *field == name).flat_map(|(_, items)| items)
     }
+
+    /// The arguments of a call.
+    fn arguments(&self) -> impl Iterator<Item = &Item<'a>> {
+        self.field("args").flat_map(|item| match item {
+            Item::List(arguments) => arguments.as_slice(),
+            _ => &[],
+        })
+    }
 }
 
 impl Item<'_> {
@@ -180,6 +217,47 @@ impl Item<'_> {
             }
             _ => Box::new(std::iter::empty()),
         }
+    }
+
+    fn add_calls(&self, calls: &mut Vec<ExpressionCall>) {
+        match self {
+            Item::Atom(_) => {}
+            Item::List(items) => items.iter().for_each(|item| item.add_calls(calls)),
+            Item::Node(node) => {
+                let may_be_constant = !node.arguments().any(Item::is_column);
+                for (field, items) in &node.fields {
+                    let oids = || items.iter().flat_map(Item::numbers).filter_map(|oid| oid.try_into().ok());
+                    let call = |function, operator| ExpressionCall { function, operator, may_be_constant };
+                    if lists(FUNCTIONS, field) {
+                        calls.extend(oids().map(|oid| call(oid, 0)));
+                    } else if lists(OPERATORS, field) {
+                        calls.extend(oids().map(|oid| call(0, oid)));
+                    }
+                    items.iter().for_each(|item| item.add_calls(calls));
+                }
+            }
+        }
+    }
+
+    /// True for a column, and for a function of a column that the planner can't make a constant of: with a NULL among its arguments, a
+    /// strict one is NULL.
+    fn is_column(&self) -> bool {
+        let Item::Node(node) = self else { return false };
+        match node.name {
+            "VAR" => true,
+            "RELABELTYPE" => node.field("arg").any(Item::is_column),
+            "FUNCEXPR" => {
+                node.arguments().any(Item::is_column)
+                    && node.arguments().all(|argument| argument.is_column() || argument.is_value())
+            }
+            _ => false,
+        }
+    }
+
+    /// True for a constant that isn't NULL.
+    fn is_value(&self) -> bool {
+        let Item::Node(node) = self else { return false };
+        node.name == "CONST" && node.field("constisnull").any(|item| matches!(item, Item::Atom("false")))
     }
 
     fn has_default(&self) -> bool {
@@ -299,6 +377,38 @@ mod tests {
         }
         let deep = format!("{}{}", "(".repeat(5_000), ")".repeat(5_000));
         assert!(references(&deep).is_err());
+    }
+
+    #[test]
+    fn a_call_is_constant_unless_an_argument_is_certainly_a_column() {
+        let call = |arguments: &str| format!("{{FUNCEXPR :funcid 16384 :args ({arguments})}}");
+        let inner = |arguments: &str| format!("{{FUNCEXPR :funcid 870 :args ({arguments})}}");
+        let (column, value, null) = (
+            "{VAR :varattno 1}",
+            "{CONST :constisnull false :constvalue 4 [ 1 0 ]}",
+            "{CONST :constisnull true}",
+        );
+        for (arguments, may_be_constant) in [
+            (column.to_owned(), false),
+            (format!("{value} {column}"), false),
+            (format!("{{RELABELTYPE :arg {column}}}"), false),
+            (inner(column), false),
+            (inner(&format!("{column} {value}")), false),
+            (String::new(), true),
+            (value.to_owned(), true),
+            (null.to_owned(), true),
+            (inner(value), true),
+            (inner(&format!("{column} {null}")), true),
+            (format!("{{COALESCE :args ({value} {column})}}"), true),
+            ("{CASETESTEXPR :typeId 25}".to_owned(), true),
+        ] {
+            let calls = ExpressionCall::all(&call(&arguments)).unwrap();
+            let call = calls.iter().find(|call| call.function == 16_384).unwrap();
+            assert_eq!(call.may_be_constant, may_be_constant, "{arguments}");
+        }
+        let operator =
+            ExpressionCall::all("{OPEXPR :opno 96 :opfuncid 65 :args ({VAR :varattno 1})}").unwrap();
+        assert_eq!(operator[0], ExpressionCall { function: 0, operator: 96, may_be_constant: false });
     }
 
     #[test]
