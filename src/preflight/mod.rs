@@ -99,7 +99,7 @@ async fn check_server(
                     let subject = format!("{}/{database}", server.name);
                     findings.extend(or_failed(subject.clone(), databases::schemas(&subject, &client).await));
                 }
-                findings.push(check.client_program(&client, installations));
+                findings.push(client_program(&server.name, client.major(), installations));
             }
             Ok(client) => {
                 let missing = check.server_needs(&client, login, &needs).await;
@@ -166,14 +166,6 @@ impl ServerCheck<'_> {
         Ok(findings)
     }
 
-    fn client_program(&self, client: &PooledClient, installations: &[ClientInstallation]) -> Finding {
-        let subject = &self.server.name;
-        match choose_installation(installations, client.major()) {
-            Ok(installation) => Finding::works(subject, format!("pg_dump {} fits", installation.version)),
-            Err(missing) => Finding::missing(subject, missing.to_string(), missing.install_hint()),
-        }
-    }
-
     /// The finding for an error, with the fix.
     fn unreachable(
         &self,
@@ -185,6 +177,14 @@ impl ServerCheck<'_> {
         let database = database.unwrap_or(&self.environment.maintenance_database);
         let fix = unreachable::fix(error, self.environment, self.server, credentials, database);
         Finding::missing(subject, error.to_string(), fix)
+    }
+}
+
+/// The finding about the programs that dump a server of that major version.
+fn client_program(server: &str, major: u32, installations: &[ClientInstallation]) -> Finding {
+    match choose_installation(installations, major) {
+        Ok(installation) => Finding::works(server, format!("pg_dump {} fits", installation.version)),
+        Err(missing) => Finding::missing(server, missing.to_string(), missing.install_hint()),
     }
 }
 
@@ -208,4 +208,40 @@ async fn query_row(
 /// Quotes a name for SQL where no server can quote it.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_pg_dump_that_is_older_than_the_server_is_named_with_the_package_to_install() {
+        for (installed, server_major, details) in [
+            (&[][..], 15, "needs pg_dump 15 or newer, and Countersign has none"),
+            (&[(13, "13.22")], 14, "needs pg_dump 14 or newer, and Countersign has only 13.22"),
+            (
+                &[(13, "13.22"), (16, "16.4")],
+                17,
+                "needs pg_dump 17 or newer, and Countersign has only 13.22, 16.4",
+            ),
+            (&[(13, "13.22")], 13, "pg_dump 13.22 fits"),
+            (&[(18, "18.0"), (16, "16.4")], 15, "pg_dump 16.4 fits"),
+        ] {
+            let installation = |(major, version): &(u32, &str)| ClientInstallation {
+                directory: PathBuf::new(),
+                major: *major,
+                version: (*version).to_owned(),
+            };
+            let installations: Vec<ClientInstallation> = installed.iter().map(installation).collect();
+            let finding = client_program("main", server_major, &installations);
+            assert_eq!((finding.subject.as_str(), finding.details.as_str()), ("main", details));
+            let install = format!(
+                "Install postgresql-client-{server_major} where Countersign runs, or add its directory to `tools` in `[backups]`."
+            );
+            let is_missing = details.starts_with("needs");
+            assert_eq!(finding.fix, is_missing.then_some(install), "{details}");
+            assert_eq!(finding.status == CheckStatus::Missing, is_missing, "{details}");
+        }
+    }
 }

@@ -122,3 +122,152 @@ fn clear_text(config: &Config) -> Vec<Finding> {
 fn optional(subject: String, details: String, fix: &str) -> Finding {
     Finding { status: CheckStatus::Optional, ..Finding::missing(subject, details, fix) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Access;
+    use crate::catalog::Catalog;
+    use crate::postgres::Environments;
+    use crate::schedule;
+
+    const BASE: &str = r#"
+listen = "127.0.0.1:1"
+[store]
+path = "x"
+[backups]
+directory = "x"
+[[environments]]
+name = "main"
+production = true
+tls = "verified"
+[[environments.servers]]
+name = "s"
+host = "127.0.0.1"
+[environments.logins]
+reader = { user = "r" }
+operator = { user = "o" }
+[[services]]
+name = "a"
+database = "a_db"
+[[access]]
+role = "on-call"
+environments = ["*"]
+run = ["read", "write", "danger"]
+[[access]]
+role = "approver"
+environments = ["*"]
+run = ["read"]
+approve = ["danger"]
+[[access]]
+role = "backups"
+environments = ["*"]
+run = ["backup", "kill"]
+"#;
+
+    /// Each person's name and roles; who has a login name is called by it.
+    fn people(all: &[(&str, &str)]) -> String {
+        let person = |(name, role): &(&str, &str)| {
+            let account = if name.starts_with("login") { "terminal" } else { "slack" };
+            let id =
+                if account == "slack" { format!("U0{}", name.to_uppercase()) } else { (*name).to_owned() };
+            format!("[[people]]\nname = \"{name}\"\nroles = [\"{role}\"]\n{account} = [\"{id}\"]\n")
+        };
+        all.iter().map(person).collect()
+    }
+
+    fn window(run: &str) -> String {
+        format!(
+            "[[schedule]]\nname = \"night\"\nrun = \"{run}\"\nenvironments = [\"main\"]\nat = \"0 2 * * *\"\n"
+        )
+    }
+
+    fn findings(base: &str, tail: &str) -> Vec<Finding> {
+        let environment = |name: &str| name.starts_with("SLACK").then(|| "x".to_owned());
+        let config = Config::parse("x.toml", &format!("{base}{tail}"), &environment).unwrap();
+        let catalog = Catalog::built_in().unwrap();
+        let access = Access::new(&config, &catalog).unwrap();
+        let schedule = schedule::windows(&config, &catalog).unwrap();
+        let environments = Environments::new(&config).unwrap();
+        let (config, catalog) = (&config, &catalog);
+        let (environments, access) = (&environments, &access);
+        check(&CheckContext { config, catalog, environments, access, schedule: &schedule })
+    }
+
+    #[tokio::test]
+    async fn each_rule_is_told_by_itself_and_what_is_good_is_not() {
+        use CheckStatus::{Missing, Optional, Works};
+        let two = people(&[("ana", "on-call"), ("ben", "approver")]);
+        let with_login =
+            |role: &str| people(&[("ana", "on-call"), ("ben", "approver"), ("login-cron", role)]);
+        let quorum = "[[approval.rules]]\ncommands = [\"kill\"]\nenvironments = [\"main\"]\napprovers = 2\n";
+        let channel = "[slack]\nworkspaces = [\"T0A\"]\nbot_token = { env = \"SLACK_A\" }\nsigning_secrets = [{ env = \"SLACK_B\" }]\nterminal_channel = \"C0A\"\n";
+        let open = BASE.replace("\"verified\"", "\"off\"");
+        let staging = open.replace("production = true", "production = false");
+        let terminal = (Optional, "terminal", "can't be approved: no channel is named for them");
+        for (base, tail, expected) in [
+            (
+                BASE,
+                two.clone(),
+                vec![(Works, "approval", "2 people; each request can be approved by others")],
+            ),
+            (BASE, people(&[("ana", "on-call")]), vec![(Optional, "main", "has too few approvers for ")]),
+            (
+                BASE,
+                people(&[("ana", "on-call"), ("ben", "on-call")]),
+                vec![(Missing, "main", "1 other person must approve")],
+            ),
+            // Nobody may request anything.
+            (
+                BASE,
+                people(&[("ben", "approver"), ("cara", "approver")]),
+                vec![(Works, "approval", "2 people")],
+            ),
+            (
+                BASE,
+                format!("{two}{quorum}"),
+                vec![(Missing, "main", "has too few approvers for `kill`: 2 other people must approve")],
+            ),
+            (
+                BASE,
+                format!(
+                    "{}{quorum}",
+                    people(&[("ana", "on-call"), ("ben", "approver"), ("cara", "approver")])
+                ),
+                vec![(Works, "approval", "3 people")],
+            ),
+            (BASE, with_login("backups"), vec![terminal]),
+            (BASE, format!("{channel}{}", with_login("backups")), vec![(Works, "approval", "3 people")]),
+            (
+                BASE,
+                format!("{channel}{}{}", with_login("backups"), window("backup all")),
+                vec![(Works, "approval", "3 people")],
+            ),
+            (
+                BASE,
+                format!("{channel}{}{}", with_login("approver"), window("backup all")),
+                vec![(
+                    Optional,
+                    "window \"night\" of main",
+                    "no account at the terminal may run `backup all`",
+                )],
+            ),
+            (
+                BASE,
+                format!("{channel}{}{}", with_login("backups"), window("kill 4711")),
+                vec![(Optional, "window \"night\" of main", "`kill 4711` waits for approval")],
+            ),
+            (&open, two.clone(), vec![(Optional, "main", "connections are not encrypted (`tls = \"off\"`)")]),
+            (&staging, two.clone(), vec![(Works, "approval", "2 people")]),
+        ] {
+            let found = findings(base, &tail);
+            let told: Vec<_> = found.iter().map(|found| (found.status, found.subject.as_str())).collect();
+            let wanted: Vec<_> = expected.iter().map(|(status, subject, _)| (*status, *subject)).collect();
+            assert_eq!(told, wanted, "{tail}: {found:?}");
+            for (found, (status, _, words)) in found.iter().zip(&expected) {
+                assert!(found.details.contains(words), "{words}: {found:?}");
+                assert_eq!(found.fix.is_none(), *status == Works, "{found:?}");
+            }
+        }
+    }
+}
