@@ -218,6 +218,14 @@ pub(super) fn waiting_block(app: &App, run: &Run, platform: PlatformKind, kind: 
     waiting_line(&approvers, quorum, period, &is_pinged)
 }
 
+/// The line that calls an approver to a card whose copy for them is refused.
+pub(super) fn undelivered_copy(approver: &Person) -> Block {
+    let text = any_of(Text::new(), std::slice::from_ref(approver), &|_| true);
+    Block::Text(text.plain(
+        ": a direct message about this request couldn't be sent to you. The request above needs your approval.",
+    ))
+}
+
 /// A break-glass run that isn't reviewed yet: who used it, and who must review it.
 fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block> {
     let by = &run.request.requester.id;

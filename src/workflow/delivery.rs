@@ -1,11 +1,13 @@
 //! Delivery of one card: its buttons, its conversation, and the other conversation where the first is refused.
 
-use super::card::{DECISION_BUTTONS, heading, pending_approvers_on, render_card, waiting_block};
+use super::card::{
+    DECISION_BUTTONS, heading, pending_approvers_on, render_card, undelivered_copy, waiting_block,
+};
 use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use crate::app::App;
 use crate::model::{
-    Block, Button, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PlatformKind,
+    Block, Button, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, Person, PlatformKind,
     PostedMessage, Reply, Run, RunState, TokenPurpose,
 };
 use crate::platform::{Platform, SendError};
@@ -51,6 +53,28 @@ impl CardSender {
         let card = Card { conversation, ..card.clone() };
         let reply = self.reply_of(&card, run).await?;
         self.send_card(&card, &reply).await
+    }
+
+    /// Calls an approver whose direct message is refused, by name in the thread of each card that the channel has.
+    pub async fn call_to_card(&self, run: &Run, refused: &Card) {
+        let Some(account) = refused.conversation.account() else { return };
+        let mut approvers = pending_approvers_on(&self.app, run, account.platform).into_iter();
+        let is_recipient = |approver: &Person| approver.account.as_ref() == Some(&account.account);
+        let Some(approver) = approvers.find(is_recipient) else { return };
+        let cards = self.app.audit.store.run_cards(run.id).await.unwrap_or_default();
+        for card in cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned) {
+            let (Some(message), Ok(platform)) = (&card.message, self.platform(card.conversation.platform))
+            else {
+                continue;
+            };
+            let named = self.app.access.known_on(&approver, platform.name());
+            let reply = Reply::new(heading(&self.app, run)).with(undelivered_copy(&named));
+            let thread = card.conversation.thread.clone().or_else(|| Some(message.clone()));
+            let conversation = Conversation { thread, ..card.conversation.clone() };
+            if let Err(error) = post(&**platform, &conversation, &reply).await {
+                tracing::warn!(run = run.id, card = refused.id, %error, "calling the approver to the card failed");
+            }
+        }
     }
 
     async fn has_primary_card(&self, run: &Run) -> bool {

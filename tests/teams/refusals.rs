@@ -93,6 +93,33 @@ async fn without_targeted_messages_a_mistake_is_told_directly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_approver_without_a_direct_message_is_called_to_the_card_at_once() {
+    let bot = Bot::start(Twist::default()).await;
+    // The bot isn't installed for these people.
+    bot.teams.fault("create", Fault::Refused(403, "ForbiddenOperationException"));
+    let (_victim, pid) = bot.session("asset-worker-7").await;
+    let card = bot.kill_card(pid).await;
+    let words = "a direct message about this request couldn't be sent to you";
+    for who in ["ben", "cara"] {
+        let called = found(words, async || {
+            let all = bot.answers(who, INCIDENT).into_iter();
+            all.into_iter().find(|message| {
+                let plain = message.plain();
+                plain.contains(words) && plain.contains(&format!("{who}: "))
+            })
+        });
+        let called = called.await;
+        assert_eq!(called.thread, bot.teams.seen(who, &card).and_then(|card| card.thread), "beside the card");
+        assert!(called.cards.iter().any(|card| card.to_string().contains("\"mention\"")), "{called:?}");
+    }
+    let calls = bot.answers("dan", INCIDENT).iter().filter(|message| message.plain().contains(words)).count();
+    assert_eq!(calls, 2, "{}", bot.teams.transcript());
+    assert!(bot.teams.click_button("ben", &card, "Deny").await.ok());
+    bot.sees("ana", &card, "Denied by ben").await;
+    bot.teams.take_refusals();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_whose_thread_is_gone_stands_in_the_conversation() {
     let bot = Bot::start(Twist::default()).await;
     bot.teams.fault("thread", Fault::Refused(404, "ActivityNotFoundInConversation"));
