@@ -3,6 +3,7 @@ summary = "Wasted space in tables, and dead rows that VACUUM has not removed yet
 group = "databases"
 risk = "read"
 scope = "database"
+# What it can't see it counts, as a team may decide; `countersign check` tells as advice what lets it see more.
 needs = []
 args = [{ name = "service", type = "service", positional = true, required = true, choices = ["all"], help = "a service, or `all`" }]
 example = "bloat asset-service"

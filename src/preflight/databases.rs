@@ -20,33 +20,25 @@ impl ServerCheck<'_> {
         let names = self.databases_of_services();
         let all = futures::future::join_all(names.iter().map(|name| self.database(name, needs))).await;
         let complete = all.iter().filter(|(findings, _)| findings.is_empty()).count();
-        let unseen = all.iter().filter(|(_, unseen_widths)| *unseen_widths).count();
-        let mut findings: Vec<Finding> = all.into_iter().flat_map(|(findings, _)| findings).collect();
+        let (findings, advice): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+        let mut findings: Vec<Finding> = findings.into_iter().flatten().collect();
         if complete > 0 {
             let details = format!("{complete} of {} databases: reachable and complete", names.len());
             findings.insert(0, Finding::works(&self.server.name, details));
         }
-        if unseen > 0 {
-            let details = format!(
-                "`bloat` can't estimate all tables of {unseen} of {} databases: the reader has no SELECT on them, or row security hides them",
-                names.len()
-            );
-            let fix = "To allow it, see the optional part at the end of deploy/roles.sql: SELECT lets the reader read the rows, too.";
-            let finding = Finding::missing(&self.server.name, details, fix);
-            findings.push(Finding { status: CheckStatus::Optional, ..finding });
-        }
+        findings.extend(advice.into_iter().flatten());
         findings
     }
 
-    /// Findings about one database, none if it is complete; and `true` if the reader can't see the widths of all its columns.
-    async fn database(&self, name: &str, needs: &LoginNeeds) -> (Vec<Finding>, bool) {
+    /// Findings about one database, none if it is complete; and what would make its answers better.
+    async fn database(&self, name: &str, needs: &LoginNeeds) -> (Vec<Finding>, Option<Finding>) {
         let subject = format!("{}/{name}", self.server.name);
         let Some(reader) = self.environment.logins.get(&LoginKind::Reader) else {
-            return (Vec::new(), false);
+            return (Vec::new(), None);
         };
         let client = match self.connect(LoginKind::Reader, Some(name)).await {
             Ok(client) => client,
-            Err(error) => return (vec![self.unreachable(&subject, &error, reader, Some(name))], false),
+            Err(error) => return (vec![self.unreachable(&subject, &error, reader, Some(name))], None),
         };
         match query_row(&client, include_str!("database.sql"), &[]).await {
             Ok(row) => {
@@ -57,11 +49,19 @@ impl ServerCheck<'_> {
                 };
                 let mut findings = or_failed(subject.clone(), checked.await);
                 findings.extend(unmet(&client, &subject, needs, self.needs_in(name, needs)).await);
-                (findings, row.is_true("unseen_widths"))
+                (findings, bloat_advice(&subject, &row))
             }
-            Err(error) => (vec![query_failed(subject, &error)], false),
+            Err(error) => (vec![query_failed(subject, &error)], None),
         }
     }
+}
+
+/// The advice for tables whose bloat the reader can neither estimate nor measure. `bloat` doesn't need it: it counts these tables.
+fn bloat_advice(subject: &str, row: &PgRow) -> Option<Finding> {
+    let fix: String = row.value("measurement_fix")?;
+    let details = "`bloat` can't estimate all tables: the reader has no SELECT on them, or row security hides them. pgstattuple measures \
+                   them without SELECT, and the end of deploy/roles.sql tells how to grant SELECT";
+    Some(Finding { status: CheckStatus::Optional, ..Finding::missing(subject, details, fix) })
 }
 
 fn database_findings(subject: &str, row: &PgRow) -> Result<Vec<Finding>, ColumnError> {
