@@ -38,15 +38,32 @@ impl Webhook {
         }
     }
 
+    /// Checks that a server answers at the address, whatever it answers: a HEAD request notifies nobody.
+    ///
+    /// # Errors
+    /// The problem, as it follows "the webhook".
+    pub async fn check(&self) -> Result<(), &'static str> {
+        let answer = self.client.head(self.url.expose_secret()).send().await;
+        answer.map(drop).map_err(|error| problem(&error))
+    }
+
     async fn attempt(&self, notification: &Value) -> Attempt<(), String> {
-        // An error's own text names the address.
         let problem = match self.client.post(self.url.expose_secret()).json(notification).send().await {
             Ok(response) if response.status().is_success() => return Attempt::Done(()),
             Ok(response) => format!("the webhook answered {}", response.status()),
-            Err(error) if error.is_builder() => "the webhook's address is invalid".to_owned(),
-            Err(error) if error.is_timeout() => "the webhook didn't answer in time".to_owned(),
-            Err(_) => "the webhook can't be reached".to_owned(),
+            Err(error) => format!("the webhook {}", problem(&error)),
         };
         Attempt::Retry(problem)
+    }
+}
+
+/// The problem in our own words: an error's text names the address.
+fn problem(error: &reqwest::Error) -> &'static str {
+    if error.is_builder() {
+        "has an invalid address"
+    } else if error.is_timeout() {
+        "didn't answer in time"
+    } else {
+        "can't be reached"
     }
 }

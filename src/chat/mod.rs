@@ -3,8 +3,8 @@
 
 use crate::config::Config;
 use crate::ephemeral::TtlCache;
-use crate::platform::{Freshness, Platform};
-use crate::preflight::Finding;
+use crate::platform::{Freshness, Platform, SendError};
+use crate::preflight::{CheckStatus, Finding};
 use crate::store::Store;
 use anyhow::Context;
 use async_trait::async_trait;
@@ -123,7 +123,7 @@ pub fn senders(platforms: &[Arc<dyn ChatPlatform>]) -> Vec<Arc<dyn Platform>> {
     platforms.iter().map(|platform| Arc::clone(platform) as Arc<dyn Platform>).collect()
 }
 
-/// Checks that each platform of the configuration knows the bot.
+/// Checks that each platform of the configuration knows the bot, and that the bot is in the channel for requests from terminals.
 pub async fn check(config: &Config) -> Vec<Finding> {
     let checks = register(config).into_iter().map(|(name, platform)| async move {
         let ready = async {
@@ -132,14 +132,41 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             anyhow::Ok(platform)
         };
         match ready.await {
-            Ok(platform) => platform.check().await,
+            Ok(platform) => {
+                let finding = platform.check().await;
+                let is_known = finding.status == CheckStatus::Works;
+                let channel = if is_known { terminal_channel(name, &*platform).await } else { None };
+                std::iter::once(finding).chain(channel).collect()
+            }
             Err(error) => {
                 let problem = format!("can't be asked: {error:#}");
-                Finding::missing(name, problem, "Install the system's certificates.")
+                vec![Finding::missing(name, problem, "Install the system's certificates.")]
             }
         }
     });
-    futures::future::join_all(checks).await
+    futures::future::join_all(checks).await.into_iter().flatten().collect()
+}
+
+/// The finding about a platform's channel for requests from terminals; `None` where the configuration names none.
+async fn terminal_channel(name: &str, platform: &dyn ChatPlatform) -> Option<Finding> {
+    let conversation = platform.terminal_conversation()?;
+    let subject = format!("{name}: terminal_channel");
+    let id = &conversation.id;
+    Some(match platform.conversation(&conversation).await {
+        Ok(info) if info.is_bot_member => Finding::works(subject, format!("the bot is in {id}")),
+        Ok(_) | Err(SendError::ConversationRefused(_)) => Finding::missing(
+            subject,
+            format!(
+                "the bot isn't in {id}, or there is no such channel: requests from terminals can't be posted"
+            ),
+            "Add the bot to that channel, or set the id of another one.",
+        ),
+        Err(error) => Finding::missing(
+            subject,
+            format!("{id} can't be looked up: {error}"),
+            "Check the platform's status, then check again.",
+        ),
+    })
 }
 
 /// A report of the platform, as fresh as it has to be.

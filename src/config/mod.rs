@@ -393,7 +393,7 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         services: environments::services(root, &environments, migrate.as_ref(), context),
         people: access::people(root, &roles),
         break_glass,
-        webhook: root.opt_table("webhook", |table| webhook(table, context)),
+        webhook: root.opt_table("webhook", |table| webhook(table, &context.of(ConfigPart::Chat))),
         schedule: environments::schedule(root, &environments),
         environments,
         access,

@@ -8,6 +8,8 @@ use crate::config::{Config, ConfigPart, Environment, LoginCredentials, Server};
 use crate::model::LoginKind;
 use crate::postgres::{Address, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable};
 use crate::schedule::EnvironmentWindow;
+use crate::webhook::Webhook;
+use secrecy::SecretString;
 use tokio_postgres::types::ToSql;
 
 mod custom_commands;
@@ -46,7 +48,31 @@ pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Repo
     if only.is_none() {
         sections.push((rules::RULES_SECTION.to_owned(), rules::check(context)));
     }
-    Report { only, sections }
+    let mut report = Report { only, sections };
+    if let Some(url) = context.config.webhook.as_ref().filter(|_| includes(ConfigPart::Chat)) {
+        report.add_finding(webhook(url).await);
+    }
+    report
+}
+
+/// The finding about the webhook, to which nothing is sent.
+async fn webhook(url: &SecretString) -> Finding {
+    let subject = "webhook";
+    match Webhook::new(url) {
+        Ok(webhook) => match webhook.check().await {
+            Ok(()) => Finding::works(subject, "answers; it was asked by HEAD, and no event was sent"),
+            Err(problem) => {
+                let fix =
+                    "Correct the address that `url` of `[webhook]` names, and let Countersign connect to it.";
+                Finding::missing(subject, problem, fix)
+            }
+        },
+        Err(error) => Finding::missing(
+            subject,
+            format!("can't be asked: {error:#}"),
+            "Install the system's certificates.",
+        ),
+    }
 }
 
 async fn check_environment(

@@ -1,9 +1,9 @@
 //! Checks of what the commands' headers need: each login, on the server and in each service's database that its commands work in.
 
-use super::{APPLICATION_NAME, CheckStatus, Finding, ServerCheck, query_failed};
+use super::{APPLICATION_NAME, CheckStatus, Finding, ServerCheck, or_failed, query_failed};
 use crate::catalog::{Catalog, Need};
 use crate::model::LoginKind;
-use crate::postgres::{Address, PooledClient, Unreachable};
+use crate::postgres::{Address, PgRow, PooledClient, Unreachable};
 use crate::privileges::{Shortfall, shortfalls};
 use std::collections::BTreeMap;
 
@@ -60,6 +60,8 @@ impl ServerCheck<'_> {
                 Ok(client) => {
                     let asked = self.needs_in(database, needs);
                     findings.extend(unmet(&client, &subject, needs, asked).await);
+                    let schemas = self.migration_schemas(database, login);
+                    findings.extend(shared_schemas(&client, &subject, &schemas).await);
                 }
                 Err(error @ Unreachable::Login(_)) => {
                     let credentials = self.environment.logins.get(&login);
@@ -74,6 +76,16 @@ impl ServerCheck<'_> {
         findings
     }
 
+    /// The schemas in which the tables of a database's migrations are, for the login that migrates.
+    fn migration_schemas(&self, database: &str, login: LoginKind) -> Vec<&str> {
+        let migrates = self.environments.login(self.environment, LoginKind::Owner);
+        if !migrates.is_ok_and(|(serving, _)| serving == login) {
+            return Vec::new();
+        }
+        let services = self.environments.services().iter().filter(|service| service.database == database);
+        services.filter_map(|service| Some(service.migrate.as_ref()?.schema.as_str())).collect()
+    }
+
     /// The needs that differ by database. What migrates needs its rights only where a program is configured.
     pub(super) fn needs_in(&self, database: &str, needs: &LoginNeeds) -> Vec<Need> {
         let mut services = self.environments.services().iter().filter(|service| service.database == database);
@@ -81,6 +93,27 @@ impl ServerCheck<'_> {
         let applies = |need: &Need| !need.is_of_server() && (*need != Need::MigrationRecord || migrates);
         needs.keys().copied().filter(applies).collect()
     }
+}
+
+/// The findings about schemas on the search_path of what migrates in which others can create functions.
+async fn shared_schemas(client: &PooledClient, subject: &str, schemas: &[&str]) -> Vec<Finding> {
+    if schemas.is_empty() {
+        return Vec::new();
+    }
+    let found = async {
+        let rows = client.query(include_str!("migration_schemas.sql"), &[&schemas]).await?;
+        let finding = |row: &PgRow| {
+            let (schema, grantees): (String, String) = (row.get("schema")?, row.get("grantees")?);
+            let details = format!(
+                "{grantees} can create functions in {schema}, and `migrate` would call them as {}",
+                row.get::<String>("role")?
+            );
+            let fix = format!("REVOKE CREATE ON SCHEMA {schema} FROM {grantees};");
+            Ok(Finding::missing(subject, details, fix))
+        };
+        rows.iter().map(finding).collect()
+    };
+    or_failed(subject.to_owned(), found.await)
 }
 
 /// The findings about the needs that a client's login doesn't meet.

@@ -2,7 +2,9 @@
 
 use crate::harness::{Said, Servers, World};
 use countersign::config::process_account;
-use countersign::demo::fake_slack;
+use countersign::demo::fake_slack::{self, Channel};
+use std::io::{BufRead, BufReader, Write};
+use std::thread::JoinHandle;
 
 /// The reader's and the operator's lines of the configuration.
 const READER: &str = "user = \"countersign_read\"";
@@ -257,6 +259,74 @@ async fn a_slack_that_does_not_know_the_bot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_channel_for_terminals_that_the_bot_is_not_in() {
+    let secrets = "signing_secrets = [{ env";
+    for (channel, told, status) in [
+        ("C0DATABASE", "Slack: terminal_channel works the bot is in C0DATABASE", 0),
+        ("C0ALONE", "Slack: terminal_channel !! missing the bot isn't in C0ALONE", 1),
+        ("C0NOWHERE", "Slack: terminal_channel !! missing the bot isn't in C0NOWHERE", 1),
+    ] {
+        let named = format!("terminal_channel = \"{channel}\"\n{secrets}");
+        let world = World::with("U0ANA", &[(secrets, &named)]).await;
+        let alone = Channel { id: "C0ALONE".to_owned(), name: "alone".to_owned(), ..Channel::default() };
+        world.stage.workspace.add_channel(alone);
+        let said = world.say(&["check", "--only", "chat"]).await;
+        assert_eq!(said.status, status, "{said:?}");
+        assert!(flat_has(&said, told), "{}", said.out);
+        let fix = "terminal_channel: Add the bot to that channel, or set the id of another one.";
+        assert_eq!(flat_has(&said, fix), status == 1, "{}", said.out);
+    }
+}
+
+/// Answers one request with a status that no webhook gives to an event, and returns its first line.
+fn webhook() -> (String, JoinHandle<String>) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = format!("http://{}/hook-6021", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        let first = lines.next().unwrap().unwrap();
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        (&stream).write_all(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n").unwrap();
+        first
+    });
+    (address, answering)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_asked_and_gets_no_event() {
+    let people = "[[people]]\nname = \"ana\"";
+    let section = format!("[webhook]\nurl = {{ env = \"WEBHOOK\" }}\n\n{people}");
+    let mut world = World::with("U0ANA", &[(people, &section)]).await;
+    let check = async |world: &World<'_>| world.say(&["check", "--only", "chat"]).await;
+    let (address, answering) = webhook();
+    world.stage.secrets.insert("WEBHOOK".to_owned(), address.clone());
+    let said = check(&world).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(flat_has(&said, "webhook works answers"), "{}", said.out);
+    assert_eq!(answering.join().unwrap(), "HEAD /hook-6021 HTTP/1.1");
+
+    // The server is gone, and its address is told to nobody.
+    let said = check(&world).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(flat_has(&said, "webhook !! missing can't be reached"), "{}", said.out);
+    assert!(flat_has(&said, "webhook: Correct the address that `url` of `[webhook]` names"), "{}", said.out);
+    assert!(!format!("{said:?}").contains("6021"), "{said:?}");
+
+    for (url, told) in
+        [(Some("http://hooks.example/6021"), "https URL"), (Some("6021"), "https URL"), (None, "WEBHOOK")]
+    {
+        world.stage.secrets.remove("WEBHOOK");
+        world.stage.secrets.extend(url.map(|url| ("WEBHOOK".to_owned(), url.to_owned())));
+        let said = check(&world).await;
+        assert!(said.status == 1 && said.err.contains(told) && !said.err.contains("6021"), "{said:?}");
+    }
+    // The host can be checked before the webhook exists.
+    let said = world.say(&["check", "--only", "host"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn scopes_that_the_app_does_not_have() {
     let group = "groups = { approver = \"S0APP\" }\nsigning_secrets = [{ env";
     for (instead, revoked, named) in [
@@ -294,7 +364,9 @@ async fn run_fixes(servers: &Servers, database: &str, said: &Said) {
     let fixes = said.flat();
     let fixes = fixes
         .split('`')
-        .filter(|part| part.ends_with(';') && part.contains("SCHEMA") | part.contains("FUNCTION"));
+        .filter(|part| part.ends_with(';') && part.contains("SCHEMA") | part.contains("FUNCTION"))
+        // Advice for `bloat`.
+        .filter(|part| !part.starts_with("CREATE EXTENSION"));
     for fix in fixes {
         servers.does(database, fix).await;
     }
@@ -304,8 +376,19 @@ async fn run_fixes(servers: &Servers, database: &str, said: &Said) {
 async fn schemas_that_others_may_create_in_and_where_the_reader_may_not_look() {
     let servers = Servers::start().await;
     let database = "asset_service_db";
-    let world = World::on(&servers, "U0ANA", &[]).await;
+    let people = "[[people]]\nname = \"ana\"";
+    let migrate = format!("[migrate]\ndeploy = [\"/bin/true\"]\ndirectory = \".\"\n\n{people}");
+    let world = World::on(&servers, "U0ANA", &[(people, &migrate)]).await;
+    servers.does("postgres", "CREATE ROLE stranger").await;
+    for (service, _) in &servers.team.services {
+        servers.does("postgres", &format!("GRANT {} TO countersign_act", service.role)).await;
+    }
     for (sql, complaint, fix) in [
+        (
+            "GRANT CREATE ON SCHEMA public TO stranger, asset_svc",
+            "stranger can create functions in public, and `migrate` would call them as countersign_act",
+            "REVOKE CREATE ON SCHEMA public FROM stranger;",
+        ),
         (
             "GRANT CREATE ON SCHEMA pg_catalog TO asset_svc, PUBLIC",
             "asset_svc, PUBLIC can create functions in pg_catalog, and Countersign's SQL would call them",
