@@ -154,6 +154,7 @@ impl Bot {
 impl Drop for Bot {
     /// Whatever was played: no secret stands in the log.
     fn drop(&mut self) {
+        crate::slack_payloads::keep(&self.stage.workspace);
         let log = self.log();
         let mut secrets = self.stage.secrets.values().filter(|secret| !secret.starts_with("http"));
         let secret = secrets.find(|secret| log.contains(secret.as_str()));

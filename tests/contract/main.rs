@@ -13,6 +13,8 @@ mod harness;
 mod not_set_up;
 mod scenarios;
 mod slack;
+#[path = "../slack_payloads/mod.rs"]
+mod slack_payloads;
 mod teams;
 mod terminal;
 

@@ -26,4 +26,6 @@ mod sample_lines;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
 mod scenario;
+#[path = "../slack_payloads/mod.rs"]
+mod slack_payloads;
 mod wire;

@@ -1,13 +1,12 @@
 //! What every scene needs: a bot on a stage of its own, and the sample servers, which all scenes of this binary share.
 
-use countersign::demo::fake_slack::{ApiError, Fault, Message, MessageRef, Settings, Workspace};
+use countersign::demo::fake_slack::{Fault, Message, MessageRef, Settings, Workspace};
 use countersign::demo::harness::{Bot, INCIDENT, Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, Store};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
@@ -219,27 +218,8 @@ impl Scene {
 }
 
 impl Drop for Scene {
-    /// Every payload that the bot sent is kept for the schema checks, which others wrote.
     fn drop(&mut self) {
-        static SCENES: AtomicUsize = AtomicUsize::new(0);
-        let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../payloads");
-        let name = format!("chat-{}-{}.jsonl", std::process::id(), SCENES.fetch_add(1, Ordering::Relaxed));
-        let lines: Vec<String> = self
-            .workspace()
-            .payloads()
-            .iter()
-            .map(|payload| {
-                serde_json::json!({ "method": payload.method, "body": payload.body }).to_string() + "\n"
-            })
-            .collect();
-        if std::fs::create_dir_all(&target).is_ok() {
-            let _ = std::fs::write(target.join(name), lines.concat());
-        }
-        let has_faults = |error: &ApiError| !error.messages.is_empty();
-        let payloads = self.workspace().payloads().into_iter();
-        let refused: Vec<_> =
-            payloads.filter(|payload| payload.error.as_ref().is_some_and(has_faults)).collect();
-        assert!(refused.is_empty() || std::thread::panicking(), "Slack refused blocks: {refused:?}");
+        crate::slack_payloads::keep(self.workspace());
     }
 }
 

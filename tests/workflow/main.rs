@@ -66,6 +66,8 @@ mod session_defaults;
 mod session_state;
 mod slack_ingress;
 mod slack_outage;
+#[path = "../slack_payloads/mod.rs"]
+mod slack_payloads;
 mod slow_clients;
 mod state_machine_proptest;
 mod state_machine_steps;
