@@ -288,6 +288,25 @@ async fn erased_text_is_gone_and_the_chain_holds() {
     assert_eq!(found.total, 0);
 }
 
+/// A program from before the index, still at work on the file, adds nothing to it.
+#[tokio::test]
+async fn text_outside_of_the_index_is_erased() {
+    let directory = TempDir::new().unwrap();
+    let path = file_in(&directory);
+    let runs = a_ledger(&path).await;
+    let a = store(&path);
+    other_hand(&path).execute_batch("INSERT INTO search (search) VALUES ('delete-all')").unwrap();
+    assert_eq!(a.erase(runs[1].id, "reason").await.unwrap(), 1);
+    let found = a.list(Filter { text: Some("reason".into()), ..Filter::default() }).await.unwrap();
+    assert_eq!((found.total, a.get(runs[1].id).await.unwrap().unwrap().text("reason")), (0, None));
+    let found = a.list(Filter { text: Some("kill".into()), ..Filter::default() }).await.unwrap();
+    assert_eq!(
+        (found.total, a.verify().await.unwrap().first_error),
+        (1, None),
+        "what was added with the erasure"
+    );
+}
+
 #[tokio::test]
 async fn a_foreign_or_damaged_file_is_refused() {
     let directory = TempDir::new().unwrap();

@@ -63,7 +63,8 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Takes an event out of the index, whose texts are still the ones that were added.
+/// Takes an event out of the index, whose texts are still the ones that were added. An event of a program from before the index isn't
+/// in it, and SQLite takes out nothing that isn't there.
 fn remove(
     transaction: &Transaction<'_>,
     position: Position,
@@ -71,7 +72,8 @@ fn remove(
     texts: &BTreeMap<String, String>,
 ) -> DbResult<()> {
     let document = document(request, texts.values());
-    if !document.is_empty() {
+    let known = "SELECT rowid FROM search WHERE rowid = ?1";
+    if rows::first(transaction, known, [position.rowid()], rows::value::<i64>)?.is_some() {
         let sql = "INSERT INTO search (search, rowid, text) VALUES ('delete', ?1, ?2)";
         rows::execute(transaction, sql, params![position.rowid(), document])?;
     }
