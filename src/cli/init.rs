@@ -168,8 +168,9 @@ fn next_steps(path: &Path, answers: &Answers) -> String {
     let path = shell_word(path);
     format!(
         "Wrote {path}. It contains no secrets.\n\n\
-         Create the logins countersign_read and countersign_act on {server} with deploy/roles.sql, and put their passwords into\n\
-         {variable}_READER_PASSWORD and {variable}_OPERATOR_PASSWORD.\n\n\
+         Create the logins countersign_read and countersign_act on {server} with roles.sql (in deploy/, or in\n\
+         /usr/share/countersign of the package), and put their passwords into {variable}_READER_PASSWORD and\n\
+         {variable}_OPERATOR_PASSWORD.\n\n\
          Next: countersign check --only servers --config {path}\n"
     )
 }

@@ -33,7 +33,7 @@ async fn a_configuration_works_as_it_is_written() {
     let world = World::usual().await;
     let out = init(&world, "none").await;
     assert_eq!(next(&out), ["check", "--only", "servers", "--config", "mine.toml"]);
-    assert!(out.contains("STAGING_READER_PASSWORD and STAGING_OPERATOR_PASSWORD"), "{out}");
+    assert!(out.contains("STAGING_READER_PASSWORD and\nSTAGING_OPERATOR_PASSWORD"), "{out}");
     let said = world.say(&next(&out)).await;
     assert!(said.status == 0 && said.out.starts_with("OK: All checks of the servers passed."), "{said:?}");
     let said = world.say(&["check", "--config", "mine.toml"]).await;
