@@ -4,7 +4,10 @@ group = "databases"
 risk = "read"
 scope = "server"
 needs = []
-args = [{ name = "service", type = "service", positional = true, help = "its tables; all databases if omitted" }]
+args = [
+  { name = "service", type = "service", positional = true, help = "its tables; all databases if omitted" },
+  { name = "all", type = "text", switch = true, help = "rows below 1 % of the whole, too" },
+]
 example = "sizes asset-service"
 details = "Sizes include indexes and TOAST, and those of a partitioned table all of its partitions. The size of a database includes large objects, temporary tables and the catalogs too. A table that a session holds or requests exclusively is not measured, because that would wait for its lock: the size shown is PostgreSQL's latest estimate, and marked as such."
 sort = "size_bytes"

@@ -7,6 +7,7 @@ needs = ["sessions", "statements"]
 args = [
   { name = "service", type = "service", positional = true, help = "one service; all services if omitted" },
   { name = "by", type = "choice", choices = ["total", "mean", "calls", "io"], default = "total", help = "sort by total time, mean time, calls, or reads from disk (io)" },
+  { name = "all", type = "text", switch = true, help = "rows below 1 % of the whole, too" },
 ]
 example = "slow asset-service --by mean"
 details = "Counted since the last reset of the statistics. The statistics contain no literal values, and utility statements are shown without theirs. Statements that were planned but never executed are left out."

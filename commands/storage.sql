@@ -4,6 +4,7 @@ group = "databases"
 risk = "read"
 scope = "server"
 needs = ["disk-use"]
+args = [{ name = "all", type = "text", switch = true, help = "rows below 1 % of the whole, too" }]
 example = "storage"
 details = "PostgreSQL knows what it has written, but not how large the disk is or what else is on it, so no share of the disk is shown. Measuring databases waits for no lock. `temp files written` counts what a database has written to temporary files since its statistics were last reset."
 sort = "size_bytes"

@@ -25,6 +25,7 @@ mod hits;
 mod offers;
 mod present;
 mod sections;
+mod small_rows;
 mod wait_graph;
 mod wal_positions;
 

@@ -6,6 +6,7 @@ use super::coverage::{coverage, coverage_line, failures, not_checked, silent_tar
 use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
 use super::hits::{ThresholdHit, hits, value_severity};
 use super::offers::Offers;
+use super::small_rows::SmallRows;
 use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope};
 use crate::model::{
@@ -57,13 +58,18 @@ pub fn present(
     answer.blocks.extend(coverage_line(command, sections).map(Block::Note));
     let mut offers = Offers { command, catalog, environment, purposes: Vec::new() };
     for section in sections.iter().filter(|section| is_shown(section)) {
+        let mut note = None;
         answer.blocks.push(if section.transposed {
             Block::Table(transposed_table(command, section))
         } else {
             let mut table = table(command, section);
+            let small = SmallRows::of(command, section, table.rows.len());
+            table.rows.truncate(small.as_ref().map_or(usize::MAX, |small| small.start));
             offers.add_buttons(section, &mut table);
+            note = small.map(|small| small.line(command, section));
             Block::Table(table)
         });
+        answer.blocks.extend(note.map(Block::Note));
     }
     answer.blocks.extend(checks_table(sections, &mut offers).map(Block::Table));
     answer.button_purposes = offers.purposes;

@@ -1,8 +1,11 @@
 //! Sections and their results: which of them share a connection, and what their targets gave. A check that was not made is a failure,
 //! never an empty result.
 
-use super::{QueryRequest, Rows, Target, TargetFailure, Value, applies, query_target, scope_targets};
-use crate::catalog::{Command, Need, Scope, Section};
+use super::{
+    QueryRequest, Rows, Target, TargetFailure, Value, applies, query_target, scope_targets, value_unless_all,
+};
+use crate::catalog::{Need, Scope, Section};
+use crate::command_line::ArgType;
 use crate::error::Result;
 use crate::postgres::Environments;
 use crate::privileges::Shortfall;
@@ -27,6 +30,10 @@ pub struct SectionResult {
     pub limits: bool,
     /// It is one check, named by its title.
     pub check: bool,
+    /// The service that was asked for.
+    pub service: Option<String>,
+    /// The asker chose which rows there are, or their order.
+    pub has_choices: bool,
     pub columns: Vec<String>,
     pub rows: Vec<TargetRow>,
     /// Targets with an answer, which may have no rows.
@@ -68,7 +75,7 @@ pub(super) async fn run_group(
 ) -> Result<Vec<(usize, SectionResult)>> {
     let targets = scope_targets(environments, query, group[0].1.scope)?;
     let mut results: Vec<SectionResult> =
-        group.iter().map(|(_, section)| SectionResult::of(query.command, section, targets.len())).collect();
+        group.iter().map(|(_, section)| SectionResult::of(query, section, targets.len())).collect();
     let all = targets.iter().map(|target| query_target(environments, query, group, target));
     let answers = futures::future::join_all(all).await;
     for (target, answers) in targets.iter().zip(answers) {
@@ -87,8 +94,12 @@ pub(super) async fn run_group(
 }
 
 impl SectionResult {
-    fn of(command: &Command, section: &Section, target_count: usize) -> SectionResult {
+    fn of(query: &QueryRequest<'_>, section: &Section, target_count: usize) -> SectionResult {
+        let QueryRequest { command, values, .. } = query;
+        let mut choices = command.header.args.iter().filter(|spec| spec.kind != ArgType::Service);
         SectionResult {
+            service: value_unless_all(values, "service").map(str::to_owned),
+            has_choices: choices.any(|spec| values.get(&spec.name) != spec.default.as_ref()),
             title: section.title.clone(),
             subject: section.subject(command),
             scope: section.scope,

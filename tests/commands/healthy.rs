@@ -31,6 +31,35 @@ async fn every_sql_command_answers_its_example() {
     }
 }
 
+/// Rows that say nothing are counted with their sum, and listed for who asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_rows_are_summed_up_and_listed_on_request() {
+    let world = World::start().await;
+    let asset = world.cluster.connect("asset_service_db").await.unwrap();
+    let tables = "CREATE TABLE huge AS SELECT repeat(md5(n::text), 30) AS text FROM generate_series(1, 20000) n;
+                  CREATE TABLE small_a (n int); CREATE TABLE small_b (n int); CREATE TABLE small_c AS SELECT 1 AS n";
+    asset.batch_execute(tables).await.unwrap();
+    let names = |told: &str| -> Vec<String> {
+        let lines = told.lines().filter(|line| line.contains(" | ") && !line.starts_with('['));
+        lines.map(|line| line.split(" | ").next().unwrap_or_default().to_owned()).collect()
+    };
+    let told = world.told("sizes asset-service").await;
+    let all = world.told("sizes asset-service --all").await;
+    let (shown, listed) = (names(&told), names(&all));
+    assert!(shown.len() < listed.len() && listed.starts_with(&shown), "{told}{all}");
+    let missing = listed.len() - shown.len();
+    let line = told.lines().find(|line| line.contains(" more below 1 %, together "));
+    let line = line.unwrap_or_else(|| panic!("{told}"));
+    assert!(line.starts_with(&format!("{missing} more below 1 %")), "{line}");
+    assert!(line.ends_with(" %. sizes asset-service --all lists them."), "{line}");
+    for name in ["small_a", "small_b", "small_c"] {
+        assert!(!shown.iter().any(|shown| shown == name), "{told}");
+        assert!(listed.iter().any(|listed| listed == name), "{all}");
+    }
+    assert!(!all.contains(" more below "), "{all}");
+    assert_eq!(told.lines().next(), all.lines().next(), "the total is the same");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_person_reads_when_all_is_well() {
     let world = World::start().await;

@@ -24,7 +24,11 @@ impl Form<'_> {
         let args = self.command.header.args.iter();
         let typed = args.filter_map(|arg| {
             let value = as_word(self.values.get(&arg.name)?);
-            Some(if arg.positional { format!(" {value}") } else { format!(" --{} {value}", arg.name) })
+            Some(match arg {
+                ArgSpec { positional: true, .. } => format!(" {value}"),
+                ArgSpec { switch: true, name, .. } => format!(" --{name}"),
+                ArgSpec { name, .. } => format!(" --{name} {value}"),
+            })
         });
         self.command.name.clone() + &typed.collect::<String>()
     }
