@@ -14,13 +14,13 @@ next = "Unless an application needs it, run in that database: `REVOKE CREATE ON 
 
 [thresholds]
 _expires_s = { warning = 1209600, critical = 259200, below = true, message = "{target}: VALID UNTIL of {role} ends in {value} ({valid_until}); password logins of it fail after that. To extend it: `ALTER ROLE {_role} VALID UNTIL …`" }
-_expired = { warning = 1, message = "{target}: VALID UNTIL of {role} has passed ({valid_until}): password logins of it fail.", next = "`help roles` explains what is looked for." }
+_expired = { warning = 1, message = "{target}: VALID UNTIL of {role} has passed ({valid_until}): password logins of it fail.", next = "If it is still needed, a DBA can run: `ALTER ROLE {_quoted} VALID UNTIL 'infinity'`" }
 _server_files = { warning = 1, message = "{target}: {role} is no superuser, but can {_can} on the server's machine as PostgreSQL's own account: it is a member of {_by}.", next = "`help roles` explains what is looked for." }
 _public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC).", next = "`help roles` explains what is looked for." }
-_public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC).", next = "`help roles` explains what is looked for." }
+_public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC).", next = "A DBA can run: `REVOKE CREATE ON DATABASE {_quoted} FROM PUBLIC`" }
 */
 -- ## Roles [server]
-SELECT r.rolname::text AS role,
+SELECT r.rolname::text AS role, quote_ident(r.rolname) AS _quoted,
        concat_ws(', ', CASE WHEN l.can THEN 'log in' WHEN r.rolcanlogin THEN 'no login (connection limit 0)' ELSE 'no login' END,
                  CASE WHEN l.can AND NOT r.rolsuper AND r.rolconnlimit > 0 THEN 'at most ' || r.rolconnlimit || ' at once' END, CASE WHEN r.rolsuper THEN 'superuser' END,
                  CASE WHEN r.rolcreaterole THEN 'create roles' END, CASE WHEN r.rolcreatedb THEN 'create databases' END,
@@ -65,12 +65,13 @@ LIMIT 60;
 -- ## Databases: granted to PUBLIC [server]
 -- Looked at: grants on databases
 SELECT COALESCE(p.rights, 'none') AS privileges, string_agg(d.datname::text, ', ' ORDER BY d.datname) AS databases,
+       string_agg(quote_ident(d.datname), ', ' ORDER BY d.datname) AS _quoted,
        CASE WHEN p.rights LIKE '%CREATE%' THEN 1 END AS _public_create
 FROM pg_database d
 CROSS JOIN LATERAL (SELECT string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) AS rights
                     FROM aclexplode(COALESCE(d.datacl, acldefault('d', d.datdba))) x WHERE x.grantee = 0) p
 WHERE d.datallowconn AND NOT d.datistemplate AND (NULLIF(:'database', '') IS NULL OR d.datname = :'database')
-GROUP BY 1, 3
+GROUP BY 1, 4
 ORDER BY 1;
 
 -- ## Schemas where PUBLIC may create objects [database]

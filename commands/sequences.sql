@@ -12,12 +12,12 @@ top = 15
 verdict_empty = "No sequences found."
 verdict = "{_says}"
 rows_severity = "ok"
-next = "Plan a migration in time: {_step}. `help sequences` explains it."
+next = "Plan a migration in time: {_step}. `sizes {service}` shows how large its table is."
 row_action_if = "_next"
 
 [thresholds]
 used_pct = { warning = 75, critical = 90, message = "" }
-_used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left.", next = "`help sequences` explains its limits." }
+_used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left.", next = "`sizes {service}` shows how large its table is." }
 _locked = { warning = 1, in_part = true, message = "{target}: {_unread} locked by another session and could not be read: `blocked` shows who waits. Try again." }
 _hidden = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. Not read: {_sequences}." }
 

@@ -115,7 +115,7 @@ async fn the_share_is_of_the_way_from_the_start_to_the_end_that_comes_first() {
         assert!(told.contains("\nparent_id_seq | 93 % | 147,483,647 | child.parent, parent.id"), "{told}");
         assert!(
             told.ends_with(
-                "widen the range of negative (ALTER SEQUENCE), and every column that stores its numbers. help sequences explains it.\n"
+                "widen the range of negative (ALTER SEQUENCE), and every column that stores its numbers. sizes asset-service shows how large its table is.\n"
             ),
             "{told}"
         );
@@ -123,7 +123,7 @@ async fn the_share_is_of_the_way_from_the_start_to_the_end_that_comes_first() {
         let told = world.told("sequences asset-service").await;
         assert!(
             told.ends_with(
-                "Plan a migration in time: change child.parent to bigint. help sequences explains it.\n"
+                "Plan a migration in time: change child.parent to bigint. sizes asset-service shows how large its table is.\n"
             ),
             "{told}"
         );
