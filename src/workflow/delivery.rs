@@ -58,7 +58,12 @@ impl CardSender {
     /// Calls an approver whose direct message is refused, by name in the thread of each card that the channel has.
     pub async fn call_to_card(&self, run: &Run, refused: &Card) {
         let Some(account) = refused.conversation.account() else { return };
-        let mut approvers = pending_approvers_on(&self.app, run, account.platform).into_iter();
+        // The refusal may have taken long.
+        let Ok(Some(run)) = self.app.audit.store.get(run.id).await else { return };
+        if run.state != RunState::Pending {
+            return;
+        }
+        let mut approvers = pending_approvers_on(&self.app, &run, account.platform).into_iter();
         let is_recipient = |approver: &Person| approver.account.as_ref() == Some(&account.account);
         let Some(approver) = approvers.find(is_recipient) else { return };
         let cards = self.app.audit.store.run_cards(run.id).await.unwrap_or_default();
@@ -68,7 +73,7 @@ impl CardSender {
                 continue;
             };
             let named = self.app.access.known_on(&approver, platform.name());
-            let reply = Reply::new(heading(&self.app, run)).with(undelivered_copy(&named));
+            let reply = Reply::new(heading(&self.app, &run)).with(undelivered_copy(&named));
             let thread = card.conversation.thread.clone().or_else(|| Some(message.clone()));
             let conversation = Conversation { thread, ..card.conversation.clone() };
             if let Err(error) = post(&**platform, &conversation, &reply).await {

@@ -339,7 +339,7 @@ impl Outbox {
             Box::pin(self.tell_outcome_directly(run)).await;
         }
         let is_refused_copy = card.kind == CardKind::Direct && !matches!(error, SendError::Unsendable(_));
-        if is_refused_copy && run.state == RunState::Pending {
+        if is_refused_copy {
             // The reminder would be the first that they hear.
             let _ = tokio::time::timeout(SEND_TIMEOUT, self.sender.call_to_card(run, card)).await;
         }
