@@ -122,7 +122,9 @@ impl Stage {
             if let Some(teams) = &setup.teams {
                 config += &format!("teams = [\"{}\"]\n", (teams.account)(name));
             }
-            config += &format!("roles = {roles:?}\nnotify = \"direct\"\n\n");
+            // Outcomes are sent directly to those alone who request changes.
+            let notify = if roles.contains(&"on-call") { "notify = \"direct\"\n" } else { "" };
+            config += &format!("roles = {roles:?}\n{notify}\n");
         }
         config += include_str!("files/access.toml");
         config += setup.extra_config;

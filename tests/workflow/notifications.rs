@@ -75,7 +75,8 @@ async fn everyone_is_told_once_in_the_place_that_they_chose() {
     for (name, chosen) in [("ana", ""), ("ben", "notify = \"channel\"\n"), ("cara", quiet.as_str())] {
         let (_, _, _, roles) = PEOPLE.iter().find(|(_, person, _, _)| *person == name).expect("a person");
         let line = format!("roles = {roles:?}\n");
-        scene.edit_config(&format!("{line}notify = \"direct\"\n"), &format!("{line}{chosen}"));
+        let was = if roles.contains(&"on-call") { "notify = \"direct\"\n" } else { "" };
+        scene.edit_config(&format!("{line}{was}"), &format!("{line}{chosen}"));
     }
     scene.restart().await;
     for (place, direct_cards) in [("production", 1), ("staging", 0)] {
