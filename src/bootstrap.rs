@@ -6,11 +6,12 @@ use crate::actions;
 use crate::app::{App, Progress};
 use crate::audit::AuditLog;
 use crate::catalog::{Catalog, sql_files};
-use crate::config::{Config, StoreTimeouts};
+use crate::config::{Config, StoreSettings, StoreTimeouts};
 use crate::postgres::Environments;
 use crate::schedule::{self, EnvironmentWindow};
 use crate::storage::Storage;
 use crate::store::Store;
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::{SqliteStore, StoreLimits};
 use crate::toml_reader::Problems;
 use crate::webhook::Webhook;
@@ -45,8 +46,16 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
 /// The obstacle.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
-    let limits = StoreLimits { call_timeout, lock_timeout };
-    Ok(Arc::new(SqliteStore::open(&config.store, limits).context("opening the audit log")?))
+    let context = "opening the audit log";
+    Ok(match &config.store {
+        StoreSettings::File(path) => {
+            Arc::new(SqliteStore::open(path, StoreLimits { call_timeout, lock_timeout }).context(context)?)
+        }
+        StoreSettings::Postgres(settings) => {
+            let opened = PostgresStore::open((**settings).clone(), call_timeout).await;
+            Arc::new(opened.context(context)?)
+        }
+    })
 }
 
 /// The configuration and the command files, checked against each other.

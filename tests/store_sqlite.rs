@@ -2,8 +2,12 @@
 
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "servers/installed.rs"]
+mod installed;
 #[path = "store/migrations.rs"]
 mod migrations;
+#[path = "store/postgres.rs"]
+mod postgres;
 #[path = "store/samples.rs"]
 mod samples;
 #[path = "store/tampering.rs"]
@@ -27,10 +31,10 @@ use tempfile::TempDir;
 
 contract::contract!(fresh);
 
-async fn fresh() -> Fresh {
+async fn fresh() -> [Fresh; 1] {
     let directory = TempDir::new().unwrap();
     let stores = [(); 2].map(|()| store(&file_in(&directory)));
-    Fresh { stores, keep: Box::new(directory) }
+    [Fresh { stores, keep: Box::new(directory) }]
 }
 
 fn file_in(directory: &TempDir) -> PathBuf {

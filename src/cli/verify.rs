@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 /// The audit log can't be read, or there is none yet.
 pub async fn verify(path: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = Config::load_for(path, variables, Some(ConfigPart::Host)).context("configuring")?;
-    let exists = store::check_writable(&config.store).context("opening the audit log")?;
-    anyhow::ensure!(exists, "there is no audit log yet: {} doesn't exist", config.store.display());
+    if let Some(path) = config.store.file() {
+        let exists = store::check_writable(path).context("opening the audit log")?;
+        anyhow::ensure!(exists, "there is no audit log yet: {} doesn't exist", path.display());
+    }
     let store = crate::bootstrap::open_store(&config).await?;
     let start = Instant::now();
     let report = store.verify().await.context("reading the audit log")?;

@@ -125,7 +125,7 @@ fn servers(table: &mut Reader<'_>) -> Vec<Server> {
     })
 }
 
-fn host(table: &mut Reader<'_>) -> String {
+pub(super) fn host(table: &mut Reader<'_>) -> String {
     let host = table.string("host");
     let letter = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
     if host.is_empty() || !host.chars().all(letter) || (host.contains(':') && host.parse::<IpAddr>().is_err())
@@ -136,7 +136,7 @@ fn host(table: &mut Reader<'_>) -> String {
 }
 
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.
-fn tls(table: &mut Reader<'_>, servers: &[Server], context: &LoadContext<'_>) -> Tls {
+pub(super) fn tls(table: &mut Reader<'_>, servers: &[Server], context: &LoadContext<'_>) -> Tls {
     let off = table.opt_choice("tls", &[("verified", false), ("off", true)]).unwrap_or(false);
     let ca_file = table.opt_string("ca_file").map(|file| context.directory.join(file));
     if ca_file.as_ref().is_some_and(|file| !file.is_file()) {
@@ -176,7 +176,7 @@ fn logins(table: &mut Reader<'_>, context: &LoadContext<'_>) -> BTreeMap<LoginKi
 }
 
 /// A login, with the place of its user.
-fn login(table: &mut Reader<'_>, context: &LoadContext<'_>) -> Located<LoginCredentials> {
+pub(super) fn login(table: &mut Reader<'_>, context: &LoadContext<'_>) -> Located<LoginCredentials> {
     let user = identifier(table, "user");
     let password = opt_secret(table, "password", context);
     Located { value: LoginCredentials { user, password }, at: table.position_of("user") }

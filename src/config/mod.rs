@@ -18,10 +18,13 @@ mod environments;
 mod migrate;
 pub mod reference;
 mod secrets;
+mod store;
 mod validate;
 
 pub use access::{NotificationPlace, QuietHours};
 pub use chat::*;
+pub use store::{PostgresStoreSettings, StoreSettings, StoreTimeouts};
+
 use secrets::secret;
 use validate::{duration, path, reject};
 
@@ -31,8 +34,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Time for open runs to end when the bot shuts down.
     pub shutdown_timeout: Duration,
-    /// File of the embedded store.
-    pub store: PathBuf,
+    pub store: StoreSettings,
     pub store_timeouts: StoreTimeouts,
     pub chat: ChatSettings,
     pub approval: ApprovalSettings,
@@ -51,15 +53,6 @@ pub struct Config {
     pub schedule: Vec<MaintenanceWindow>,
     /// SHA-256 of the file's bytes, in hex: kept in every run's record.
     pub hash: String,
-}
-
-/// Limits on waiting for the audit log.
-#[derive(Debug, Clone, Copy)]
-pub struct StoreTimeouts {
-    /// An action that isn't recorded within this time is dropped, and its sender told.
-    pub call_timeout: Duration,
-    /// For another process's lock on the file.
-    pub lock_timeout: Duration,
 }
 
 /// Number of approvers, and how long requests wait and approvals last.
@@ -286,12 +279,6 @@ fn user_name(uid: Uid) -> String {
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An action is recorded within this time or dropped, and its sender told so: after longer, the sender has asked again.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Half of the above, so that there is time left to say that the file is locked.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A part of the set-up that is used by itself, as a check does. The secrets of the others needn't exist yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigPart {
@@ -374,23 +361,28 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
     let break_glass_role = break_glass.as_ref().map(|settings| settings.role.as_str());
     let roles: Vec<&str> = access.iter().map(|grant| grant.role.as_str()).chain(break_glass_role).collect();
     let migrate = root.opt_table("migrate", |table| migrate::section(table, context));
-    let mut store_timeouts = StoreTimeouts { call_timeout: CALL_TIMEOUT, lock_timeout: LOCK_TIMEOUT };
+    let services = environments::services(root, &environments, migrate.as_ref(), context);
     let store = root.table("store", |table| {
-        store_timeouts.call_timeout = duration(table, "answer_within", CALL_TIMEOUT).unwrap_or(CALL_TIMEOUT);
-        store_timeouts.lock_timeout = duration(table, "lock_wait", CALL_TIMEOUT).unwrap_or(LOCK_TIMEOUT);
-        path(table, "path", context)
+        let settings = store::settings(table, &environments, &services, &context.of(ConfigPart::Host));
+        (settings, store::timeouts(table))
     });
+    // A missing section was reported.
+    let missing = || {
+        let (call_timeout, lock_timeout) = (store::CALL_TIMEOUT, store::LOCK_TIMEOUT);
+        (StoreSettings::File(PathBuf::new()), StoreTimeouts { call_timeout, lock_timeout })
+    };
+    let (store, store_timeouts) = store.unwrap_or_else(missing);
     Config {
         listen: listen(root),
         shutdown_timeout: duration(root, "finish_within", LONGEST_SHUTDOWN).unwrap_or(SHUTDOWN_TIMEOUT),
-        store: store.unwrap_or_default(),
+        store,
         store_timeouts,
         chat: chat::sections(root, &context.of(ConfigPart::Chat), &roles),
         approval: access::approval(root, &environments),
         backups: root.table("backups", |table| backups(table, context)).unwrap_or_default(),
         commands: root.opt_table("commands", |table| path(table, "directory", context)),
         sql: root.opt_table("sql", |table| path(table, "directory", context)),
-        services: environments::services(root, &environments, migrate.as_ref(), context),
+        services,
         people: access::people(root, &roles),
         break_glass,
         webhook: root.opt_table("webhook", |table| webhook(table, &context.of(ConfigPart::Chat))),

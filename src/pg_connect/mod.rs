@@ -21,7 +21,7 @@ mod unreachable;
 mod warnings;
 
 pub use row::{ColumnError, ColumnValue, PgRow};
-pub use server_message::{error_text, is_english};
+pub use server_message::{condition, error_text, is_english};
 pub use session_settings::{SEARCH_PATH, SessionLimits, SessionSettings, dump_options, migration_options};
 pub use unreachable::{LoginRefusal, SettingChange, SlotLimit, Unreachable};
 pub use warnings::Warnings;

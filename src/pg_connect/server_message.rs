@@ -95,7 +95,7 @@ pub fn is_english(lc_messages: &str) -> bool {
 }
 
 /// The meaning of a SQLSTATE, or of its class.
-pub(super) fn condition(code: &str) -> &'static str {
+pub fn condition(code: &str) -> &'static str {
     let known = CONDITIONS.iter().find(|(known, _)| code.starts_with(known));
     known.map_or("PostgreSQL reports an error", |(_, condition)| condition)
 }

@@ -13,12 +13,15 @@ use std::path::Path;
 /// Findings about the audit log and the backup storage, as the account that runs the check.
 pub(super) fn check(context: &CheckContext<'_>) -> Vec<Finding> {
     let config = context.config;
-    let mut findings = vec![audit_log(&config.store)];
-    if config.store.is_file() {
-        findings.extend(exposed(AUDIT_LOG, &config.store, "600"));
+    let mut findings = Vec::new();
+    if let Some(path) = config.store.file() {
+        findings.push(audit_log(path));
+        if path.is_file() {
+            findings.extend(exposed(AUDIT_LOG, path, "600"));
+        }
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        findings.extend(exposed_directory_of_audit_log(directory.unwrap_or(Path::new("."))));
     }
-    let directory = config.store.parent().filter(|directory| !directory.as_os_str().is_empty());
-    findings.extend(exposed_directory_of_audit_log(directory.unwrap_or(Path::new("."))));
     let backups = &config.backups.directory;
     findings.push(finding(BACKUP_STORAGE, backup::check_storage(&config.backups), backup::STORAGE_MEND));
     if backups.is_dir() {

@@ -67,6 +67,49 @@ pub struct LinkedEvent {
 
 /// Makes the next event's bytes and hash, with fresh keys for its texts: an error when the system gives no random numbers.
 pub fn link(position: ChainPosition<'_>, event: &NewEvent) -> anyhow::Result<LinkedEvent> {
+    let (EventBody { kind, by, facts, texts, state }, keys) = seal(event)?;
+    let ChainPosition { previous, seq, run, at, deadline, request } = position;
+    let deadline = deadline.map(microseconds);
+    let stored =
+        ChainedEvent { seq, run, at, kind, by, facts, texts, state, deadline, request: request.cloned() };
+    let bytes = serde_json::to_string(&stored).context("writing an event as JSON")?;
+    let hash = next_hash(&previous, bytes.as_bytes());
+    Ok(LinkedEvent { bytes, hash, keys })
+}
+
+/// The fields of a [`ChainedEvent`] that don't depend on its place in the chain: they follow each other there, in this order.
+#[derive(Debug, Serialize)]
+struct EventBody {
+    kind: EventKind,
+    by: Option<Person>,
+    facts: Value,
+    texts: BTreeMap<String, String>,
+    state: RunState,
+}
+
+/// The part of an event's bytes that a store can make before it knows the event's place: from `"kind"` to `"state"`.
+#[derive(Debug)]
+pub struct BodyBytes {
+    /// JSON without the braces around it.
+    pub json: String,
+    /// The key of each of the event's texts.
+    pub keys: BTreeMap<String, Key>,
+}
+
+/// Makes the bytes of an event but for its place: for a store whose server puts it into the chain. The whole is
+/// `{"seq":…,"run":…,"at":"…",`, the body, `,"deadline":…`, for a run's first event `,"request":…`, and `}`.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn body(event: &NewEvent) -> anyhow::Result<BodyBytes> {
+    let (body, keys) = seal(event)?;
+    let json = serde_json::to_string(&body).context("writing an event as JSON")?;
+    let inner = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).unwrap_or(&json);
+    Ok(BodyBytes { json: inner.to_owned(), keys })
+}
+
+/// The body with the HMACs of the event's texts, and their fresh keys.
+fn seal(event: &NewEvent) -> anyhow::Result<(EventBody, BTreeMap<String, Key>)> {
     let mut keys = BTreeMap::new();
     let mut texts = BTreeMap::new();
     for (name, text) in &event.texts {
@@ -75,16 +118,10 @@ pub fn link(position: ChainPosition<'_>, event: &NewEvent) -> anyhow::Result<Lin
         texts.insert(name.clone(), hmac_hex(&key, text));
         keys.insert(name.clone(), key);
     }
-    let ChainPosition { previous, seq, run, at, deadline, request } = position;
     let NewEvent { kind, by, mut facts, state, .. } = event.clone();
     // The order of keys must not depend on the JSON library's features.
     facts.sort_all_objects();
-    let deadline = deadline.map(microseconds);
-    let stored =
-        ChainedEvent { seq, run, at, kind, by, facts, texts, state, deadline, request: request.cloned() };
-    let bytes = serde_json::to_string(&stored).context("writing an event as JSON")?;
-    let hash = next_hash(&previous, bytes.as_bytes());
-    Ok(LinkedEvent { bytes, hash, keys })
+    Ok((EventBody { kind, by, facts, texts, state }, keys))
 }
 
 /// SHA-256(previous ‖ bytes).

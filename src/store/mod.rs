@@ -1,4 +1,4 @@
-//! The store of the audit log, as a trait: `store/sqlite` is the embedded default. It keeps runs with their append-only,
+//! The store of the audit log, as a trait: `store/sqlite` is the embedded default, `store/postgres` is what replicas share. It keeps runs with their append-only,
 //! hash-chained events, the tokens of buttons, the cards, the freeze and the bindings of conversations. It changes a
 //! run only if its version is unchanged; the meaning of a state or an event is the business of `audit`.
 //!
@@ -19,6 +19,7 @@ use std::time::Duration;
 mod compensation;
 mod hash_chain;
 mod nul_check;
+pub mod postgres;
 pub mod sqlite;
 
 pub use hash_chain::{EventRow, TextRow};

@@ -80,7 +80,7 @@ fn the_minimal_configuration_has_the_defaults() {
     assert_eq!(environment.connect_timeout, Duration::from_secs(3));
     assert_eq!(environment.lock_timeout, Duration::from_secs(2));
     assert_eq!(config.approval.start_within, Duration::from_secs(600));
-    assert_eq!(config.store, Path::new("deploy/countersign.db"));
+    assert_eq!(config.store.file().unwrap(), Path::new("deploy/countersign.db"));
     assert_eq!(config.backups.directory, Path::new("deploy/backups"));
     assert_eq!(config.commands, None);
     assert_eq!(config.hash.len(), 64);
@@ -92,10 +92,10 @@ fn an_empty_file_lacks_everything_at_once() {
         problems(""),
         [
             "deploy/x.toml:1:1: at least one environment is needed: [[environments]]",
+            "deploy/x.toml:1:1: at least one service is needed: [[services]]",
             "deploy/x.toml:1:1: missing key `store`",
             "deploy/x.toml:1:1: missing key `listen`",
             "deploy/x.toml:1:1: missing key `backups`",
-            "deploy/x.toml:1:1: at least one service is needed: [[services]]",
         ]
     );
 }

@@ -1,7 +1,7 @@
 //! What names, references, logins, TLS and limits must be.
 
 use super::{MINIMAL, all_set, problems, reports, with};
-use countersign::config::{Config, Tls};
+use countersign::config::{Config, StoreSettings, Tls};
 use countersign::model::{LoginKind, PlatformKind};
 use countersign::postgres::Environments;
 
@@ -258,4 +258,45 @@ fn an_environment_has_limits_of_its_own() {
             "deploy/x.toml:8:67: `critical` must be a number, not a string",
         ],
     );
+}
+
+/// One place for the audit log, and none of the targets' databases.
+#[test]
+fn the_audit_log_has_one_place_of_its_own() {
+    let place = |host: &str, database: &str, more: &str| {
+        format!("[store.postgres]\nhost = \"{host}\"\ndatabase = \"{database}\"\nuser = \"recorder\"\n{more}")
+    };
+    let given = |lines: &str| with("[store]\npath = \"countersign.db\"", lines);
+    let good = given(&place("record.example.com", "countersign", "password = { env = \"RECORD\" }"));
+    let config = Config::parse("x.toml", &good, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
+    let StoreSettings::Postgres(settings) = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!((settings.server.port, settings.database.as_str()), (5432, "countersign"));
+    assert_eq!(settings.tls, Tls::Verified { ca_file: None });
+
+    let target = "the audit log needs a database of its own, and";
+    let cases = [
+        (given("[store]"), "missing key `path` of `store`".to_owned()),
+        (
+            given(&format!("[store]\npath = \"x.db\"\n{}", place("record.example.com", "countersign", ""))),
+            "the audit log has one place: `path` or `[store.postgres]`, not both".to_owned(),
+        ),
+        (
+            given(&place("DB.example.com", "asset_service_db", "")),
+            format!("{target} `asset_service_db` is asset-service's, in production"),
+        ),
+        (
+            given(&place("db.example.com", "postgres", "")),
+            format!("{target} `postgres` is the maintenance database of production"),
+        ),
+        (
+            given(&place("record.example.com", "countersign", "tls = \"off\"")),
+            "`tls` may be off for this machine's own servers only".to_owned(),
+        ),
+    ];
+    for (text, message) in cases {
+        let found = problems(&text);
+        assert!(found.len() == 1 && found[0].contains(&message), "{message}: {found:?}");
+    }
+    let elsewhere = given(&place("db.example.com", "asset_service_db", "port = 5433"));
+    assert!(Config::parse("x.toml", &elsewhere, &all_set).is_ok(), "another server");
 }

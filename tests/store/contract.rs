@@ -1,4 +1,4 @@
-//! What every store must do, whatever it stands on. A store's own test file says how to make one (`Fresh`) and names these
+//! What every store must do, whatever it stands on. A store's own test file says how to make some (`Fresh`) and names these
 //! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
 
 use crate::samples::{append, conversation, done, new_run, opened, person};
@@ -27,10 +27,10 @@ pub struct Fresh {
     pub keep: Box<dyn Any>,
 }
 
-/// Every test of the contract, with an async function that makes a `Fresh`.
+/// Every test of the contract, with an async function that makes a `Fresh` for each server.
 macro_rules! contract {
     ($fresh:path) => {
-        contract::contract!($fresh: a_run_is_kept_as_it_was_opened, a_redelivery_finds_its_run, a_held_resource_is_refused,
+        $crate::contract::contract!($fresh: a_run_is_kept_as_it_was_opened, a_redelivery_finds_its_run, a_held_resource_is_refused,
             every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, a_deadline_is_a_condition,
             break_glass_is_limited, lists_are_filtered, a_list_has_pages, events_are_read_in_pages,
@@ -40,9 +40,10 @@ macro_rules! contract {
     ($fresh:path: $($name:ident),+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            let fresh: contract::Fresh = $fresh().await;
-            contract::$name(&fresh.stores).await;
-            drop(fresh.keep);
+            for fresh in $fresh().await {
+                contract::$name(&fresh.stores).await;
+                drop(fresh.keep);
+            }
         })+
     };
 }

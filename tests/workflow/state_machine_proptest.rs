@@ -7,7 +7,7 @@ use crate::harness::{Scene, Twist};
 use crate::process::Counter;
 use crate::state_machine_steps::{ACCOUNTS, Deed, ENDS, Meanwhile, SECOND, Step, by_hand, step};
 use countersign::audit::{AuditLog, EventDetails};
-use countersign::config::Config;
+use countersign::config::{Config, StoreSettings};
 use countersign::model::{
     ChatAccount, ChatEvent, ChatEventKind, Conversation, EventKind, PlatformKind, Run, RunId, RunState,
 };
@@ -215,7 +215,7 @@ impl Case<'_> {
 
     /// Nobody waits half an hour: the record is told that it is past.
     fn time_is_over(&mut self, run: RunId) {
-        let hand = rusqlite::Connection::open(&self.config.store).expect("the record");
+        let hand = rusqlite::Connection::open(self.config.store.file().expect("a file")).expect("the record");
         hand.busy_timeout(Duration::from_secs(10)).expect("patience");
         hand.execute("UPDATE runs SET deadline = 5 WHERE id = ?1", [run]).expect("the tampering");
         self.expired.insert(run);
@@ -328,7 +328,10 @@ impl Table<'_> {
         let directory = tempfile::tempdir().expect("a directory");
         self.outside.block_on(self.counter.clear());
         let mut case = Case {
-            config: Config { store: directory.path().join("record.db"), ..self.config.clone() },
+            config: Config {
+                store: StoreSettings::File(directory.path().join("record.db")),
+                ..self.config.clone()
+            },
             room: Arc::default(),
             process: None,
             counter: self.counter,
