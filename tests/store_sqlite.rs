@@ -327,6 +327,19 @@ async fn a_foreign_or_damaged_file_is_refused() {
     assert!(open("missing/record.db").contains("making the record's file"));
 }
 
+/// While another process copies its write-ahead log into the file, the first page comes before those that it counts.
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_called_damaged() {
+    let directory = TempDir::new().unwrap();
+    let path = file_in(&directory);
+    a_ledger(&path).await;
+    other_hand(&path).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let first_page = &fs::read(&path).unwrap()[..4096];
+    let half_written = directory.path().join("half.db");
+    fs::write(&half_written, first_page).unwrap();
+    assert!(SqliteStore::check_writable(&half_written).unwrap());
+}
+
 #[tokio::test]
 async fn damage_is_said() {
     let directory = TempDir::new().unwrap();
