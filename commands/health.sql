@@ -42,8 +42,7 @@ failed_migrations = { column = "_failed_migrations", critical = 1, message = "{t
 pending_migrations = { column = "_pending_migrations", warning = 1, message = "{target}: {_pending} pending. `migrations {service}` shows which." }
 invalid_indexes = { column = "_invalid_indexes", warning = 1, message = "{target}: {_invalid} invalid. `indexes {service}` shows the step for each." }
 interrupted_indexes = { column = "_interrupted_indexes", warning = 1, message = "{target}: {_invalid} invalid: unused by queries but still slowing writes. To rebuild the largest: `reindex {service} {_typed}`" }
-missing_backups = { column = "_missing_backups", critical = 1, message = "{target}: no backup in Countersign's storage.", next = "To make one: `backup {service}`" }
-missing_backups_elsewhere = { column = "_missing_backups_elsewhere", warning = 1, message = "{target}: no backup in Countersign's storage.", next = "To make one: `backup {service}`" }
+missing_backups = { column = "_missing_backups", warning = 1, message = "{target}: no backup in Countersign's storage.", next = "To make one: `backup {service}`" }
 backup_age_s = { column = "_backup_age_s", warning = 86400, critical = 259200, message = "{target}: the newest backup is {value} old. To make one: `backup {service}`" }
 cache_hit_pct = { warning = 95, below = true, message = "{target}: only {value} of the reads came from memory. `slow --by io` shows which statements read from disk." }
 */
@@ -231,12 +230,11 @@ FROM (SELECT count(*) FILTER (WHERE NOT building) AS invalid, count(*) FILTER (W
       FROM json_to_recordset(:'invalid_indexes'::json) AS i(typed text, bytes bigint, building boolean, rebuild boolean)) i;
 
 -- ## Backups [database check]
-SELECT b.age_s AS _backup_age_s, CASE WHEN b.missing AND b.production THEN 1 END AS _missing_backups,
-       CASE WHEN b.missing AND NOT b.production THEN 1 END AS _missing_backups_elsewhere,
+SELECT b.age_s AS _backup_age_s, CASE WHEN b.missing THEN 1 END AS _missing_backups,
        CASE WHEN b.missing THEN 'none for {service}' ELSE 'at most {_backup_age_s} old' END AS result,
        CASE WHEN b.missing IS NULL THEN b.ages #>> '{}' END AS _not_checked, COALESCE(b.age_s, 'infinity') AS _rank
-FROM (SELECT a.ages, e.age_s, e.production, CASE WHEN e.database IS NOT NULL THEN e.age_s IS NULL END AS missing
+FROM (SELECT a.ages, e.age_s, CASE WHEN e.database IS NOT NULL THEN e.age_s IS NULL END AS missing
       FROM (SELECT :'backup_ages'::json AS ages) a
       LEFT JOIN LATERAL json_to_recordset(CASE WHEN json_typeof(a.ages) = 'array' THEN a.ages ELSE '[]' END)
-        AS e(database text, age_s float8, production boolean) ON e.database = current_database()
+        AS e(database text, age_s float8) ON e.database = current_database()
       LIMIT 1) b

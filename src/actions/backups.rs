@@ -66,12 +66,11 @@ async fn newest_of(storage: &Storage, prefix: &Key, most: usize) -> StorageResul
 /// The age of the newest restorable backup of each database, in seconds, as the value of [`BACKUP_AGES`](crate::catalog::BACKUP_AGES).
 pub(super) async fn ages(app: &App, environment: &str) -> String {
     let now = Timestamp::now();
-    let production = app.environments.tag(environment).is_some_and(|tag| tag.production);
     let ages = app.environments.services().iter().map(|service| async move {
         let newest = newest_of(&app.storage, &prefix(environment, &service.database), 1).await?;
         let newest = newest.backups.into_iter().find(|backup| backup.is_complete);
         let age_s = newest.map(|backup| now.duration_since(backup.manifest.started_at).as_secs_f64());
-        StorageResult::Ok(json!({ "database": service.database, "age_s": age_s, "production": production }))
+        StorageResult::Ok(json!({ "database": service.database, "age_s": age_s }))
     });
     let ages = tokio::time::timeout(READ_TIMEOUT, futures::future::try_join_all(ages)).await;
     let ages = match ages {

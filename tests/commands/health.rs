@@ -199,8 +199,8 @@ async fn what_databases_have_is_a_finding_with_a_button() {
     let expected = [
         offer("Sequences", "Sequences campaign-service"),
         offer("Migrations", "Migrations campaign-service"),
-        offer("Backups", "Backup auth-service"),
         offer("Invalid indexes", "Indexes content-service"),
+        offer("Backups", "Backup auth-service"),
     ];
     assert_eq!(offers(&answer), expected);
     assert_eq!(answer.button_purposes.len(), expected.len());
