@@ -4,6 +4,8 @@
 mod contract;
 #[path = "servers/installed.rs"]
 mod installed;
+#[path = "store/lost_answers.rs"]
+mod lost_answers;
 #[path = "store/migrations.rs"]
 mod migrations;
 #[path = "store/postgres.rs"]
