@@ -10,6 +10,8 @@ mod lost_answers;
 mod migrations;
 #[path = "store/postgres.rs"]
 mod postgres;
+#[path = "store/roles.rs"]
+mod roles;
 #[path = "store/samples.rs"]
 mod samples;
 #[path = "store/tampering.rs"]

@@ -17,15 +17,21 @@ contract::contract!(fresh);
 /// The bot's role, which owns its databases and is nothing else.
 pub const ROLE: &str = "recorder";
 
+/// A role that owns nothing.
+pub const LIMITED_ROLE: &str = "appender";
+
 /// One server of each major, for all tests.
-async fn clusters() -> &'static [Cluster] {
+pub async fn clusters() -> &'static [Cluster] {
     static CLUSTERS: OnceCell<Vec<Cluster>> = OnceCell::const_new();
     let start = async || {
         let starts = servers().into_iter().map(async |bin_dir| {
             let cluster =
                 Cluster::start(Options { bin_dir: Some(bin_dir), ..Options::default() }).await.unwrap();
-            let role = format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'");
-            cluster.connect("postgres").await.unwrap().batch_execute(&role).await.unwrap();
+            let superuser = cluster.connect("postgres").await.unwrap();
+            for role in [ROLE, LIMITED_ROLE] {
+                let sql = format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'");
+                superuser.batch_execute(&sql).await.unwrap();
+            }
             cluster
         });
         futures::future::join_all(starts).await
@@ -39,17 +45,23 @@ pub async fn databases() -> Vec<(&'static Cluster, PostgresStoreSettings)> {
     let mut all = Vec::new();
     for cluster in clusters().await {
         let database = format!("record_{}", NUMBER.fetch_add(1, Ordering::SeqCst));
-        let sql = format!("CREATE DATABASE {database} OWNER {ROLE} TEMPLATE template0 ENCODING 'UTF8'");
-        cluster.connect("postgres").await.unwrap().batch_execute(&sql).await.unwrap();
-        all.push((cluster, settings(cluster.port(), database)));
+        let superuser = cluster.connect("postgres").await.unwrap();
+        for sql in [
+            format!("CREATE DATABASE {database} OWNER {ROLE} TEMPLATE template0 ENCODING 'UTF8'"),
+            format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
+        ] {
+            superuser.batch_execute(&sql).await.unwrap();
+        }
+        all.push((cluster, settings(cluster, &database, ROLE)));
     }
     all
 }
 
-fn settings(port: u16, database: String) -> PostgresStoreSettings {
-    let server = Server { name: "audit log".into(), host: "127.0.0.1".into(), port };
-    let login = LoginCredentials { user: ROLE.into(), password: Some(ROLE.to_owned().into()) };
-    PostgresStoreSettings { server, database, login, tls: Tls::Off }
+/// The password of a role is its name.
+pub fn settings(cluster: &Cluster, database: &str, role: &str) -> PostgresStoreSettings {
+    let server = Server { name: "audit log".into(), host: "127.0.0.1".into(), port: cluster.port() };
+    let login = LoginCredentials { user: role.into(), password: Some(role.to_owned().into()) };
+    PostgresStoreSettings { server, database: database.into(), login, tls: Tls::Off }
 }
 
 pub async fn store(settings: &PostgresStoreSettings) -> Arc<dyn Store> {
