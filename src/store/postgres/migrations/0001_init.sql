@@ -152,10 +152,12 @@ CREATE FUNCTION countersign.json_time(t timestamptz) RETURNS text LANGUAGE sql S
     SELECT rtrim(rtrim(to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '0'), '.') || 'Z'
 $$;
 
--- Whole microseconds since 1970.
+-- Whole microseconds since 1970; of infinity, a number beyond every calendar.
 CREATE FUNCTION countersign.microseconds(t timestamptz) RETURNS bigint LANGUAGE sql STABLE STRICT AS $$
-    SELECT (extract(epoch FROM date_trunc('second', t))::bigint * 1000000)
-           + (extract(microseconds FROM t)::bigint % 1000000)
+    SELECT CASE WHEN isfinite(t)
+        THEN (extract(epoch FROM date_trunc('second', t))::bigint * 1000000)
+             + (extract(microseconds FROM t)::bigint % 1000000)
+        ELSE 9223372036854775807 END
 $$;
 
 CREATE FUNCTION countersign.interval_of(microseconds text) RETURNS interval LANGUAGE sql IMMUTABLE STRICT AS $$
