@@ -246,6 +246,8 @@ impl Incident {
         while self.readers.len() < READERS {
             self.readers.push(Session::run(&self.logins.reader, READER_SQL).await?);
         }
+        // So that the sessions have begun in one order, whatever the machine does beside.
+        self.wait_for_readers().await?;
         if self.matching("state = 'active'", &[pids.report]).await?.is_empty() {
             self.report = Some(Session::run(&self.logins.report, REPORT_SQL).await?);
         }
@@ -255,6 +257,18 @@ impl Incident {
             let session = Session::open(&self.logins.pool).await?;
             session.client()?.batch_execute(POOL_SQL).await?;
             self.pool.push(session);
+        }
+        Ok(())
+    }
+
+    /// Waits for one round until each reader is blocked.
+    async fn wait_for_readers(&self) -> anyhow::Result<()> {
+        let readers = self.pids().readers;
+        for _ in 0..POLLS_PER_ROUND {
+            if self.matching(BLOCKED, &readers).await?.len() == readers.len() {
+                break;
+            }
+            sleep(POLL).await;
         }
         Ok(())
     }
