@@ -74,7 +74,7 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     assert!(told.starts_with("WARNING: replica is a replica with paused replay. Resume it: "), "{told}");
     let Value::Int(behind) = value(&world, "primary", "behind_bytes").await else { panic!("no bytes") };
     assert!(behind > 90_000, "{behind}");
-    // The change is missing since it was written, not since the one before.
+    // The change is missing since it was written, or what autovacuum wrote a moment earlier; not since the one 4 s before.
     let measured = [
         ("replication", "primary", "lag_s"),
         ("replication", "replica", "late_s"),
@@ -85,7 +85,7 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
         let since: f64 = f64::from(u32::try_from(written.elapsed().as_millis()).unwrap()) / 1_000.0;
         let Value::Float(late) = value_of(command, &world, server, column).await else { panic!("no time") };
         assert!(
-            late <= written.elapsed().as_secs_f64() && late >= since - 2.0,
+            late <= written.elapsed().as_secs_f64() + 3.0 && late >= since - 2.0,
             "{column}: {late} of {since}"
         );
     }
@@ -223,8 +223,6 @@ async fn commits_that_wait_for_a_missing_replica_are_told() {
     until(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'").await;
     for (names, needed, missing) in NAMES {
         set(&primary, "synchronous_standby_names", names).await;
-        let expected = if missing > 0 { Severity::Critical } else { Severity::Ok };
-        let told = words(&world.until("replication", |answer| severity(answer) == expected).await);
         let (plural, present) = (
             if needed == 1 { "" } else { "s" },
             match needed - missing {
@@ -235,7 +233,12 @@ async fn commits_that_wait_for_a_missing_replica_are_told() {
         let waits = format!(
             "CRITICAL: primary: synchronous_standby_names requires {needed} synchronous standby{plural}, of which {present} connected, so every commit waits.\n"
         );
-        assert_eq!(told.starts_with(&waits), missing > 0, "{names}: {told}");
+        // A walsender heeds the setting a moment after it is shown.
+        let says = |answer: &Answer| match missing {
+            0 => severity(answer) == Severity::Ok,
+            _ => words(answer).starts_with(&waits),
+        };
+        world.until("replication", says).await;
     }
     let writer = world.cluster.connect("postgres").await.unwrap();
     let writing = tokio::spawn(async move { writer.batch_execute("CREATE TABLE waited (i int)").await });
