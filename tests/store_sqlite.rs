@@ -12,6 +12,8 @@ mod lost_answers;
 mod migrations;
 #[path = "store/postgres.rs"]
 mod postgres;
+#[path = "store/postgres_schema.rs"]
+mod postgres_schema;
 #[path = "store/roles.rs"]
 mod roles;
 #[path = "store/samples.rs"]

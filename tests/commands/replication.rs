@@ -1,8 +1,12 @@
 //! Replicas and slots: a replica that follows, one that is late, one that is cut off, and WAL that is kept for nobody.
 
 use crate::harness::{SOON, World, severity, words};
+use countersign::config::{LoginCredentials, PostgresStoreSettings, Server, Tls};
+use countersign::demo::postgres::Cluster;
 use countersign::model::Severity;
 use countersign::sql::{Answer, Value};
+use countersign::store::postgres::PostgresStore;
+use std::time::Duration;
 use tokio_postgres::Client;
 
 /// Asks PostgreSQL itself until it says yes.
@@ -42,6 +46,7 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     world.add_replica().await;
     world.heal().await;
     let primary = world.cluster.connect("postgres").await.unwrap();
+    refuses_the_audit_log(world.replica.as_ref().unwrap()).await;
     let replica = world.replica.as_ref().unwrap().connect("postgres").await.unwrap();
     write(&primary, 10).await;
     // The primary has been idle for a while: the age of the last change is no lag.
@@ -113,6 +118,21 @@ async fn a_replica_follows_an_idle_primary_and_is_late_only_when_it_is() {
     write(&primary, 100_000).await;
     world.until("replication", |answer| words(answer).contains("\nlate | - | ")).await;
     assert!(matches!(value(&world, "replica", "late_s").await, Value::Float(late) if late > 0.0));
+}
+
+/// A replica can't be written: the store of the audit log says so at the start.
+async fn refuses_the_audit_log(replica: &Cluster) {
+    let settings = PostgresStoreSettings {
+        server: Server { name: "audit log".into(), host: replica.host().into(), port: replica.port() },
+        database: "postgres".into(),
+        login: LoginCredentials {
+            user: replica.superuser().into(),
+            password: Some(replica.superuser_password().to_owned().into()),
+        },
+        tls: Tls::Off,
+    };
+    let refused = PostgresStore::open(settings, Duration::from_secs(10)).await.err().unwrap();
+    assert!(refused.to_string().contains("its server is a replica, which can't be written"), "{refused:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,20 +41,35 @@ pub(super) async fn state(session: &StoreSession) -> CallResult<SchemaState> {
     }
     let sql = "SELECT to_regnamespace('countersign') IS NOT NULL, to_regclass('countersign.schema_versions') IS NOT NULL,
                       EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('countersign'))";
-    let rows = session.query(sql, &[]).await?;
+    let rows = session.query(sql, &[]).await.map_err(unreadable)?;
     let row = rows.first().ok_or(CallError::Lost)?;
     let (has_schema, has_versions, has_relations) = (row.get(0)?, row.get(1)?, row.get::<bool>(2)?);
     match (has_versions, has_relations) {
         (true, _) => {}
         (false, false) => return Ok(SchemaState::Absent { has_schema }),
-        (false, true) => {
-            return Err(CallError::Message("its schema countersign is another program's".to_owned()));
-        }
+        (false, true) => return Err(foreign()),
     }
     let sql = "SELECT version, usable_from FROM countersign.schema_versions ORDER BY version DESC LIMIT 1";
-    match session.query(sql, &[]).await?.first() {
-        Some(row) => Ok(SchemaState::Version { version: row.get(0)?, usable_from: row.get(1)? }),
-        None => Ok(SchemaState::Version { version: 0, usable_from: 0 }),
+    let rows = session.query(sql, &[]).await.map_err(unreadable)?;
+    let Some(row) = rows.first() else { return Ok(SchemaState::Version { version: 0, usable_from: 0 }) };
+    match (row.get(0), row.get(1)) {
+        (Ok(version), Ok(usable_from)) => Ok(SchemaState::Version { version, usable_from }),
+        _ => Err(foreign()),
+    }
+}
+
+fn foreign() -> CallError {
+    CallError::Message("its schema countersign is another program's".to_owned())
+}
+
+/// The error of reading the schema's state, in words where those say what to do.
+fn unreadable(error: CallError) -> CallError {
+    match &error {
+        CallError::Refused(code) if code == "42703" => foreign(),
+        CallError::Refused(code) if code == "42501" => CallError::Message(
+            "the store's user may not read its schema countersign: deploy/audit-log-grants.sql grants what it needs".to_owned(),
+        ),
+        _ => error,
     }
 }
 
