@@ -138,6 +138,8 @@ impl Scene {
         let caller = tokio::spawn(write);
         let is_ended = if fate == Fate::Committed {
             self.until(&format!("seq > {head} FROM countersign.head")).await;
+            // Its client has heard nothing yet, as if it were paused. Nobody waits for it.
+            opened(&self.direct, new_run(&format!("after {head}"))).await;
             "true".to_owned()
         } else {
             self.until(&format!("EXISTS (SELECT {WAITING})")).await;

@@ -3,10 +3,12 @@
 
 use crate::contract::{self, Fresh};
 use crate::installed::servers;
+use crate::samples::{append, conversation, done, new_run, opened};
 use countersign::config::{LoginCredentials, PostgresStoreSettings, Server, Tls};
 use countersign::demo::postgres::{Cluster, Options};
-use countersign::store::Store;
+use countersign::model::{CardKind, RunState};
 use countersign::store::postgres::PostgresStore;
+use countersign::store::{Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -75,4 +77,47 @@ async fn fresh() -> Vec<Fresh> {
         all.push(Fresh { stores, keep: Box::new(()) });
     }
     all
+}
+
+#[tokio::test]
+async fn an_instance_that_is_taken_for_dead_records_nothing_more() {
+    for (cluster, settings) in databases().await {
+        let (a, b) = (store(&settings).await, store(&settings).await);
+        let pending = opened(&a, new_run("pending")).await;
+        let running = done(&a, append(&pending, "started", RunState::Running)).await;
+        let waiting = opened(&b, new_run("waiting")).await;
+        let card = b.add_card(waiting.id, conversation("C1"), CardKind::Primary).await.unwrap();
+        let hand = cluster.connect(&settings.database).await.unwrap();
+        let owner: String = hand
+            .query_one("SELECT owner FROM countersign.runs WHERE id = $1", &[&running.id])
+            .await
+            .unwrap()
+            .get(0);
+        // It has beaten since the other looked: it is alive.
+        hand.query("SELECT countersign.mark_dead($1, -1)", &[&owner]).await.unwrap();
+        let running = done(&a, append(&running, "checkpoint", RunState::Running)).await;
+        assert_eq!(b.orphans().await.unwrap(), []);
+        let is_dead = "SELECT is_dead FROM countersign.instances WHERE id = $1";
+        while !hand.query_one(is_dead, &[&owner]).await.unwrap().get::<_, bool>(0) {
+            let mark = "SELECT countersign.mark_dead(id, beat) FROM countersign.instances WHERE id = $1";
+            hand.query(mark, &[&owner]).await.unwrap();
+        }
+
+        let written = a.append_if_unchanged(append(&running, "succeeded", RunState::Succeeded)).await;
+        assert!(matches!(written, Err(StoreError::InstanceLost)), "{written:?}");
+        let approved = a.append_if_unchanged(append(&waiting, "approved", RunState::Approved)).await;
+        assert!(matches!(approved, Err(StoreError::InstanceLost)), "{approved:?}");
+        let new = a.open(new_run("new")).await;
+        assert!(matches!(new, Err(StoreError::InstanceLost)), "{new:?}");
+        assert!(!a.claim_card(card, Duration::from_secs(600)).await.unwrap());
+        assert_eq!(b.orphans().await.unwrap(), std::slice::from_ref(&running));
+        assert_eq!(b.get(waiting.id).await.unwrap(), Some(waiting));
+        done(&b, append(&running, "interrupted", RunState::Interrupted)).await;
+        // It begins anew with a later beat, when nothing that it began is open.
+        while let Err(error) = a.open(new_run("new")).await {
+            assert!(matches!(error, StoreError::InstanceLost), "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!((b.orphans().await.unwrap(), b.verify().await.unwrap().first_error), (vec![], None));
+    }
 }
