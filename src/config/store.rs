@@ -100,7 +100,7 @@ fn postgres(
     PostgresStoreSettings { server, database, login, tls }
 }
 
-/// Words for the target that is this database, if one is. Other names of one host are told apart by asking the server, at start.
+/// Words for the target that is this database, if one is, by host, port and name: another name of one host isn't known.
 fn target_of(
     server: &Server,
     database: &str,

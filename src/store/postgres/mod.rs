@@ -1,5 +1,5 @@
-//! The store on a PostgreSQL server, which several replicas share. Its database is its own: `config` refuses a target's, and so does
-//! the start, by asking the servers.
+//! The store on a PostgreSQL server, which several replicas share. Its database is its own: `config` refuses one that it knows as a
+//! target's.
 //!
 //! Three connections: one writes runs, whose calls the server's functions do as a whole, so that a paused process holds no lock; one
 //! is for cards, tokens, beats and short reads; one lists. Checking the whole chain opens another.
