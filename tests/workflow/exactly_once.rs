@@ -1,11 +1,16 @@
 //! Exactly once: whoever clicks, however often, through whichever process.
 
-use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
+use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
+use countersign::config::StoreSettings;
 use countersign::demo::fake_slack::{Account, Kind, Message};
 use countersign::demo::harness::INCIDENT;
-use countersign::model::{EventKind, RunState};
+use countersign::model::{EventKind, RunId, RunRequest, RunState};
+use countersign::store::postgres::PostgresStore;
+use countersign::store::{Deadline, Filter, NewEvent, NewRun, OpenOutcome, Store};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 const DUPLICATE: &str = "dropped duplicate delivery";
 const RECORDED: &str = "dropped recorded delivery";
@@ -140,4 +145,88 @@ async fn each_click_on_a_row_is_a_request_of_its_own_and_the_session_ends_once()
     states.sort_by_key(|state| format!("{state:?}"));
     assert_eq!(states, [RunState::Invalidated, RunState::Succeeded]);
     assert!(!scene.is_there(pid).await);
+}
+
+/// Two bots that share an audit log on a PostgreSQL server: one takes the request, both take an approval, one of those counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_bots_on_one_server_carry_a_request_out_once() {
+    let servers = Servers::alone(60).await;
+    let superuser = servers.cluster.connect("postgres").await.unwrap();
+    for sql in [
+        "CREATE ROLE recorder LOGIN PASSWORD 'recorder'",
+        "CREATE DATABASE audit OWNER recorder TEMPLATE template0 ENCODING 'UTF8'",
+    ] {
+        superuser.batch_execute(sql).await.unwrap();
+    }
+    let place = format!(
+        "[store.postgres]\nhost = \"127.0.0.1\"\nport = {}\ndatabase = \"audit\"\nuser = \"recorder\"\n\
+         password = {{ env = \"RECORDER\" }}\ntls = \"off\"\n",
+        servers.cluster.port()
+    );
+    let instead = vec![("path = \"record.db\"", place.as_str())];
+    let mut scene = Scene::without_bot(Twist { instead, servers: Some(servers), ..Twist::default() }).await;
+    scene.stage.secrets.insert("RECORDER".into(), "recorder".into());
+    let (first, second) = (scene.stage.bot().await.unwrap(), scene.stage.bot().await.unwrap());
+    let (_victim, pid) = scene.session("asset-worker-7").await;
+
+    scene.workspace().connect_bot(&first.url);
+    let card = scene.asks(ANA, &format!("kill {pid} --env production --reason \"it blocks\"")).await;
+    assert!(card.button("Approve").is_some(), "{}", card.plain());
+    let clicks = [(BEN, &second), (CARA, &first)].map(|(who, bot)| {
+        let (workspace, card) = (scene.workspace().with_bot(&bot.url), card.clone());
+        async move { workspace.click_stale_button(who, &card, "Approve").await }
+    });
+    for ack in futures::future::join_all(clicks).await {
+        assert!(ack.ok(), "{ack:?}");
+    }
+    let done = scene.until(&card.at(), &format!("Session {pid} ended")).await;
+    assert!(done.buttons().is_empty(), "{}", done.plain());
+    assert!(!scene.is_there(pid).await);
+
+    let StoreSettings::Postgres(settings) = scene.stage.checked().unwrap().store else { panic!("a file") };
+    let record = PostgresStore::open(*settings, Duration::from_secs(10)).await.unwrap();
+    let runs = record.list(Filter::default()).await.unwrap().runs;
+    assert_eq!(runs.len(), 1);
+    assert_eq!(kinds(&runs[0]), ["requested", "approved", "started", "succeeded"]);
+    let winner =
+        runs[0].event(EventKind::Approved).and_then(|event| event.by.clone()).expect("an approver").id;
+    assert!(done.plain().contains(&format!("approved by {winner}")), "{}", done.plain());
+    let loser = if winner == "ben" { CARA } else { BEN };
+    let heard = found("the other to be told", async || told(&scene, loser).pop()).await;
+    assert!(heard.plain().contains(&format!("already decided: approved by {winner}")), "{}", heard.plain());
+
+    // What an instance began that is taken for dead, the others close.
+    let first_event = NewEvent {
+        kind: EventKind::Started,
+        by: None,
+        facts: serde_json::Value::Null,
+        texts: BTreeMap::new(),
+        state: RunState::Running,
+        deadline: Deadline::None,
+    };
+    let begun = begin(&record, runs[0].request.clone(), first_event).await;
+    let audit = servers.cluster.connect("audit").await.unwrap();
+    let mark = "SELECT countersign.mark_dead(i.id, i.beat) FROM countersign.instances i JOIN countersign.runs r ON r.owner = i.id
+        WHERE r.id = $1";
+    let interrupted = found("the end of what it began", async || {
+        audit.query(mark, &[&begun]).await.unwrap();
+        record.get(begun).await.unwrap().filter(|run| run.state == RunState::Interrupted)
+    });
+    assert_eq!(kinds(&interrupted.await), ["started", "interrupted"]);
+    assert_eq!(record.verify().await.unwrap().first_error, None);
+}
+
+async fn begin(record: &PostgresStore, request: RunRequest, first_event: NewEvent) -> RunId {
+    let new = NewRun {
+        request,
+        delivery_id: "begun by another".into(),
+        resource_locks: Vec::new(),
+        first_event,
+        late_event: None,
+        cards: Vec::new(),
+        unless_break_glass_within: None,
+        unless_frozen: false,
+    };
+    let OpenOutcome::New(run) = record.open(new).await.unwrap() else { panic!("it wasn't opened") };
+    run.id
 }
