@@ -84,6 +84,7 @@ fn changes(victim: i32, busy: i32) -> Vec<(&'static str, String, Option<RunState
 /// Something to purge, each time.
 const OLD_ROWS: &str = "CREATE TABLE IF NOT EXISTS public.old_rows (id serial PRIMARY KEY, at timestamptz);
     ALTER TABLE public.old_rows OWNER TO asset_svc;
+    GRANT SELECT ON SEQUENCE public.old_rows_id_seq TO countersign_read;
     INSERT INTO public.old_rows (at) VALUES (now() - interval '90 days')";
 
 /// They are about requests, and ask no server.
