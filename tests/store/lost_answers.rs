@@ -5,7 +5,8 @@ use crate::samples::{append, change, done, new_run, opened};
 use countersign::config::PostgresStoreSettings;
 use countersign::demo::postgres::Cluster;
 use countersign::model::{Run, RunState};
-use countersign::store::{OpenOutcome, Store};
+use countersign::store::postgres::PostgresStore;
+use countersign::store::{OpenOutcome, Store, StoreError};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -247,6 +248,34 @@ async fn a_write_whose_answer_is_lost_is_found_out() {
         let verified = scene.direct.verify().await.unwrap();
         let count = scene.other.query_one("SELECT count(*) FROM countersign.events", &[]).await.unwrap();
         assert_eq!((verified.first_error, verified.events), (None, count.get(0)));
+    });
+    futures::future::join_all(scenes).await;
+}
+
+/// The answer comes when its caller has been told that it is too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_answer_starts_nothing() {
+    let scenes = databases().await.into_iter().map(async |(cluster, settings)| {
+        let limit = Duration::from_millis(500);
+        let hasty: Arc<dyn Store> = Arc::new(PostgresStore::open(settings.clone(), limit).await.unwrap());
+        let patient = store(&settings).await;
+        let run = opened(&patient, new_run("d1")).await;
+        let holder = cluster.connect(&settings.database).await.unwrap();
+        holder.batch_execute("BEGIN; SELECT FROM countersign.head FOR UPDATE").await.unwrap();
+        let mut approve = append(&run, "approved", RunState::Approved);
+        approve.late_event = Some(change("interrupted", RunState::Interrupted));
+        let heard = hasty.append_if_unchanged(approve).await;
+        assert!(matches!(heard, Err(StoreError::TooLate)), "{heard:?}");
+        holder.batch_execute("COMMIT").await.unwrap();
+        // One connection writes: when this is written, the other is behind it.
+        while hasty.open(new_run("d2")).await.is_err() {}
+        let mut now = patient.get(run.id).await.unwrap().unwrap();
+        while now.state == RunState::Approved {
+            now = patient.get(run.id).await.unwrap().unwrap();
+        }
+        let expected: [&[&str]; 2] = [&["requested"], &["requested", "approved", "interrupted"]];
+        assert!(expected.contains(&kinds(&now).as_slice()), "{now:?}");
+        assert_eq!(patient.verify().await.unwrap().first_error, None);
     });
     futures::future::join_all(scenes).await;
 }
