@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use countersign::catalog::{Catalog, OWN_ROLES, Scope, Section, shared_query};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 /// Asked so often in a round; the round's number is their median. The ten psql runs count once.
 const REPEATS: usize = 15;
@@ -18,7 +18,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// What `health` asks: of each service's database, and once of the server.
 struct Questions {
-    service: String,
+    /// Of a database, sent in one go; the first has one row.
+    database: Vec<String>,
     /// The checks, sent in one go.
     server: Vec<String>,
 }
@@ -27,25 +28,21 @@ struct Asker<'a> {
     house: &'a House,
     bot: &'a Bot,
     questions: Questions,
-    warm: Vec<(Client, Statement)>,
+    warm: Vec<(Client, Vec<Statement>)>,
     /// The server's own, on one connection.
     server: (Client, Vec<Statement>),
-    /// One connection, and the service's question with the database's name bound.
-    single: (Client, Statement),
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Bot,
     Parallel,
-    Single,
     Psql,
 }
 
-const WAYS: [(Way, &str); 4] = [
+const WAYS: [(Way, &str); 3] = [
     (Way::Bot, "countersign, command → whole answer"),
     (Way::Parallel, "bare queries on warm parallel connections"),
-    (Way::Single, "one pooled connection asks the ten in turn"),
     (Way::Psql, "ten psql, one after another"),
 ];
 
@@ -86,29 +83,34 @@ impl Questions {
             let sections = health.sections(major).iter().filter(|section| section.scope == scope);
             sections.flat_map(statements).collect::<Vec<String>>()
         };
-        let [service] = of(Scope::Database).try_into().ok().context("health has grown: measure it anew")?;
-        Ok(Questions { service, server: of(Scope::Server) })
+        Ok(Questions { database: of(Scope::Database), server: of(Scope::Server) })
     }
 }
 
 /// The statement of a section without parameters, which psql doesn't take, behind the queries that it shares with other commands.
 fn statements(section: &Section) -> Vec<String> {
     let mut statements = Vec::new();
-    let mut sql = section.sql.clone();
-    for (at, name) in section.parameters.iter().enumerate() {
+    let statement = without_parameters(&section.sql, &section.parameters, "NULL::text", &mut statements);
+    statements.push(statement);
+    statements
+}
+
+/// `other` is the value of what the program finds out elsewhere; the shared queries come before the statement.
+fn without_parameters(sql: &str, parameters: &[String], other: &str, statements: &mut Vec<String>) -> String {
+    let mut sql = sql.to_owned();
+    for (at, name) in parameters.iter().enumerate() {
         let value = match shared_query(name) {
             Some(query) => {
-                // Its own parameter is the positions that the program reads elsewhere first.
-                statements.push(query.sql.replace("$1", "'[]'"));
+                let query = without_parameters(&query.sql, &query.parameters, "'[]'", statements);
+                statements.push(query);
                 "'[]'"
             }
             None if name == OWN_ROLES => "'{countersign_read,countersign_act}'",
-            None => "NULL::text",
+            None => other,
         };
         sql = sql.replace(&format!("${}::text", at + 1), value);
     }
-    statements.push(sql);
-    statements
+    sql
 }
 
 impl Asker<'_> {
@@ -117,17 +119,14 @@ impl Asker<'_> {
         let mut warm = Vec::new();
         for (service, _) in &house.team.services {
             let client = house.cluster.connect(&service.database).await?;
-            let statement = client.prepare(&questions.service).await?;
-            warm.push((client, statement));
+            let statements = questions.database.iter().map(|sql| client.prepare(sql));
+            let statements = futures::future::try_join_all(statements).await?;
+            warm.push((client, statements));
         }
         let server = house.cluster.connect("postgres").await?;
         let checks = questions.server.iter().map(|sql| server.prepare(sql));
         let checks = futures::future::try_join_all(checks).await?;
-        let client = house.cluster.connect("postgres").await?;
-        let named = questions.service.replace("current_database()", "$1::text::name");
-        ensure!(named != questions.service, "health no longer asks of the current database");
-        let statement = client.prepare(&named).await?;
-        Ok(Asker { house, bot, questions, warm, server: (server, checks), single: (client, statement) })
+        Ok(Asker { house, bot, questions, warm, server: (server, checks) })
     }
 
     /// In milliseconds.
@@ -136,7 +135,6 @@ impl Asker<'_> {
         let end = match way {
             Way::Bot => return self.bot().await,
             Way::Parallel => self.parallel().await?,
-            Way::Single => self.single().await?,
             Way::Psql => tokio::task::block_in_place(|| self.psql())?,
         };
         Ok((end - begun).as_secs_f64() * 1e3)
@@ -157,32 +155,18 @@ impl Asker<'_> {
     }
 
     async fn parallel(&self) -> anyhow::Result<Instant> {
-        let all = self.warm.iter().map(|(client, statement)| client.query(statement, &[]));
-        let (rows, _) = tokio::try_join!(futures::future::try_join_all(all), self.checks())?;
-        ensure!(rows.iter().all(|rows| rows.len() == 1), "a database gave no row");
+        let all = self.warm.iter().map(ask_all);
+        let (answers, _) = tokio::try_join!(futures::future::try_join_all(all), ask_all(&self.server))?;
+        ensure!(answers.iter().all(|answers| answers[0].len() == 1), "a database gave no row");
         Ok(Instant::now())
-    }
-
-    async fn single(&self) -> anyhow::Result<Instant> {
-        let (client, statement) = &self.single;
-        for (service, _) in &self.house.team.services {
-            let rows = client.query(statement, &[&service.database]).await?;
-            ensure!(rows.len() == 1, "{} gave no row", service.database);
-        }
-        self.checks().await?;
-        Ok(Instant::now())
-    }
-
-    async fn checks(&self) -> Result<(), tokio_postgres::Error> {
-        let (client, checks) = &self.server;
-        futures::future::try_join_all(checks.iter().map(|check| client.query(check, &[]))).await.map(drop)
     }
 
     fn psql(&self) -> anyhow::Result<Instant> {
         let cluster = &self.house.cluster;
         for (at, (service, _)) in self.house.team.services.iter().enumerate() {
             let mut psql = Command::new(cluster.bin_dir().join("psql"));
-            psql.args(["--no-psqlrc", "--quiet", "--command", &self.questions.service]);
+            psql.args(["--no-psqlrc", "--quiet"]);
+            psql.args(self.questions.database.iter().flat_map(|sql| ["--command", sql]));
             if at == 0 {
                 psql.args(self.questions.server.iter().flat_map(|sql| ["--command", sql]));
             }
@@ -194,4 +178,11 @@ impl Asker<'_> {
         }
         Ok(Instant::now())
     }
+}
+
+/// Sends all in one go.
+async fn ask_all(
+    (client, statements): &(Client, Vec<Statement>),
+) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+    futures::future::try_join_all(statements.iter().map(|statement| client.query(statement, &[]))).await
 }
