@@ -118,7 +118,7 @@ impl RegisteredInstance {
         let sql = "INSERT INTO countersign.instances (id) SELECT $1 WHERE NOT EXISTS (
                        SELECT FROM countersign.runs WHERE owner = $2 AND state IN ('approved', 'running')) RETURNING id";
         if !self.slot.query(sql, &[&id, &old]).await?.is_empty() {
-            tracing::warn!(instance = old, "this instance was taken for dead and begins anew");
+            tracing::warn!(instance = old, "this instance was taken for dead and registers under a new id");
             *self.id.write() = id;
         }
         Ok(())
