@@ -4,8 +4,11 @@
 pub mod fake_slack;
 pub mod harness;
 mod hints;
+mod port;
 pub mod postgres;
 pub mod sample;
+
+pub use port::free_port;
 
 use crate::catalog::Catalog;
 use anyhow::Context;

@@ -6,6 +6,7 @@ use countersign::app::App;
 use countersign::catalog::{Command, Scope};
 use countersign::command_line::{self, KnownNames, ParsedCommand};
 use countersign::config::Config;
+use countersign::demo::free_port;
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{LoginAccount, Sample, Team};
 use countersign::error::Result;
@@ -273,7 +274,7 @@ async fn app(
     team: &Team,
     (reader, directory): (&LoginAccount, &std::path::Path),
 ) -> App {
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let nobody = free_port().unwrap();
     let mut text =
         "listen = \"127.0.0.1:8080\"\nstore.path = \"x.db\"\nbackups.directory = \"b\"\n".to_owned();
     let ports: Vec<(&str, u16)> = ["primary", "replica", "cascaded"]

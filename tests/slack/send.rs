@@ -3,6 +3,7 @@
 use crate::wire::Wire;
 use countersign::chat::ChatPlatform;
 use countersign::chat::slack::SlackPlatform;
+use countersign::demo::free_port;
 use countersign::model::*;
 use countersign::platform::*;
 use countersign::store::Store;
@@ -279,8 +280,8 @@ async fn a_wait_of_any_length_holds_for_the_whole_method_and_across_restarts() {
 async fn nobody_listening_is_unavailable_too() {
     let (wire, _) = Wire::start().await;
     let mut config = wire.config();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    config.api_url = format!("http://{free}/api");
+    let nobody = free_port().unwrap();
+    config.api_url = format!("http://127.0.0.1:{nobody}/api");
     let slack = SlackPlatform::new(&config).unwrap();
     let error = slack.conversation(&conversation("C1")).await.unwrap_err();
     assert_eq!(error, SendError::Unavailable("connection".to_owned()));

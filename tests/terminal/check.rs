@@ -3,6 +3,7 @@
 use crate::harness::{Said, Servers, World};
 use countersign::config::process_account;
 use countersign::demo::fake_slack::{self, Channel};
+use countersign::demo::free_port;
 use std::io::{BufRead, BufReader, Write};
 use std::thread::JoinHandle;
 
@@ -106,7 +107,7 @@ async fn rights_that_are_missing_or_too_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_are_not_reached() {
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let nobody = free_port().unwrap();
     let port = format!("port = {}", Servers::shared().await.cluster.port());
     let down = World::with("U0ANA", &[(&port, &format!("port = {nobody}"))]).await;
     let said = checks(&down).await;
@@ -244,14 +245,14 @@ async fn a_slack_that_does_not_know_the_bot() {
     assert_eq!(said.status, 1, "{}", said.out);
     assert!(flat_has(&said, &format!("in workspace {team}, which isn't listened to")), "{}", said.out);
 
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let away = config.replace(&world.stage.workspace.api_url(), &format!("http://{nobody}/api"));
+    let nobody = free_port().unwrap();
+    let away = config.replace(&world.stage.workspace.api_url(), &format!("http://127.0.0.1:{nobody}/api"));
     std::fs::write(world.directory().join("countersign.toml"), away).unwrap();
     let said = checks(&world).await;
     assert_eq!(said.status, 1, "{}", said.out);
     assert!(flat_has(&said, "Slack !! missing isn't reached"), "{}", said.out);
     assert!(
-        flat_has(&said, &format!("Slack: Let Countersign connect to http://{nobody}/api.")),
+        flat_has(&said, &format!("Slack: Let Countersign connect to http://127.0.0.1:{nobody}/api.")),
         "{}",
         said.out
     );

@@ -2,6 +2,7 @@
 //! directory in the place of the host's, or, where `COUNTERSIGN_TEST_CHROOT` names one, in that chroot with the package (`make deb`).
 
 use countersign::demo::fake_slack::{self, Account, Ack, Channel, Kind, Settings, Workspace};
+use countersign::demo::free_port;
 use countersign::demo::postgres::{Cluster, Options};
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -78,8 +79,7 @@ impl Host {
         let chroot = std::env::var_os("COUNTERSIGN_TEST_CHROOT").map(PathBuf::from);
         let is_chroot = chroot.is_some();
         let root = chroot.unwrap_or_else(|| directory.path().to_owned());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
+        let port = free_port().expect("a port");
         let host = Host { root, is_chroot, cluster, port, _directory: directory };
         let tools = host.root.join("tools");
         fs::create_dir_all(&tools).expect("a directory");

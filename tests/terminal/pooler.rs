@@ -2,6 +2,7 @@
 //! server, or hand them to other clients.
 
 use crate::harness::{Servers, World};
+use countersign::demo::free_port;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ impl PgBouncer {
         let directory = tempfile::tempdir().unwrap();
         // It refuses to run as root.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let users = directory.path().join("users");
         let accounts = [&servers.team.reader, &servers.team.operator];
         let lines: Vec<String> =

@@ -2,6 +2,7 @@
 
 use crate::harness::{Servers, World};
 use countersign::config::login_name;
+use countersign::demo::free_port;
 use countersign::model::{PlatformKind, RunState};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +31,7 @@ async fn health_is_answered_and_recorded() {
 /// The verdict, the exit status, the JSON and the audit log agree on how much was answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_not_whole_has_a_status_of_its_own() {
-    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let closed = free_port().unwrap();
     let servers = Servers::shared().await;
     let production = format!(
         "[[environments.servers]]\nname = \"main\"\nhost = \"{}\"\nport = {}\n[environments.logins.reader]\nuser = \"countersign_read\"\npassword = {{ env = \"PRODUCTION_READER_PASSWORD\" }}",

@@ -5,7 +5,6 @@
 
 use std::fs::Permissions;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +15,7 @@ use tokio_postgres::{Client, NoTls};
 
 mod process;
 
+use super::free_port;
 use process::{DirectoryRemover, OsAccount, Postmaster};
 pub use process::{PausedProcess, TemporaryDirectory};
 
@@ -380,11 +380,6 @@ fn write_private(path: &Path, content: &[u8], account: OsAccount) -> anyhow::Res
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     std::fs::write(path, content)?;
     account.own(path)
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
-    Ok(listener.local_addr()?.port())
 }
 
 /// The directory with `initdb` and `postgres`, of any or of the given major version: the first of the candidates, or else the
