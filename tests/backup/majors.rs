@@ -1,7 +1,7 @@
 //! Backups of each server by each client that is new enough, and by one that is not.
 
 use crate::harness::{DATABASE, Scene};
-use crate::installed::servers;
+use crate::installed::{on_each_server, servers};
 use countersign::actions::backup::{
     BackupError, ClientInstallation, choose_installation, dump, find_installations,
 };
@@ -53,8 +53,8 @@ async fn restore(scene: &Scene, archive: &[u8], database: &str) -> Result<(), St
 #[tokio::test]
 async fn newer_clients_back_up_every_server() {
     let clients = clients().await;
-    let mut restored = 0;
-    for bin_dir in servers() {
+    let restored = on_each_server(async |bin_dir| {
+        let mut restored = 0;
         let mut scene = Scene::on(bin_dir, &clients).await;
         scene.fill_oddly().await;
         let major = scene.cluster.version_num() / 10_000;
@@ -77,8 +77,9 @@ async fn newer_clients_back_up_every_server() {
             assert_eq!(scene.counts(&database).await, scene.counts(DATABASE).await, "{which}");
             restored += 1;
         }
-    }
-    assert!(restored > 0, "no client fits any server");
+        restored
+    });
+    assert!(restored.await.iter().sum::<usize>() > 0, "no client fits any server");
 }
 
 /// What is planned doesn't get here: pg_dump's own word for it is told all the same, and nothing is left.

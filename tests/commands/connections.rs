@@ -2,7 +2,7 @@
 //! smallest of them leaves, and PostgreSQL itself refuses the next login exactly where the answer says so.
 
 use crate::harness::{SOON, World, severity, words};
-use crate::installed::servers;
+use crate::installed::{on_each_server, servers};
 use countersign::demo::postgres::Options;
 use countersign::model::Severity;
 use tokio_postgres::Client;
@@ -138,7 +138,7 @@ async fn assert_told(scene: &Scene, (role, database): (i64, i64), line: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_smallest_limit_decides() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let scene = Scene::start(bin_dir).await;
         let mut crowd = Vec::new();
         for full in [false, true] {
@@ -156,7 +156,8 @@ async fn the_smallest_limit_decides() {
                 }
             }
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Who waits for whom, drawn exactly: every true edge and no other, each session once.
 
 use crate::harness::{SOON, World, words};
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use countersign::demo::postgres::Options;
 use std::collections::BTreeSet;
 use tokio_postgres::Client;
@@ -129,7 +129,7 @@ async fn four_hundred_waiters_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_to_blame_is_not_named() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let world = World::on(Some(bin_dir)).await;
         let users = world.cluster.connect("user_service_db").await.unwrap();
         users.batch_execute("BEGIN; CREATE TABLE x (i int); PREPARE TRANSACTION 'innocent-9'").await.unwrap();
@@ -151,7 +151,8 @@ async fn who_is_not_to_blame_is_not_named() {
         a_root_blocker_that_nobody_can_end_is_told(&world).await;
         a_wait_for_a_standby_is_told(&world).await;
         an_autovacuum_that_does_not_yield_is_told(&world).await;
-    }
+    })
+    .await;
 }
 
 /// A setting of the server, once its sessions have it.

@@ -1,7 +1,7 @@
 //! deploy/roles.sql on each major version of PostgreSQL, run by an admin who is no superuser, as on Azure: what each login
 //! holds, that it needs each of it, and what it can't do.
 
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use countersign::demo::postgres::{Cluster, ConnectionParameters, Options};
 use countersign::demo::sample::{ROLES_SQL, Sample, Team};
 use tokio_postgres::Client;
@@ -186,7 +186,7 @@ fn owned(lines: &[&str]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_majors_grant_exactly_this() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let rights = Rights::on(bin_dir).await;
         let major = rights.major();
         let acts = owned(&[
@@ -229,14 +229,16 @@ async fn all_majors_grant_exactly_this() {
         same(rights.held().await, expected.clone(), &format!("finer logins on {major}"));
         rights.run("").await;
         same(rights.held().await, expected, &format!("once finer, ever finer on {major}"));
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_majors_need_each_right_and_refuse_the_rest() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let rights = Rights::finer(bin_dir).await;
         refused::try_everything(&rights).await;
         needed::take_each_away(&rights).await;
-    }
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 //! statements, sessions that hide, and Countersign's own.
 
 use crate::harness::{World, words};
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use countersign::config::ThresholdOverride;
 use countersign::demo::postgres::ConnectionParameters;
 use countersign::sql::Answer;
@@ -68,7 +68,7 @@ fn health_wait(answer: &Answer) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_names_who_and_measures_waits_from_their_start() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let mut world = World::on(Some(bin_dir)).await;
         lower(&mut world, &[("idle_in_transaction_s", 0.0), ("oldest_transaction_s", 0.0)]).await;
         // A transaction of an application without a name that only reads: nothing holds VACUUM back once it is idle.
@@ -111,7 +111,8 @@ async fn health_names_who_and_measures_waits_from_their_start() {
         }
         holder.batch_execute("ROLLBACK").await.unwrap();
         waiting.await.unwrap();
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

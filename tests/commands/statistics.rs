@@ -3,7 +3,7 @@
 
 use crate::checks;
 use crate::harness::{World, words};
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use countersign::chat::slack::render::render;
 use countersign::model::{Heading, Reply};
 use countersign::sql::Value;
@@ -27,7 +27,7 @@ const ROUNDS: i64 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn majors_count_right_and_show_no_literal() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let world = World::on(Some(bin_dir)).await;
         let typist = world.cluster.connect("asset_service_db").await.unwrap();
         let admin = world.cluster.connect("asset_service_db").await.unwrap();
@@ -53,7 +53,8 @@ async fn majors_count_right_and_show_no_literal() {
                 assert_shown(&world, by, &which).await;
             }
         }
-    }
+    })
+    .await;
 }
 
 /// Or nothing would be proved.

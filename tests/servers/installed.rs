@@ -24,6 +24,11 @@ pub fn servers() -> Vec<PathBuf> {
     if servers.is_empty() { vec![find_bin_dir(None, &[]).expect("a PostgreSQL server")] } else { servers }
 }
 
+/// Plays a scene on each server, all at once, since it waits for most of its time; oldest first.
+pub async fn on_each_server<T>(scene: impl AsyncFn(PathBuf) -> T) -> Vec<T> {
+    futures::future::join_all(servers().into_iter().map(|bin_dir| scene(bin_dir))).await
+}
+
 fn installed(tools: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir(tools).into_iter().flatten().flatten();
     let mut majors: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();

@@ -2,7 +2,7 @@
 //! and connections that are lost.
 
 use crate::contract::{self, Fresh};
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use crate::samples::{append, conversation, done, new_run, opened};
 use countersign::config::{LoginCredentials, PostgresStoreSettings, Server, Tls};
 use countersign::demo::postgres::{Cluster, Options};
@@ -26,7 +26,7 @@ pub const LIMITED_ROLE: &str = "appender";
 pub async fn clusters() -> &'static [Cluster] {
     static CLUSTERS: OnceCell<Vec<Cluster>> = OnceCell::const_new();
     let start = async || {
-        let starts = servers().into_iter().map(async |bin_dir| {
+        on_each_server(async |bin_dir| {
             let cluster =
                 Cluster::start(Options { bin_dir: Some(bin_dir), ..Options::default() }).await.unwrap();
             let superuser = cluster.connect("postgres").await.unwrap();
@@ -35,8 +35,8 @@ pub async fn clusters() -> &'static [Cluster] {
                 superuser.batch_execute(&sql).await.unwrap();
             }
             cluster
-        });
-        futures::future::join_all(starts).await
+        })
+        .await
     };
     CLUSTERS.get_or_init(start).await
 }

@@ -124,6 +124,7 @@ fn log_size(servers: &Servers) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_planted_name_is_called() {
+    // One after another: each dumps thousands of functions.
     for bin_dir in servers() {
         let servers = server(bin_dir).await;
         let sql = "GRANT asset_svc TO countersign_act, countersign_owner, countersign_maintain";

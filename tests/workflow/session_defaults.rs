@@ -3,7 +3,7 @@
 
 use crate::all_commands::{ask_every_question, carry_out_every_change, scene, server};
 use crate::harness::{ANA, BEN, Scene, Servers, Twist, found};
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use crate::maintenance_harness::{approves, gated, make, one};
 use countersign::catalog::Catalog;
 use countersign::model::RunState;
@@ -68,7 +68,7 @@ async fn set_defaults(servers: &Servers) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_works_as_without_them() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let servers = server(bin_dir).await;
         let superuser = servers.cluster.connect("postgres").await.unwrap();
         let members = "GRANT asset_svc TO countersign_act, countersign_owner, countersign_maintain";
@@ -86,7 +86,8 @@ async fn every_command_works_as_without_them() {
         })
         .await;
         ask_every_question(&scene, &catalog).await;
-    }
+    })
+    .await;
 }
 
 /// Time limits, each with the version that introduced it.
@@ -118,7 +119,7 @@ async fn waits_for_long(superuser: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_work_outlasts_the_limits_of_its_database_and_role() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let servers = server(bin_dir).await;
         let superuser = servers.cluster.connect(DATABASE).await.unwrap();
         make(&superuser, "asset-service", "big").await;
@@ -152,7 +153,8 @@ async fn long_work_outlasts_the_limits_of_its_database_and_role() {
         waits_for_long(&superuser).await;
         gate.batch_execute("COMMIT").await.unwrap();
         succeeds(&scene, "backup", major).await;
-    }
+    })
+    .await;
 }
 
 async fn succeeds(scene: &Scene, command: &str, major: u32) {

@@ -6,7 +6,7 @@ mod output;
 mod spellings;
 
 use crate::harness::{World, words};
-use crate::installed::servers;
+use crate::installed::on_each_server;
 use countersign::catalog::allowlist::{self, Purpose};
 use countersign::catalog::bind::bind_names;
 use countersign::catalog::{Catalog, Section};
@@ -87,7 +87,7 @@ fn major(cluster: &Cluster) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_all_majors_a_call_off_the_list_is_refused_however_it_is_spelt() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let (mut world, superuser) = planted(bin_dir).await;
         let bystander = bystander(&world).await;
         let (reads, changes) = (spellings::reads(), spellings::changes());
@@ -121,12 +121,13 @@ async fn on_all_majors_a_call_off_the_list_is_refused_however_it_is_spelt() {
         bystander.query("SELECT 1", &[]).await.expect("a session that nobody ended");
         assert!(wrong.is_empty(), "PostgreSQL {}:\n{}", major(&world.cluster), wrong.join("\n"));
         assert!(names.iter().all(|names| names.len() > 5), "{names:?}: the server has something to refuse");
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_all_majors_what_computes_and_looks_is_asked() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let (world, _superuser) = planted(bin_dir).await;
         let mut wrong = Vec::new();
         for (purpose, sql) in (spellings::READS.map(|sql| (Purpose::Read, sql)).into_iter())
@@ -141,7 +142,8 @@ async fn on_all_majors_what_computes_and_looks_is_asked() {
             }
         }
         assert!(wrong.is_empty(), "PostgreSQL {}:\n{}", major(&world.cluster), wrong.join("\n"));
-    }
+    })
+    .await;
 }
 
 /// A change between the judgement and the statement, each after a statement that is asked.
@@ -168,7 +170,7 @@ const MEANWHILE: [(&str, &str); 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_all_majors_an_object_that_was_changed_meanwhile_is_not_used() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let (world, superuser) = planted(bin_dir).await;
         let views = "CREATE VIEW public.shifting AS SELECT note AS a FROM public.notes; \
                      CREATE VIEW public.outer_shifting AS SELECT a FROM public.shifting; \
@@ -193,5 +195,6 @@ async fn on_all_majors_an_object_that_was_changed_meanwhile_is_not_used() {
             }
         }
         assert_eq!(traces(&superuser).await, Vec::<String>::new());
-    }
+    })
+    .await;
 }

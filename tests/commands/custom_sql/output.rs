@@ -2,7 +2,7 @@
 
 use super::planted;
 use crate::harness::{World, words};
-use crate::installed::servers;
+use crate::installed::{on_each_server, servers};
 use countersign::app::App;
 use countersign::preflight::{self, CheckContext};
 use std::path::Path;
@@ -26,7 +26,7 @@ async fn adopt(world: &mut World, directory: &Path, commands: &[(&str, String)])
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_all_majors_other_sessions_are_shown_if_the_header_says_so() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let (mut world, superuser) = planted(bin_dir).await;
         superuser.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await.unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -58,12 +58,13 @@ async fn on_all_majors_other_sessions_are_shown_if_the_header_says_so() {
             let told = world.told(&format!("{name}-with")).await;
             assert!(told.contains("1 rows."), "{name}: {told}");
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_all_majors_text_is_redacted_by_what_it_contains() {
-    for bin_dir in servers() {
+    on_each_server(async |bin_dir| {
         let (mut world, superuser) = planted(bin_dir).await;
         for sql in [
             "ALTER SYSTEM SET primary_conninfo = 'host=h password=LEAKconninfo'",
@@ -119,7 +120,8 @@ async fn on_all_majors_text_is_redacted_by_what_it_contains() {
         assert!(told.contains("x: SET application_name = ?; SELECT '?'") && told.contains("idle"), "{told}");
         assert!(world.told("notes").await.contains("happy"));
         assert!(world.told("plain").await.contains("LEAKliteral"), "the header says so");
-    }
+    })
+    .await;
 }
 
 /// The findings of `countersign check` about production.
