@@ -80,7 +80,7 @@ pub async fn ended(scene: &Scene, card: Message) -> Message {
     let ended = scene.workspace().wait_for("the end", |workspace| {
         workspace.message(&card.at()).filter(|card| !card.plain().contains("Running"))
     });
-    ended.await.unwrap_or(card)
+    ended.await.unwrap_or_else(|why| panic!("{why}"))
 }
 
 /// Asks, and a second person approves: the card of its end.
