@@ -3,61 +3,25 @@
 
 use crate::harness::{SOON, World, words};
 use crate::installed::servers;
+use crate::shifted::ShiftedServer;
 use countersign::demo::postgres::Options;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const DAY_S: i64 = 86_400;
 
-/// Programs of a server whose clock is so many seconds away while the file `shift` is beside them.
-struct ShiftedServer(tempfile::TempDir);
-
-impl ShiftedServer {
-    fn new(bin_dir: &Path, seconds: i64) -> ShiftedServer {
-        let directory = tempfile::tempdir().unwrap();
-        let library = directory.path().join("shift.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/commands/shift_clock.c");
-        // The compiler that Rust links with.
-        let made =
-            Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]).status();
-        assert!(made.unwrap().success());
-        let server = ShiftedServer(directory);
-        std::fs::write(server.switch(), "").unwrap();
-        for program in ["initdb", "postgres"] {
-            let script = format!(
-                "#!/bin/sh\nif [ -e {} ]; then export LD_PRELOAD={} SHIFT_S={seconds}; fi\nexec {} \"$@\"\n",
-                server.switch().display(),
-                library.display(),
-                bin_dir.join(program).display()
-            );
-            let path = server.0.path().join(program);
-            std::fs::write(&path, script).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+/// Shuts the server down, so that it keeps its counters, and starts it by the system's clock.
+async fn set_right(shifted: &ShiftedServer, world: &mut World) {
+    let pid_file = world.cluster.log_path().with_file_name("data").join("postmaster.pid");
+    let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let over = async {
+        while pid_file.exists() {
+            tokio::task::yield_now().await;
         }
-        // The account that the server runs as has to find them.
-        std::fs::set_permissions(server.0.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        server
-    }
-
-    fn switch(&self) -> PathBuf {
-        self.0.path().join("shift")
-    }
-
-    /// Shuts the server down, so that it keeps its counters, and starts it by the system's clock.
-    async fn set_right(&self, world: &mut World) {
-        let pid_file = world.cluster.log_path().with_file_name("data").join("postmaster.pid");
-        let pid = std::fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-        let over = async {
-            while pid_file.exists() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(SOON, over).await.expect("the server shuts down");
-        std::fs::remove_file(self.switch()).unwrap();
-        world.cluster.restart().await.unwrap();
-    }
+    };
+    tokio::time::timeout(SOON, over).await.expect("the server shuts down");
+    shifted.shift(false);
+    world.cluster.restart().await.unwrap();
 }
 
 /// The line of the table of unused indexes.
@@ -83,11 +47,11 @@ async fn an_index_has_been_unused_only_since_it_was_made() {
             ("shared_preload_libraries", "pg_stat_statements"),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let options = Options { bin_dir: Some(shifted.0.path().to_owned()), settings, ..Options::default() };
+        let options = Options { bin_dir: Some(shifted.bin_dir().to_owned()), settings, ..Options::default() };
         let mut world = World::with(options).await;
         let major = world.cluster.version_num() / 10_000;
         world.cluster.connect("asset_service_db").await.unwrap().batch_execute(&table("aged")).await.unwrap();
-        shifted.set_right(&mut world).await;
+        set_right(&shifted, &mut world).await;
         let admin = world.cluster.connect("asset_service_db").await.unwrap();
         admin.batch_execute(&table("young")).await.unwrap();
         let told = words(&world.ask("Ana Example", "indexes asset-service").await.unwrap());

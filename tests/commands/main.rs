@@ -34,5 +34,7 @@ mod roles;
 mod sequences;
 mod sessions;
 mod settings;
+#[path = "../servers/shifted.rs"]
+mod shifted;
 mod statistics;
 mod storage;
