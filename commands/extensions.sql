@@ -19,7 +19,7 @@ row_action_if = "_due"
 _missing = { warning = 1, critical = 1, message = "{target}: the server has no files for {extension}: whatever uses it fails.", next = "`settings shared_preload_libraries` shows which libraries the server loads." }
 _update = { warning = 1, message = "{target}: an update is available for {_updates}.", next = "A DBA can run: `ALTER EXTENSION {extension} UPDATE`" }
 _idle = { warning = 1, message = "{target}: {extension} is installed, but the server doesn't load it: add it to shared_preload_libraries and restart.", next = "`settings shared_preload_libraries` shows the setting." }
-_blind = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. Whether the server preloads a library is unknown." }
+_blind = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`. Whether the server preloads a library is unknown." }
 */
 -- ## Extensions
 WITH loaded AS (

@@ -17,7 +17,7 @@ next = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no de
 [thresholds]
 _open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it applied or rolled back with `migrate-resolve`." }
 _running = { warning = 1, message = "{target}: {_running_name} is running (pid {_holder}).", next = "`blocked` shows whether it waits for a lock." }
-_unreadable = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`." }
+_unreadable = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`." }
 _altered = { warning = 1, in_part = true, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check, row security or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that.", next = "`help migrations` explains what is read." }
 _changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration.", next = "`help migrations` explains what is compared." }
 _gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch.", next = "`help migrations` explains what is compared." }

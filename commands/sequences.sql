@@ -19,7 +19,7 @@ row_action_if = "_next"
 used_pct = { warning = 75, critical = 90, message = "" }
 _used_pct = { warning = 75, critical = 90, message = "{target}: {sequence} has used {value} of its range; {left} numbers are left.", next = "`sizes {service}` shows how large its table is." }
 _locked = { warning = 1, in_part = true, message = "{target}: {_unread} locked by another session and could not be read: `blocked` shows who waits. Try again." }
-_hidden = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. Not read: {_sequences}." }
+_hidden = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`. Not read: {_sequences}." }
 
 [on_error]
 XX000 = "reported an internal error (XX000), as when a sequence is dropped while it is being read: try again"

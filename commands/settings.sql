@@ -14,7 +14,7 @@ next = "To see every setting with a matching name: `settings <part of a name>`"
 
 [thresholds]
 _restart = { warning = 1, message = "{target}: {_waiting} for a server restart; until then the old value applies." }
-_blind = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`." }
+_blind = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`." }
 */
 -- Looked at: changes waiting for a restart
 -- Shown only in the verdict.

@@ -13,8 +13,8 @@ verdict = "{target}: databases use {databases_bytes}, WAL {WAL_bytes}, temporary
 next = "`sizes <service>` shows a service's tables, `replication` the slots that retain WAL."
 
 [thresholds]
-_unmeasured = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. {_unmeasured} of {_databases} databases can't be measured, so the total is too low." }
-_hidden = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_mend}`. The databases use {databases_bytes}; the size of {_what} is unknown." }
+_unmeasured = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`. {_unmeasured} of {_databases} databases can't be measured, so the total is too low." }
+_hidden = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`. The databases use {databases_bytes}; the size of {_what} is unknown." }
 kept_by_slots_bytes = { warning = 1073741824, critical = 5368709120, message = "{target}: slot {_slot} retains {value} of WAL. `replication` shows whether it has a consumer." }
 _wal_times = { warning = 3, message = "{target}: WAL takes {WAL_bytes}, {value} times the larger of max_wal_size and wal_keep_size: a slot, a replica or the archive may be behind." }
 temporary_bytes = { warning = 10737418240, critical = 53687091200, message = "{target}: running statements use {value} of temporary files. `long` shows the sessions." }

@@ -160,8 +160,8 @@ async fn check_tells_of_a_certificate_that_cannot_be_verified() {
     let [only] = &findings(&theirs).await[..] else { panic!("it is told once") };
     assert!(only.details.contains("TLS") && only.details.contains("certificate"), "{only:?}");
     assert_eq!(only.subject, "primary as reader");
-    let mend = only.fix.as_deref().unwrap();
-    assert!(mend.contains("set the authority's certificate as `ca_file` of production"), "{mend}");
+    let fix = only.fix.as_deref().unwrap();
+    assert!(fix.contains("set the authority's certificate as `ca_file` of production"), "{fix}");
     assert!(!let_in(&cluster), "a password went to a server that was not verified");
     let verified = findings(&ours).await;
     assert!(

@@ -23,7 +23,7 @@ pub(super) fn check(context: &CheckContext<'_>) -> Vec<Finding> {
         findings.extend(exposed_directory_of_audit_log(directory.unwrap_or(Path::new("."))));
     }
     let backups = &config.backups.directory;
-    findings.push(finding(BACKUP_STORAGE, backup::check_storage(&config.backups), backup::STORAGE_MEND));
+    findings.push(finding(BACKUP_STORAGE, backup::check_storage(&config.backups), backup::STORAGE_FIX));
     if backups.is_dir() {
         findings.extend(exposed(BACKUP_STORAGE, backups, "700"));
     }

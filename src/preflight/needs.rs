@@ -134,7 +134,7 @@ pub(super) async fn unmet(
 fn finding(subject: &str, missing: &Shortfall, needs: &LoginNeeds, major: u32) -> Finding {
     let commands = needs.get(&missing.need).map_or(&[][..], Vec::as_slice);
     let details = format!("{}: needed by {}", missing.problem, list(commands));
-    let finding = Finding::missing(subject, details, &missing.mend);
+    let finding = Finding::missing(subject, details, &missing.fix);
     if is_optional(missing.need, major) {
         return Finding { status: CheckStatus::Optional, ..finding };
     }

@@ -1,5 +1,5 @@
 //! What a login is missing of the needs that a command's header declares, in one set of words for `countersign check` and for the
-//! command's own refusal: the problem, and the statement that mends it.
+//! command's own refusal: the problem, and the statement that fixes it.
 
 use crate::catalog::Need;
 use crate::error::Error;
@@ -13,30 +13,30 @@ pub struct Shortfall {
     /// "doesn't let countersign_read see other roles' sessions": follows the server's or the database's name.
     pub problem: String,
     /// A statement that ends in `;`, or a sentence.
-    pub mend: String,
+    pub fix: String,
     /// The owner of the tables, or the schema, that it is about, where it differs by those.
     pub subject: Option<String>,
 }
 
 impl Shortfall {
-    /// The problem and its mend, as they follow the name of a server or a database.
+    /// The problem and its fix, as they follow the name of a server or a database.
     pub fn reason(&self) -> String {
-        match self.mend.strip_suffix(';') {
+        match self.fix.strip_suffix(';') {
             Some(statement) if statement.starts_with("CREATE EXTENSION") => {
                 format!("{}: run enable-stats, or `{statement}`", self.problem)
             }
             Some(statement) => format!("{}: `{statement}`", self.problem),
-            None => format!("{}. {}", self.problem, self.mend.trim_end_matches('.')),
+            None => format!("{}. {}", self.problem, self.fix.trim_end_matches('.')),
         }
     }
 
     /// The refusal of a command, with more about the problem if there is more to say.
     pub fn refusal(&self, place: &str, more: &str) -> Error {
-        let mend = match self.mend.strip_suffix(';') {
+        let fix = match self.fix.strip_suffix(';') {
             Some(statement) => format!("A role that may do so runs `{statement}`."),
-            None => self.mend.clone(),
+            None => self.fix.clone(),
         };
-        Error::instead(format!("{place} {}{more}.", self.problem), mend)
+        Error::instead(format!("{place} {}{more}.", self.problem), fix)
     }
 }
 
@@ -74,8 +74,8 @@ async fn read(
     for row in &rows {
         let name: String = row.get("need")?;
         let Some(need) = Need::iter().find(|need| need.name() == name) else { continue };
-        let (problem, mend, subject) = (row.get("problem")?, row.get("mend")?, row.get("subject")?);
-        found.push(Shortfall { need, problem, mend, subject });
+        let (problem, fix, subject) = (row.get("problem")?, row.get("fix")?, row.get("subject")?);
+        found.push(Shortfall { need, problem, fix, subject });
     }
     Ok(found)
 }

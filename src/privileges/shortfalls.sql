@@ -1,5 +1,5 @@
 -- What this login is missing of the needs in $1, in the database that it is connected to: the need, the problem as it follows the
--- database's or the server's name, and the mend. `subject` is the owner of the tables, or the schema, that a row
+-- database's or the server's name, and the fix. `subject` is the owner of the tables, or the schema, that a row
 -- is about. Rows of the table with the oid $2, else of any table, are to be deleted.
 WITH me AS (
   SELECT quote_ident(rolname) AS role, rolinherit AS inherits, current_setting('server_version_num')::int AS version
@@ -11,13 +11,13 @@ WITH me AS (
          concat_ws('; ', CASE WHEN me.inherits OR me.version >= 160000 OR NOT pg_has_role(r.oid, 'MEMBER')
                               THEN format('GRANT %I TO %s', r.rolname, me.role)
                                    || CASE WHEN me.version >= 160000 AND (pg_has_role(r.oid, 'MEMBER') OR NOT me.inherits) THEN ' WITH INHERIT TRUE' ELSE '' END END,
-                   CASE WHEN me.version < 160000 AND NOT me.inherits THEN format('ALTER ROLE %s INHERIT', me.role) END) AS mend
+                   CASE WHEN me.version < 160000 AND NOT me.inherits THEN format('ALTER ROLE %s INHERIT', me.role) END) AS fix
   FROM pg_roles r, me
 ), monitoring AS (
-  SELECT m.has, m.mend, s.has AS sees_stats, s.mend AS stats_mend, c.has AS sees_settings, c.mend AS settings_mend
+  SELECT m.has, m.fix, s.has AS sees_stats, s.fix AS stats_fix, c.has AS sees_settings, c.fix AS settings_fix
   FROM roles m, roles s, roles c WHERE m.name = 'pg_monitor' AND s.name = 'pg_read_all_stats' AND c.name = 'pg_read_all_settings'
 ), relations AS (
-  SELECT c.oid, c.relname, c.relkind, c.relowner, o.name AS owner, o.is_superuser AS owner_is_superuser, o.has AS has_owner, o.mend AS owner_mend,
+  SELECT c.oid, c.relname, c.relkind, c.relowner, o.name AS owner, o.is_superuser AS owner_is_superuser, o.has AS has_owner, o.fix AS owner_fix,
          n.nspname, has_schema_privilege(n.oid, 'USAGE') AS entered, has_schema_privilege(o.oid, n.oid, 'USAGE') AS owner_enters,
          format('%I.%I', n.nspname, c.relname) AS qualified
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN roles o ON o.oid = c.relowner
@@ -40,23 +40,23 @@ WITH me AS (
   LEFT JOIN pg_available_extensions x ON x.name = 'pg_stat_statements'
   -- 13 is the first version that has `trusted`.
   LEFT JOIN pg_available_extension_versions v ON v.name = x.name AND v.version = x.default_version
-), missing (need, problem, mend, subject) AS (
-  SELECT 'sessions', 'see other roles'' sessions', CASE WHEN has THEN stats_mend ELSE mend END, NULL::text
+), missing (need, problem, fix, subject) AS (
+  SELECT 'sessions', 'see other roles'' sessions', CASE WHEN has THEN stats_fix ELSE fix END, NULL::text
   FROM monitoring WHERE NOT sees_stats
   UNION ALL
-  SELECT 'settings', 'see every setting', CASE WHEN has THEN settings_mend ELSE mend END, NULL
+  SELECT 'settings', 'see every setting', CASE WHEN has THEN settings_fix ELSE fix END, NULL
   FROM monitoring WHERE NOT sees_settings
   UNION ALL
   SELECT 'disk-use', 'see the sizes of WAL and temporary files',
-         concat_ws('; ', CASE WHEN m.has AND NOT m.sees_stats THEN m.stats_mend WHEN NOT m.has THEN m.mend END,
+         concat_ws('; ', CASE WHEN m.has AND NOT m.sees_stats THEN m.stats_fix WHEN NOT m.has THEN m.fix END,
                    string_agg(CASE WHEN NOT f.may AND (m.has OR NOT f.monitors_may) THEN format('GRANT EXECUTE ON FUNCTION %s TO %s', f.function, me.role) END,
                               '; ' ORDER BY f.function)), NULL
   FROM (SELECT format('pg_catalog.%s', oid::regprocedure) AS function, has_function_privilege(oid, 'EXECUTE') AS may,
                has_function_privilege('pg_monitor', oid, 'EXECUTE') AS monitors_may
         FROM pg_proc WHERE oid IN ('pg_ls_waldir()'::regprocedure, 'pg_ls_tmpdir(oid)'::regprocedure)) f, monitoring m, me
-  GROUP BY me.role, m.has, m.mend, m.sees_stats, m.stats_mend HAVING NOT (m.sees_stats AND bool_and(f.may))
+  GROUP BY me.role, m.has, m.fix, m.sees_stats, m.stats_fix HAVING NOT (m.sees_stats AND bool_and(f.may))
   UNION ALL
-  SELECT 'signal', 'end other roles'' sessions', mend, NULL
+  SELECT 'signal', 'end other roles'' sessions', fix, NULL
   FROM roles WHERE name = 'pg_signal_backend' AND NOT has
   UNION ALL
   SELECT 'sequences', 'read every sequence',
@@ -85,7 +85,7 @@ WITH me AS (
   FROM creation WHERE NOT EXISTS (SELECT FROM extension) AND NOT COALESCE(may, false)
   UNION ALL
   SELECT 'all-tables', 'read every table',
-         CASE WHEN me.version >= 140000 THEN (SELECT mend FROM roles WHERE name = 'pg_read_all_data')
+         CASE WHEN me.version >= 140000 THEN (SELECT fix FROM roles WHERE name = 'pg_read_all_data')
               ELSE string_agg(DISTINCT concat_ws('; ', CASE WHEN NOT r.entered THEN format('GRANT USAGE ON SCHEMA %I TO %s', r.nspname, me.role) END,
                                                  format('GRANT SELECT ON ALL TABLES IN SCHEMA %1$I TO %2$s; GRANT SELECT ON ALL SEQUENCES IN SCHEMA %1$I TO %2$s', r.nspname, me.role)), '; ') END, NULL
   FROM relations r, me
@@ -96,7 +96,7 @@ WITH me AS (
          CASE WHEN me.version < 170000 AND t.owner_is_superuser AND bool_or(NOT t.may)
               THEN format('Give %s to a role that is no superuser, with ALTER TABLE … OWNER TO ….', min(t.qualified) FILTER (WHERE NOT t.may))
               ELSE concat_ws('; ', CASE WHEN bool_or(NOT t.may)
-                                        THEN CASE WHEN me.version >= 170000 THEN (SELECT mend FROM roles WHERE name = 'pg_maintain') ELSE t.owner_mend END END,
+                                        THEN CASE WHEN me.version >= 170000 THEN (SELECT fix FROM roles WHERE name = 'pg_maintain') ELSE t.owner_fix END END,
                              string_agg(DISTINCT CASE WHEN NOT (t.entered OR NOT t.may AND me.version < 170000 AND t.owner_enters)
                                                       THEN format('GRANT USAGE ON SCHEMA %I TO %s', t.nspname, me.role) END, '; ')) END, t.owner::text
   FROM (SELECT r.*, r.has_owner OR pg_has_role((SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE')
@@ -104,14 +104,14 @@ WITH me AS (
                             THEN has_table_privilege(r.oid, CASE WHEN me.version >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END) ELSE false END AS may
         FROM relations r, me WHERE r.relkind <> 'S') t, me
   WHERE NOT (t.may AND t.entered)
-  GROUP BY t.owner, t.owner_is_superuser, t.owner_mend, me.role, me.version
+  GROUP BY t.owner, t.owner_is_superuser, t.owner_fix, me.role, me.version
   UNION ALL
   SELECT 'migration-record', 'write Prisma''s migration table',
          -- The owner's role brings what the owner may do; where that isn't enough, or the owner is a superuser, each privilege is granted.
          CASE WHEN r.has_owner OR r.owner_is_superuser OR NOT (r.owner_enters AND r.owner_writes)
               THEN concat_ws('; ', CASE WHEN NOT r.entered THEN format('GRANT USAGE ON SCHEMA %I TO %s', r.nspname, me.role) END,
                              CASE WHEN NOT r.may THEN format('GRANT SELECT, INSERT, UPDATE ON %s TO %s', r.qualified, me.role) END)
-              ELSE r.owner_mend END, r.nspname::text
+              ELSE r.owner_fix END, r.nspname::text
   FROM (SELECT r.*, has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(r.oid, 'INSERT') AND has_table_privilege(r.oid, 'UPDATE') AS may,
                has_table_privilege(r.relowner, r.oid, 'SELECT') AND has_table_privilege(r.relowner, r.oid, 'INSERT')
                AND has_table_privilege(r.relowner, r.oid, 'UPDATE') AS owner_writes
@@ -133,18 +133,18 @@ WITH me AS (
     AND NOT EXISTS (SELECT FROM relations r
                     WHERE r.relkind IN ('r', 'p') AND r.entered AND has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(r.oid, 'DELETE'))
 )
-SELECT s.need, s.problem, s.mend, s.subject
+SELECT s.need, s.problem, s.fix, s.subject
 FROM (
   SELECT 'statements' AS need, 'doesn''t load pg_stat_statements' AS problem,
-         'Add pg_stat_statements to shared_preload_libraries and restart the server.' AS mend, NULL::text AS subject, 0 AS rank
+         'Add pg_stat_statements to shared_preload_libraries and restart the server.' AS fix, NULL::text AS subject, 0 AS rank
   WHERE NOT EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max')
   UNION ALL
   SELECT 'statements', 'has no pg_stat_statements', 'CREATE EXTENSION pg_stat_statements WITH SCHEMA public;', NULL, 1
   WHERE NOT EXISTS (SELECT FROM extension)
   UNION ALL
   SELECT m.need, format('doesn''t let %s %s', me.role, m.problem),
-         m.mend || CASE WHEN m.mend ~ '\.$' THEN '' ELSE ';' END, m.subject, 2
+         m.fix || CASE WHEN m.fix ~ '\.$' THEN '' ELSE ';' END, m.subject, 2
   FROM missing m, me
 ) s
 WHERE s.need = ANY ($1::text[])
-ORDER BY s.rank, s.need, s.subject, s.mend
+ORDER BY s.rank, s.need, s.subject, s.fix

@@ -249,8 +249,8 @@ async fn shortfalls(client: &PooledClient, command: &Command, sees_sessions: boo
     let known = privileges::shortfalls(client, &needs).await.unwrap_or_default();
     if known.is_empty() && !sees_sessions {
         let problem = "doesn't let Countersign's reader see other roles' sessions".to_owned();
-        let mend = "Grant it pg_monitor.".to_owned();
-        return vec![Shortfall { need: Need::Sessions, problem, mend, subject: None }];
+        let fix = "Grant it pg_monitor.".to_owned();
+        return vec![Shortfall { need: Need::Sessions, problem, fix, subject: None }];
     }
     known
 }

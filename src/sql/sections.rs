@@ -159,8 +159,8 @@ fn reason(columns: &[String], rows: &[Vec<Value>], column: &str) -> Option<Strin
     }
 }
 
-/// The columns with the reader's first shortfall and its mend, for the messages of an answer that isn't whole.
-const SHORTFALL: [&str; 2] = ["_shortfall", "_mend"];
+/// The columns with the reader's first shortfall and its fix, for the messages of an answer that isn't whole.
+const SHORTFALL: [&str; 2] = ["_shortfall", "_fix"];
 
 /// The rows of a section with the reader's shortfall beside them. The shortfall is the reason where PostgreSQL refused, and where the
 /// rows would be other roles' sessions, which PostgreSQL shows as empty.
@@ -183,7 +183,7 @@ pub(super) fn explained(
             if !columns.is_empty() {
                 columns.extend(SHORTFALL.map(str::to_owned));
             }
-            let values = [first.problem.as_str(), first.mend.trim_end_matches(';')];
+            let values = [first.problem.as_str(), first.fix.trim_end_matches(';')];
             let values = values.map(|value| Value::Text(value.to_owned()));
             rows.iter_mut().for_each(|row| row.extend(values.clone()));
             Ok((columns, rows))

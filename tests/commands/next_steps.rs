@@ -68,7 +68,7 @@ fn is_step(catalog: &Catalog, code: &str) -> bool {
     let first = code.split_whitespace().next().unwrap_or_default();
     let statements = ["ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "SELECT"];
     // In a header, a statement may be a value of the row.
-    let is_filled_in = ["{_mend}", "{_step}", "{_raise}"].contains(&code);
+    let is_filled_in = ["{_fix}", "{_step}", "{_raise}"].contains(&code);
     is_filled_in
         || catalog.find(first).is_some()
         || code == "countersign check"

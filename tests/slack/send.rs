@@ -210,7 +210,7 @@ async fn refusals_are_told_apart_by_their_code_alone() {
         ("message_not_found", SendError::Gone),
         ("cant_update_message", SendError::Gone),
         ("missing_scope", SendError::Refused("missing_scope".to_owned())),
-        // A wrong token can be mended: no card is given up for it.
+        // A wrong token can be fixed: no card is given up for it.
         ("invalid_auth", SendError::Unavailable("invalid_auth".to_owned())),
         ("Oops: xoxb-1 in <body>", SendError::Refused("unknown_error".to_owned())),
     ] {

@@ -1,4 +1,4 @@
-//! `countersign check`: what is missing is named, with how to mend it, and the exit status is CI's.
+//! `countersign check`: what is missing is named, with how to fix it, and the exit status is CI's.
 
 use crate::harness::{Said, Servers, World};
 use countersign::config::process_account;

@@ -1,5 +1,5 @@
-//! What the commands' headers need, taken away: `check` names each need with its mend, the command refuses in the same words, and the
-//! mends that `check` shows are enough for both.
+//! What the commands' headers need, taken away: `check` names each need with its fix, the command refuses in the same words, and the
+//! fixes that `check` shows are enough for both.
 
 use crate::harness::{Said, Servers, World};
 use countersign::catalog::{Catalog, Command, Need, Scope};
@@ -101,7 +101,7 @@ fn texts(said: &Said) -> String {
 }
 
 /// Runs each statement that `check --json` shows for production, in each database that it is shown for, as a DBA would paste it.
-async fn run_mends(servers: &Servers, said: &Said) -> usize {
+async fn run_fixes(servers: &Servers, said: &Said) -> usize {
     let json = said.json();
     let blocks = json["blocks"].as_array().expect("blocks").iter();
     let mut count = 0;
@@ -144,9 +144,9 @@ async fn what_a_command_needs_is_named_by_check_and_by_the_command_in_the_same_w
         assert!(declared, "no command declares {need:?}");
     }
 
-    assert!(run_mends(&servers, &said).await > 20, "{}", said.out);
+    assert!(run_fixes(&servers, &said).await > 20, "{}", said.out);
     // Where the extension was missing, its functions need grants of their own.
-    run_mends(&servers, &world.say(&["check", "--json"]).await).await;
+    run_fixes(&servers, &world.say(&["check", "--json"]).await).await;
     let said = world.say(&["check", "--json"]).await;
     assert!(said.status == 0 && !texts(&said).contains("doesn't let"), "{}", texts(&said));
     for command in &commands {
@@ -192,7 +192,7 @@ const OTHER_DATABASE: &str = "auth_service_db";
 const SERVER: &str = "postgres";
 const OF_MONITOR: &[Need] = &[Need::Sessions, Need::Settings, Need::DiskUse];
 
-/// Each need of a login, by each kind of right that it rests on. One line's mends are the next line's beginning.
+/// Each need of a login, by each kind of right that it rests on. One line's fixes are the next line's beginning.
 const TAKEN_AWAY: &[TakenAway] = &[
     taken((SERVER, "REVOKE pg_monitor FROM need_reader"), OF_MONITOR, "blocked"),
     of_majors((13, 16), taken((SERVER, "ALTER ROLE need_reader NOINHERIT"), OF_MONITOR, "long")),
@@ -240,7 +240,7 @@ const TAKEN_AWAY: &[TakenAway] = &[
         &[Need::Statements],
         "slow",
     ),
-    // The right to create it is a superuser's, which no GRANT gives: the mend is what the command would have done.
+    // The right to create it is a superuser's, which no GRANT gives: the fix is what the command would have done.
     taken((OTHER_DATABASE, "DROP EXTENSION pg_stat_statements"), &[Need::StatementsCreation], "enable-stats"),
     taken(
         (DATABASE, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM need_maintain"),
@@ -299,7 +299,7 @@ fn smaller(config: &str) -> String {
 }
 
 /// Takes each right away by itself: `check` names all that rests on it, a command that needs it refuses in the same words, and both are
-/// good again after the mends that `check` shows.
+/// good again after the fixes that `check` shows.
 async fn each_right_that_is_taken_away(servers: &Servers, instead: &[(&str, &str)]) {
     let world = World::on(servers, "U0ANA", instead).await;
     std::fs::create_dir(world.directory().join("here")).unwrap();
@@ -329,9 +329,9 @@ async fn each_right_that_is_taken_away(servers: &Servers, instead: &[(&str, &str
         for told in [&checked, &refused] {
             assert!(is_told(told), "{statement}: {line}: {told}");
         }
-        assert!(run_mends(servers, &said).await > 0, "{statement}: {checked}");
+        assert!(run_fixes(servers, &said).await > 0, "{statement}: {checked}");
         // An extension that was missing brings functions whose grants are shown when it is there.
-        run_mends(servers, &check().await).await;
+        run_fixes(servers, &check().await).await;
         let told = world.runs(&line).await.flat();
         assert!(!is_told(&told), "{statement}: {line}: {told}");
     }
@@ -347,7 +347,7 @@ async fn programs_and_directories_that_are_not_there_are_named_in_the_same_words
             "[migrate]\ndeploy = [\"{program}\"]\nresolve = [\"{program}\", \"{{migration}}\", \"{{as}}\"]\ndirectory = \"here\"\n\n{people}"
         )
     };
-    for (program, directory, problem, mend) in [
+    for (program, directory, problem, fix) in [
         (
             "/bin/no-such-program",
             true,
@@ -377,10 +377,10 @@ async fn programs_and_directories_that_are_not_there_are_named_in_the_same_words
         let said = world.say(&["check", "--only", "host", "--json"]).await;
         assert_eq!(said.status, 1, "{said:?}");
         let checked = texts(&said);
-        assert_eq!(checked.matches(mend).count(), 1, "once for all services: {checked}");
+        assert_eq!(checked.matches(fix).count(), 1, "once for all services: {checked}");
         let migrate = world.runs("migrate asset-service --env staging --dry-run").await.flat();
         for told in [checked, migrate] {
-            assert!(told.contains(problem) && told.contains(mend), "{problem}: {told}");
+            assert!(told.contains(problem) && told.contains(fix), "{problem}: {told}");
         }
     }
     let world = World::usual().await;

@@ -145,7 +145,7 @@ async fn a_limit_on_calls_is_waited_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_card_that_cannot_be_edited_is_mended_afterwards() {
-    let counter = Counter::new("mended").await;
+    let counter = Counter::new("fixed").await;
     let scene = counting(&counter).await;
     let record = scene.store();
     let card = scene.asks(ANA, "count --env production").await;

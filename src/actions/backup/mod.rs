@@ -129,8 +129,8 @@ impl Action for Backup {
     }
 }
 
-/// The mend of a backup storage that can't be written.
-pub(crate) const STORAGE_MEND: &str =
+/// The fix of a backup storage that can't be written.
+pub(crate) const STORAGE_FIX: &str =
     "Let the account that Countersign runs as write to `directory` of `[backups]`.";
 
 /// Checks that backups can be written, by the permissions of their directory: true if it is there.
@@ -142,7 +142,7 @@ pub(crate) fn check_storage(settings: &BackupSettings) -> anyhow::Result<bool> {
 }
 
 fn storage_refusal(obstacle: &anyhow::Error) -> Error {
-    Error::instead(format!("The backup storage can't be written: {obstacle:#}."), STORAGE_MEND)
+    Error::instead(format!("The backup storage can't be written: {obstacle:#}."), STORAGE_FIX)
 }
 
 /// The requested databases; a database that several services share counts once.

@@ -15,7 +15,7 @@ use crate::sql::Target;
 /// target that can't be asked is left to the command.
 ///
 /// # Errors
-/// [`Error::User`] with the mend.
+/// [`Error::User`] with the fix.
 pub async fn ensure(call: &Call<'_>) -> Result<()> {
     let login = call.command.header.login;
     let mut needs = call.command.needs_of(login);
@@ -47,7 +47,7 @@ async fn first_shortfall(call: &Call<'_>, target: &Target, needs: &[Need]) -> Op
 /// Refuses a client's login that doesn't meet a need, about that owner or schema alone where one is named; `more` follows the problem.
 ///
 /// # Errors
-/// [`Error::User`] with the mend.
+/// [`Error::User`] with the fix.
 pub async fn ensure_met(
     client: &PooledClient,
     database: &DatabaseTarget,
@@ -61,7 +61,7 @@ pub async fn ensure_met(
     missing.iter().find(concerns).map_or(Ok(()), |missing| Err(missing.refusal(&database.database, more)))
 }
 
-/// The refusal to maintain a relation, for a login that may not, with the mend.
+/// The refusal to maintain a relation, for a login that may not, with the fix.
 pub async fn refuse_maintenance(
     client: &PooledClient,
     database: &DatabaseTarget,
