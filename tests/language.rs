@@ -32,6 +32,8 @@ const BANNED: [&str; 22] = [
 
 /// Banned words in the catalogue, the documents and the changelog.
 const MAX_BANNED_IN_DOCUMENTS: usize = 0;
+/// Banned words in the texts of the code.
+const MAX_BANNED_IN_CODE: usize = 0;
 /// Banned words in the golden snapshots.
 const MAX_BANNED_IN_SNAPSHOTS: usize = 0;
 /// Doc comments whose first word is a question word, in percent of all doc comments.
@@ -131,6 +133,25 @@ fn documents_and_catalogue_use_no_banned_word() {
         all.push((name.to_owned(), std::fs::read_to_string(root().join(name)).unwrap()));
     }
     at_most(MAX_BANNED_IN_DOCUMENTS, &banned_lines(&all));
+}
+
+/// Texts in quotes, line by line, of the code that people meet: without its tests and the demo's surroundings.
+#[test]
+fn texts_in_the_code_use_no_banned_word() {
+    let is_met = |path: &str| !path.starts_with("src/demo/") && !path.ends_with("tests.rs");
+    let mut offenders = Vec::new();
+    for (path, text) in texts("src", &["rs"]).into_iter().filter(|(path, _)| is_met(path)) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines = code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+        for (number, line) in lines {
+            let quoted = line.split('"').skip(1).step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
+            let banned = BANNED.into_iter().filter(|phrase| has_phrase(&quoted, phrase));
+            offenders.extend(
+                banned.map(|phrase| format!("{path}:{}: “{phrase}” in: {}", number + 1, line.trim())),
+            );
+        }
+    }
+    at_most(MAX_BANNED_IN_CODE, &offenders);
 }
 
 #[test]

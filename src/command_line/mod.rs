@@ -393,7 +393,7 @@ pub fn bind_button_values(specs: &[ArgSpec], carried: &Values, known: &KnownName
         if let Some(given) = carried.get(&spec.name) {
             values.insert(spec.name.clone(), canonical(spec, given, known)?);
         } else if spec.required {
-            return Err(Error::user(format!("The button has no <{}>.", spec.name)));
+            return Err(Error::user(format!("Missing <{}>: {}.", spec.name, spec.help)));
         }
     }
     fill_in_defaults(specs, &mut values, known)?;

@@ -137,7 +137,7 @@ pub fn is_safe_url(text: &str) -> bool {
 
 /// The workspaces or tenants that are listened to; `wrong` says what an id should be.
 fn senders(table: &mut Reader<'_>, key: &str, wrong: fn(&str) -> Option<&str>) -> Vec<String> {
-    table.needs_entry(key, &format!("`{key}` must name at least one: nobody else gets an answer"));
+    table.needs_entry(key, &format!("`{key}` must name at least one: only those get an answer"));
     table.checked_strings(key, |id| wrong(id).map(|kind| format!("{} is no {kind}", quoted(id))))
 }
 

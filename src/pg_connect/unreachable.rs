@@ -134,7 +134,7 @@ pub enum SlotLimit {
     Reserved,
     #[error("lets Countersign's role open no more connections: its CONNECTION LIMIT is reached")]
     Role,
-    #[error("lets nobody open more connections to this database: its CONNECTION LIMIT is reached")]
+    #[error("allows no more connections to this database: its CONNECTION LIMIT is reached")]
     Database,
 }
 
@@ -145,7 +145,7 @@ pub enum LoginRefusal {
     Password,
     #[error("a password is asked for, and none is configured")]
     NoPassword,
-    #[error("pg_hba.conf lets nobody in from here as this role, to this database, or not without TLS")]
+    #[error("pg_hba.conf doesn't let this role connect to this database from here, or only with TLS")]
     AccessRules,
     #[error("its role is NOLOGIN, or there is no such role")]
     NoLogin,

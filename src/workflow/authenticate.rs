@@ -141,14 +141,14 @@ impl Authenticator {
                 format!("Ask its operators to add the account `{}`.", sender.account),
             )
         })?;
-        let whom = match self.account_kind(sender, conversation, freshness).await? {
+        let excluded = match self.account_kind(sender, conversation, freshness).await? {
             AccountKind::Member => return Ok(person),
             AccountKind::Guest => "guest accounts",
             AccountKind::External => "accounts of other organisations",
             AccountKind::Bot => "bots",
             AccountKind::Deactivated => "deactivated accounts",
         };
-        Err(Error::user(format!("Countersign isn't available to {whom}.")))
+        Err(Error::user(format!("Countersign isn't available to {excluded}.")))
     }
 
     /// Tells if the report is about the sender: by its ids, or because the configuration lists one of them for the same person. An

@@ -1,5 +1,5 @@
-//! Forms: a line or a button that lacks a value becomes a form, and a submitted form becomes the command, as if it had been typed. A form
-//! is one person's, in one conversation, for one submission within half an hour.
+//! Forms: a line or a button without a value that it needs becomes a form, and a submitted form becomes the command, as if it had been
+//! typed. A form is one person's, in one conversation, for one submission within half an hour.
 
 use super::authenticate::Authenticator;
 use super::form_fields::{Questions, draft_values, is_service, needs_service};
@@ -74,7 +74,7 @@ struct OpenForm {
 }
 
 impl Forms {
-    /// Offers a form for what the refused event lacks.
+    /// Offers a form for what is missing in the refused event.
     pub async fn offer(&self, incoming: &ChatEvent, rejection: &Rejection) -> Offer {
         let (Error::User(_), Some(person)) = (&rejection.error, &rejection.heading.requester) else {
             return Offer::Nothing;
@@ -169,7 +169,7 @@ impl Forms {
         Some(self.app.environments.environment(&bound).ok()?.name.clone())
     }
 
-    /// The draft of an offered command that lacks a reason.
+    /// The draft of an offered command without a value or a reason that it needs.
     async fn draft_of_button(&self, token: &str) -> Option<FormDraft> {
         let token = self.app.audit.store.token(token).await.ok()??;
         let TokenPurpose::RunCommand { command, environment, arguments } = token.purpose else { return None };

@@ -112,7 +112,7 @@ async fn each_refusal_of_a_connection_says_what_to_do() {
         (
             format!("ALTER DATABASE {database} CONNECTION LIMIT 0"),
             format!("ALTER DATABASE {database} CONNECTION LIMIT -1"),
-            "lets nobody open more connections to this database: its CONNECTION LIMIT is reached",
+            "allows no more connections to this database: its CONNECTION LIMIT is reached",
         ),
         (
             format!("ALTER ROLE {user} CONNECTION LIMIT 0"),
@@ -154,7 +154,7 @@ async fn each_refusal_of_a_connection_says_what_to_do() {
             break told;
         }
     };
-    assert!(told.contains("(pg_hba.conf lets nobody in from here as this role"), "{told}");
+    assert!(told.contains("(pg_hba.conf doesn't let this role connect to this database"), "{told}");
 
     world
         .change(|config| {

@@ -25,7 +25,7 @@ fn the_public_cloud_and_the_managed_identity_are_the_default() {
 fn what_is_wrong_is_told() {
     for (old, new, says) in [
         ("\"11111111-", "\"X1111111-", "the bot's application (client) id"),
-        ("[\"22222222-2222-2222-2222-222222222222\"]", "[]", "nobody else gets an answer"),
+        ("[\"22222222-2222-2222-2222-222222222222\"]", "[]", "only those get an answer"),
         ("[\"22222222-2222-2222-2222-222222222222\"]", "[\"contoso\"]", "is no tenant's id"),
         ("tenants", "service_url = \"http://elsewhere.example/\"\ntenants", "an https URL"),
         ("tenants", "openid_url = \"http://elsewhere.example/\"\ntenants", "an https URL"),

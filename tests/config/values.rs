@@ -10,7 +10,7 @@ fn slack_is_told_apart_from_anything_else() {
     reports(
         r#"workspaces = ["T0TEAM"]"#,
         "workspaces = []",
-        &["deploy/x.toml:30:14: `workspaces` must name at least one: nobody else gets an answer"],
+        &["deploy/x.toml:30:14: `workspaces` must name at least one: only those get an answer"],
     );
     reports(
         r#"workspaces = ["T0TEAM"]"#,

@@ -35,7 +35,8 @@ pub fn history_error(target: &MigrateTarget<'_>, error: &HistoryError) -> Error 
     let problem = format!("{} {error}.", target.database());
     let HistoryError::Unreadable(_) = error else { return Error::user(problem) };
     let role = &target.role.user;
-    let instead = format!("{role} can't migrate it: configure a login `owner` whose role owns the tables.");
+    let instead =
+        format!("{role} can't migrate it: configure a login `owner` with the role that owns the tables.");
     Error::instead(problem, instead)
 }
 

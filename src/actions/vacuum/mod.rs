@@ -325,7 +325,7 @@ fn outcome(
     }
     if left_out.is_some() {
         outcome.blocks.push(note(
-            "To include them, configure a login `maintain` whose role is a member of their owners, or from PostgreSQL 17 on of pg_maintain.",
+            "To include them, configure a login `maintain` with a role that is a member of their owners, or from PostgreSQL 17 on of pg_maintain.",
         ));
     }
     outcome.blocks.extend(warnings_block(results));

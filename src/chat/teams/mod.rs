@@ -43,7 +43,7 @@ impl ChatPlatform for TeamsPlatform {
         let fix = if self.config.client_secret.is_some() {
             "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
         } else {
-            "Give Countersign's machine the managed identity whose client id is `app_id` of `[teams]`, or set `client_secret`."
+            "Give Countersign's machine the managed identity with the client id that `app_id` of `[teams]` names, or set `client_secret`."
         };
         Finding::missing(subject, format!("gives the bot no token: {error:#}"), fix)
     }
