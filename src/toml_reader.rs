@@ -14,6 +14,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+mod syntax;
+
 /// A place in a text: lines and columns begin at 1, columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourcePosition {
@@ -126,9 +128,7 @@ pub struct Located<T> {
 /// The problems.
 pub fn read<T>(source: Source<'_>, body: impl FnOnce(&mut Reader<'_>) -> T) -> Result<T, Problems> {
     let (document, errors) = DeTable::parse_recoverable(source.toml);
-    let offset_of = |error: &toml::de::Error| error.span().map_or(source.toml.len(), |span| span.start);
-    let syntax = errors.iter().map(|error| source.problem(source.start + offset_of(error), error.message()));
-    let mut problems = Problems(syntax.collect());
+    let mut problems = Problems(syntax::problems(source, &errors));
     let location = Location { name: String::new(), at: source.toml_position(0) };
     let value =
         errors.is_empty().then(|| Reader::open(source, &mut problems, document.get_ref(), location, body));

@@ -171,7 +171,34 @@ fn what_is_no_toml_is_reported_alone() {
     let found = problems(&with(r#"{ env = "BOT" }"#, "\"hush-without-an-end"));
     assert!(found[0].starts_with("deploy/x.toml:31:"), "{found:?}");
     let found = problems(&with("production = true", "production = true\nproduction = false"));
-    assert_eq!(found, ["deploy/x.toml:9:1: duplicate key"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("deploy/x.toml:9:1: duplicate key: set each key once"), "{found:?}");
+}
+
+#[test]
+fn mistakes_of_syntax_say_what_to_write_instead() {
+    let listen = r#"listen = "127.0.0.1:8080""#;
+    let quoted = "straight double quotes";
+    for (old, new, line, advice) in [
+        (listen, "listen = 127.0.0.1:8080", 1, quoted),
+        (listen, "listen = “127.0.0.1:8080”", 1, quoted),
+        (listen, "listen = localhost", 1, quoted),
+        (listen, "listen = \"127.0.0.1:8080", 1, "text begins and ends with a straight double quote"),
+        (listen, r#"listen = "C:\data""#, 1, "a backslash is written twice"),
+        (listen, "listen: \"127.0.0.1:8080\"", 1, "a line is `key = value`"),
+        (listen, "listen\u{a0}= \"127.0.0.1:8080\"", 1, "a line is `key = value`"),
+        (listen, "{\"listen\": \"127.0.0.1:8080\"}", 1, "a line is `key = value`"),
+        (r#"roles = ["on-call"]"#, r#"roles = ["on-call" "dba"]"#, 24, "separate the values by commas"),
+        (r#"{ env = "BOT" }"#, r#"{ env = "BOT""#, 32, "end `{` with `}` on the same line"),
+        ("[[services]]", "[environments]", 18, "begin each with double brackets"),
+    ] {
+        let found = problems(&with(old, new));
+        let start = format!("deploy/x.toml:{line}:");
+        assert!(found[0].starts_with(&start) && found[0].contains(advice), "{new}: {found:?}");
+        assert!(found.len() <= 5, "{new}: {found:?}");
+    }
+    let found = problems(&with(listen, listen).replace('\n', "\r"));
+    assert!(found.len() == 1 && found[0].contains("line ends of Unix or Windows"), "{found:?}");
 }
 
 #[test]
