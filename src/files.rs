@@ -117,6 +117,14 @@ pub fn check_file(path: &Path) -> io::Result<()> {
     Ok(access(path, Access::READ_OK | Access::WRITE_OK)?)
 }
 
+/// Checks that this account can enter the directory, or run the program, by its permissions.
+///
+/// # Errors
+/// The obstacle.
+pub fn check_executable(path: &Path) -> io::Result<()> {
+    Ok(access(path, Access::EXEC_OK)?)
+}
+
 /// Checks that a directory can be written, or made where it is missing: true if it is there.
 ///
 /// # Errors

@@ -6,12 +6,13 @@ use crate::actions::{backup, migrate, run_sql};
 use crate::config::process_account;
 use crate::error::{Error, Result};
 use crate::files::{self, Exposure, shell_word};
+use crate::prisma;
 use crate::store;
 use std::io;
 use std::path::Path;
 
 /// Findings about the audit log and the backup storage, as the account that runs the check.
-pub(super) fn check(context: &CheckContext<'_>) -> Vec<Finding> {
+pub(super) async fn check(context: &CheckContext<'_>) -> Vec<Finding> {
     let config = context.config;
     let mut findings = Vec::new();
     if let Some(path) = config.store.file() {
@@ -28,6 +29,7 @@ pub(super) fn check(context: &CheckContext<'_>) -> Vec<Finding> {
         findings.extend(exposed(BACKUP_STORAGE, backups, "700"));
     }
     findings.extend(programs(context));
+    findings.extend(migrations(context).await);
     let sql = run_sql::directory(config);
     findings.extend(refused("`run-sql`", sql.map(drop), config.sql.is_none()));
     findings
@@ -53,6 +55,26 @@ fn programs(context: &CheckContext<'_>) -> Vec<Finding> {
     }
     if ready > 0 && findings.is_empty() {
         findings.push(Finding::works("`migrate`", "its program and its directories are there"));
+    }
+    findings
+}
+
+/// The services' migrations directories that can't be read.
+async fn migrations(context: &CheckContext<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for service in context.environments.services() {
+        let Some(directory) = &service.migrations else { continue };
+        let Err(problem) = prisma::read(directory.clone()).await else { continue };
+        let fix = format!(
+            "Correct `migrations` of {} in the configuration, or let the account that Countersign runs as read {}.",
+            service.name,
+            directory.display()
+        );
+        findings.push(Finding::missing(
+            format!("`migrations` of {}", service.name),
+            format!("the migrations directory {problem}: pending migrations are unknown"),
+            fix,
+        ));
     }
     findings
 }

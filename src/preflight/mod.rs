@@ -43,7 +43,7 @@ pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Repo
         sections = futures::future::join_all(checks).await;
     }
     if includes(ConfigPart::Host) {
-        sections.push((HOST_SECTION.to_owned(), host::check(context)));
+        sections.push((HOST_SECTION.to_owned(), host::check(context).await));
     }
     if only.is_none() {
         sections.push((rules::RULES_SECTION.to_owned(), rules::check(context)));

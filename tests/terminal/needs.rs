@@ -6,6 +6,8 @@ use countersign::catalog::{Catalog, Command, Need, Scope};
 use countersign::model::{LoginKind, Risk};
 use regex::{Captures, Regex};
 use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use strum::IntoEnumIterator;
 
 const DATABASE: &str = "asset_service_db";
@@ -401,5 +403,92 @@ async fn programs_and_directories_that_are_not_there_are_named_in_the_same_words
             told.contains(words(Need::SqlDirectory)) && told.contains("Set `directory` in `[sql]`"),
             "{told}"
         );
+    }
+}
+
+/// Something that the account of the program may not use.
+struct Closed<'a> {
+    path: &'a str,
+    /// While it is closed.
+    mode: u32,
+    /// A command that needs it.
+    line: &'a str,
+    words: &'a str,
+    fix: &'a str,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_modes_keep_out_of_reach_is_named_in_the_same_words() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().display();
+    for directory in ["here", "migrations", "backups"] {
+        std::fs::create_dir(files.path().join(directory)).unwrap();
+    }
+    std::fs::write(files.path().join("deploy"), "#!/bin/sh\n").unwrap();
+    let migrate = format!(
+        "[migrate]\ndeploy = [\"{path}/deploy\"]\ndirectory = \"{path}/here\"\n\n[[people]]\nname = \"ana\""
+    );
+    let service = format!("database = \"{DATABASE}\"\nmigrations = \"{path}/migrations\"\n");
+    let mut world = World::with(
+        "U0ANA",
+        &[
+            ("[[people]]\nname = \"ana\"", &migrate),
+            (&format!("database = \"{DATABASE}\"\n"), &service),
+            ("directory = \"backups\"", &format!("directory = \"{path}/backups\"")),
+            ("user = \"countersign_act\"", "user = \"azuresu\""),
+        ],
+    )
+    .await;
+    let password = world.servers.cluster.superuser_password().to_owned();
+    world.stage.secrets.insert("STAGING_OPERATOR_PASSWORD".to_owned(), password.clone());
+    world.stage.secrets.insert("PRODUCTION_OPERATOR_PASSWORD".to_owned(), password);
+    let set_mode = |path: &str, mode: u32| {
+        std::fs::set_permissions(files.path().join(path), Permissions::from_mode(mode)).unwrap();
+    };
+    let told = async |line: &str| {
+        let check = world.say_bound_by_modes(&["check", "--only", "host", "--json"]).await;
+        let words: Vec<&str> = ["run"].into_iter().chain(line.split(' ')).collect();
+        [texts(&check), world.say_bound_by_modes(&words).await.flat()]
+    };
+    ["here", "migrations", "backups", "deploy"].iter().for_each(|path| set_mode(path, 0o700));
+    for closed in [
+        Closed {
+            path: "here",
+            mode: 0o600,
+            line: "migrate asset-service --env staging --dry-run",
+            words: "can't be entered: Permission denied",
+            fix: "Let the account that Countersign runs as enter it, or correct `directory` in `[migrate]`",
+        },
+        Closed {
+            path: "deploy",
+            mode: 0o600,
+            line: "migrate asset-service --env staging --dry-run",
+            words: "can't be started: Permission denied",
+            fix: "Make it executable for the account that Countersign runs as",
+        },
+        Closed {
+            path: "backups",
+            mode: 0o500,
+            line: "backup asset-service --env staging --dry-run",
+            words: "can't be written: ",
+            fix: "Let the account that Countersign runs as write to `directory` of `[backups]`",
+        },
+        Closed {
+            path: "migrations",
+            mode: 0o000,
+            line: "migrations asset-service --env staging",
+            words: "the migrations directory can't be read (permission denied): pending migrations are unknown",
+            fix: "",
+        },
+    ] {
+        let Closed { path, mode, line, words, fix } = closed;
+        set_mode(path, mode);
+        for told in told(line).await {
+            assert!(told.contains(words) && told.contains(fix), "{path}: {line}: {words}: {fix}: {told}");
+        }
+        set_mode(path, 0o700);
+        for told in told(line).await {
+            assert!(!told.contains(words), "{path}: {line}: {told}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::subprocess;
 use crate::config::{EnvValue, Environment, LoginCredentials, MigrateSettings, Server, Service, Tls};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::LoginKind;
 use crate::postgres::{Address, ColumnError, Environments, PooledClient, QueryError, migration_options};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -119,21 +120,36 @@ impl<'a> MigrateTarget<'a> {
             let instead = "Create it, or correct `directory` in `[migrate]` of the configuration.";
             return Err(Error::instead(problem, instead));
         }
+        if let Err(error) = files::check_executable(&directory) {
+            let problem =
+                format!("The command's working directory {} can't be entered: {error}.", directory.display());
+            let instead = "Let the account that Countersign runs as enter it, or correct `directory` in `[migrate]` of the configuration.";
+            return Err(Error::instead(problem, instead));
+        }
         let program = argv.first().map_or("", String::as_str);
-        let exists = match self.migrate.env.get("PATH") {
-            _ if program.contains('/') => Path::new(program).is_file(),
-            Some(EnvValue::Plain(path)) => {
-                let mut directories = path.split(':').filter(|directory| !directory.is_empty());
-                directories.any(|directory| Path::new(directory).join(program).is_file())
-            }
-            _ => false,
-        };
-        if !exists {
+        let Some(path) = self.installed(program) else {
             let problem = format!("The program {program} is not installed where Countersign runs.");
             let instead = "Install it, or set its path in `[migrate]` of the configuration.";
             return Err(Error::instead(problem, instead));
-        }
-        Ok(())
+        };
+        files::check_executable(&path).map_err(|error| {
+            let problem = format!("The program {program} can't be started: {error}.");
+            let instead = "Make it executable for the account that Countersign runs as, or set another path in `[migrate]` of the configuration.";
+            Error::instead(problem, instead)
+        })
+    }
+
+    /// The program's file, where it is installed.
+    fn installed(&self, program: &str) -> Option<PathBuf> {
+        let candidates: Vec<PathBuf> = match self.migrate.env.get("PATH") {
+            _ if program.contains('/') => vec![PathBuf::from(program)],
+            Some(EnvValue::Plain(path)) => {
+                let directories = path.split(':').filter(|directory| !directory.is_empty());
+                directories.map(|directory| Path::new(directory).join(program)).collect()
+            }
+            _ => Vec::new(),
+        };
+        candidates.into_iter().find(|path| path.is_file())
     }
 
     /// The command, ready to be started. Secrets are only in its environment.
