@@ -6,10 +6,11 @@ use super::support::blocks::{
     note, run_table, unreviewed, verdict,
 };
 use crate::clock::duration_seconds;
+use crate::command_line::to_line;
 use crate::error::{Error, Result};
-use crate::model::{Block, Run, RunState, Severity};
+use crate::model::{Block, Run, RunId, RunState, Severity, Text};
 use crate::sql::{Answer, grouped};
-use crate::store::Filter;
+use crate::store::{Filter, RunPage};
 use crate::suggest::{nearest, shown};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -28,7 +29,6 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     page.runs.retain(|run| Some(run.id) != call.run);
     page.total -= listed - page.runs.len();
     page.runs.truncate(MAX_RUNS);
-    let hidden = page.runs.iter().filter(|run| !may_see(call, run)).count();
     let runs: Vec<&Run> = page.runs.iter().filter(|run| may_see(call, run)).collect();
     let mut blocks = unreviewed(call).await?;
     let unsearched = page.unsearched_from.map(|run| {
@@ -47,13 +47,26 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
         blocks.push(note("`history --reads` includes read commands."));
         return Ok(answer(blocks));
     }
-    let total = page.total - hidden;
+    blocks.extend(page_blocks(call, &page, runs));
+    blocks.extend(unsearched);
+    blocks.push(note(
+        "`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`.",
+    ));
+    Ok(answer(blocks))
+}
+
+/// The verdict, the table of the page's runs that the person may see, and the line for the next page.
+fn page_blocks(call: &Call<'_>, page: &RunPage, runs: Vec<&Run>) -> Vec<Block> {
+    let total = page.total - (page.runs.len() - runs.len());
+    let is_last_page = !page.has_more && total <= runs.len();
     let failed = runs.iter().filter(|run| FAILED.contains(&run.state)).count();
-    let all = count(total, "run", "runs");
+    let before = call.value("before").map(|run| format!(" before #{run}")).unwrap_or_default();
+    let all = format!("{}{before}", count(total, "run", "runs"));
     let words = if page.has_more {
-        format!("The newest {} of more than {} runs.", runs.len(), grouped(Filter::COUNT_BEYOND_PAGE as i64))
-    } else if total > runs.len() {
-        format!("The newest {} of {total} runs.", runs.len())
+        let many = grouped(Filter::COUNT_BEYOND_PAGE as i64);
+        format!("The newest {} of more than {many} runs{before}.", runs.len())
+    } else if !is_last_page {
+        format!("The newest {} of {total} runs{before}.", runs.len())
     } else if failed > 0 {
         format!("{all}, {failed} failed, stopped or interrupted.")
     } else {
@@ -65,12 +78,20 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     if !page.has_more {
         table.total = total;
     }
-    blocks.extend([verdict(Severity::Neutral, words), Block::Table(table)]);
-    blocks.extend(unsearched);
-    blocks.push(note(
-        "`show <run>` shows one. Narrow the list with `--who`, `--command`, `--since`, `--failed`, `--find`.",
-    ));
-    Ok(answer(blocks))
+    let mut blocks = vec![verdict(Severity::Neutral, words), Block::Table(table)];
+    if let Some(last) = page.runs.last().filter(|_| !is_last_page) {
+        blocks
+            .push(Block::Note(Text::new().plain("Older runs: ").code(older_runs(call, last.id)).plain(".")));
+    }
+    blocks
+}
+
+/// The line that lists the runs before one, with the same filters.
+fn older_runs(call: &Call<'_>, run: RunId) -> String {
+    let mut values = call.values.clone();
+    values.insert("before".to_owned(), run.to_string());
+    let line = to_line(&call.command.name, &call.command.header.args, &values);
+    call.environment.map_or(line.clone(), |environment| format!("{line} --env {environment}"))
 }
 
 fn filter(call: &Call<'_>) -> Result<Filter> {
@@ -84,7 +105,7 @@ fn filter(call: &Call<'_>) -> Result<Filter> {
         text: call.value("find").map(str::to_owned),
         include_reads: call.value("reads").is_some(),
         break_glass: false,
-        before: None,
+        before: call.value("before").and_then(|run| run.parse().ok()),
         limit: MAX_RUNS + 1,
     })
 }

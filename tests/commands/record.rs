@@ -101,6 +101,9 @@ async fn the_record_tells_who_did_what() {
         ("history --env production", vec!["#1"]),
         ("history --command kill --who ana --since 1h", vec!["#1"]),
         ("history --find DEPLOY", vec!["#3", "#1"]),
+        ("history --before 3", vec!["#1"]),
+        ("history --reads --before #3", vec!["#2", "#1"]),
+        ("history --before 1", vec![]),
         ("history --who ben", vec![]),
     ] {
         let told = world.told(typed).await;
@@ -136,4 +139,30 @@ async fn the_record_tells_who_did_what() {
         let refused = world.ask(who, typed).await.unwrap_err().to_string();
         assert!(refused.starts_with("There is no run #"), "{refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_has_pages() {
+    let world = World::start().await;
+    for n in 1..=45 {
+        open(&world, &format!("cancel {n}"), (Some("staging"), Risk::Write)).await;
+    }
+    let (mut line, mut pages) = ("history --env staging --find cancel".to_owned(), Vec::new());
+    loop {
+        let told = world.told(&line).await;
+        let id = |line: &str| line.split(" | ").find_map(|cell| cell.strip_prefix('#')?.parse::<i64>().ok());
+        pages.push((
+            told.lines().next().unwrap_or_default().to_owned(),
+            told.lines().filter_map(id).collect::<Vec<_>>(),
+        ));
+        let Some((_, rest)) = told.split_once("Older runs: ") else { break };
+        line = rest.lines().next().unwrap().trim_end_matches('.').trim_matches('`').to_owned();
+    }
+    let runs = |newest: i64, oldest: i64| (oldest..=newest).rev().collect::<Vec<_>>();
+    let expected = [
+        ("NEUTRAL: The newest 20 of 45 runs.", runs(45, 26)),
+        ("NEUTRAL: The newest 20 of 25 runs before #26.", runs(25, 6)),
+        ("NEUTRAL: 5 runs before #6.", runs(5, 1)),
+    ];
+    assert_eq!(pages, expected.map(|(verdict, runs)| (verdict.to_owned(), runs)));
 }
