@@ -5,6 +5,7 @@ use crate::{a_ledger, file_in, other_hand, store};
 use countersign::model::{CardKind, RunState};
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, NewRun};
+use jiff::Timestamp;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -66,6 +67,8 @@ async fn a_file_of_an_older_version_is_brought_up() {
     for version in 1..=STEPS.len() {
         let older = directory.path().join(format!("version-{version}.db"));
         copy_as_version(version, &path, &older);
+        let limited = "INSERT INTO settings VALUES ('rate_limit slack', '9000000000000000')";
+        other_hand(&older).execute(limited, []).unwrap();
         assert!(SqliteStore::check_writable(&older).unwrap());
         // Two processes at once.
         let [a, b] = [(); 2].map(|()| {
@@ -76,6 +79,8 @@ async fn a_file_of_an_older_version_is_brought_up() {
         assert_eq!(a.verify().await.unwrap(), verified, "{version}");
         assert_eq!(b.list(Filter::default()).await.unwrap().runs, all, "{version}");
         assert_eq!(b.outdated_cards().await.unwrap(), outdated, "{version}");
+        let until = Timestamp::from_microsecond(9_000_000_000_000_000).unwrap();
+        assert_eq!(a.rate_limits().await.unwrap(), [("slack".to_owned(), until)], "{version}");
         for (text, found) in
             [("REASON 2", vec![runs[2].id]), ("kill 47", vec![4, 3, 2, 1]), ("nothing", vec![])]
         {
@@ -102,7 +107,7 @@ async fn a_file_of_a_newer_version_is_refused_untouched() {
         (file, fs::read(log).unwrap_or_default())
     };
     let before = content();
-    let refused = "made by a newer Countersign (schema 77; this one knows 4)";
+    let refused = "made by a newer Countersign (schema 77; this one knows 5)";
     let checked = SqliteStore::check_writable(&path).unwrap_err();
     let started = SqliteStore::open(&path, StoreLimits::default()).err().unwrap();
     for error in [checked, started] {

@@ -1,27 +1,21 @@
-//! Rate limits of the chat platforms, among the settings: a time for each name.
+//! Rate limits of the chat platforms: a time for each name.
 
 use super::connection::DbResult;
 use super::rows;
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
-/// Begins the names of these settings.
-const PREFIX: &str = "rate_limit ";
-
 pub(super) fn set(transaction: &Transaction<'_>, name: &str, until: Timestamp) -> DbResult<()> {
-    let passed = "DELETE FROM settings WHERE name LIKE ?1 || '%' AND CAST(value AS INTEGER) <= ?2";
-    rows::execute(transaction, passed, params![PREFIX, Timestamp::now().as_microsecond()])?;
-    let sql = "INSERT INTO settings (name, value) VALUES (?1, ?2)
-               ON CONFLICT DO UPDATE SET value = excluded.value";
-    let value = until.as_microsecond().to_string();
-    rows::execute(transaction, sql, params![format!("{PREFIX}{name}"), value])?;
+    let now = Timestamp::now().as_microsecond();
+    rows::execute(transaction, "DELETE FROM rate_limits WHERE ends_at <= ?1", [now])?;
+    let sql = "INSERT INTO rate_limits (name, ends_at) VALUES (?1, ?2)
+               ON CONFLICT DO UPDATE SET ends_at = excluded.ends_at";
+    rows::execute(transaction, sql, params![name, until.as_microsecond()])?;
     Ok(())
 }
 
 pub(super) fn all(connection: &Connection) -> DbResult<Vec<(String, Timestamp)>> {
-    let sql = "SELECT name, CAST(value AS INTEGER) FROM settings WHERE name LIKE ?1 || '%'";
-    rows::all(connection, sql, [PREFIX], |row| {
-        let name: String = row.get(0)?;
-        Ok((name[PREFIX.len()..].to_owned(), Timestamp::from_microsecond(row.get(1)?)?))
+    rows::all(connection, "SELECT name, ends_at FROM rate_limits", [], |row| {
+        Ok((row.get(0)?, Timestamp::from_microsecond(row.get(1)?)?))
     })
 }
