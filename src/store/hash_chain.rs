@@ -115,7 +115,7 @@ fn seal(event: &NewEvent) -> anyhow::Result<(EventBody, BTreeMap<String, Key>)> 
     for (name, text) in &event.texts {
         let mut key: Key = [0; 32];
         getrandom::fill(&mut key).context("making a text's key")?;
-        texts.insert(name.clone(), hmac_hex(&key, text));
+        texts.insert(name.clone(), hmac_hex(&key, text)?);
         keys.insert(name.clone(), key);
     }
     let NewEvent { kind, by, mut facts, state, .. } = event.clone();
@@ -129,10 +129,10 @@ fn next_hash(previous: &Hash, bytes: &[u8]) -> Hash {
     Sha256::new().chain_update(previous).chain_update(bytes).finalize().into()
 }
 
-fn hmac_hex(key: &[u8], text: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)");
+fn hmac_hex(key: &[u8], text: &str) -> anyhow::Result<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).context("using a text's key")?;
     mac.update(text.as_bytes());
-    hex::encode(mac.finalize().into_bytes())
+    Ok(hex::encode(mac.finalize().into_bytes()))
 }
 
 /// Cut to whole microseconds: what both SQLite's and PostgreSQL's columns hold.
@@ -253,10 +253,12 @@ impl ChainAudit {
             return Err(format!("event {seq} was moved: its bytes name another place"));
         }
         for text in stored.texts {
-            match event.texts.get(text.name.as_str()) {
-                Some(hmac) if *hmac == hmac_hex(&text.key, &text.text) => {}
-                Some(_) => return Err(format!("event {seq}: its text was changed")),
-                None => return Err(format!("event {seq}: a text was added to it")),
+            let Some(recorded) = event.texts.get(text.name.as_str()) else {
+                return Err(format!("event {seq}: a text was added to it"));
+            };
+            let hmac = hmac_hex(&text.key, &text.text).map_err(|error| format!("event {seq}: {error:#}"))?;
+            if *recorded != hmac {
+                return Err(format!("event {seq}: its text was changed"));
             }
         }
         self.check_run(&event, row)
@@ -371,7 +373,7 @@ mod tests {
         let position =
             ChainPosition { previous: INITIAL_HASH, seq: 7, run: 3, at, deadline: None, request: None };
         let link = link(position, &event).unwrap();
-        let hmac = hmac_hex(&link.keys["reason"], "because of Ada");
+        let hmac = hmac_hex(&link.keys["reason"], "because of Ada").unwrap();
         let expected = format!(
             r#"{{"seq":7,"run":3,"at":"2026-01-02T03:04:05.000001Z","kind":"approved","by":null,"facts":{{"a":[true],"b":{{"a":2,"z":1}}}},"texts":{{"reason":"{hmac}"}},"state":"approved","deadline":null}}"#
         );
@@ -381,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_texts_hmac_follows_rfc_4231() {
-        let hmac = hmac_hex(b"Jefe", "what do ya want for nothing?");
+        let hmac = hmac_hex(b"Jefe", "what do ya want for nothing?").unwrap();
         assert_eq!(hmac, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 }
