@@ -28,22 +28,20 @@ _longest_s = { critical = 900, message = "{_sessions} idle in a transaction for 
 WITH held AS (
   SELECT pid, count(*) FILTER (WHERE granted) AS locks FROM pg_locks WHERE locktype <> 'virtualxid' GROUP BY pid
 ), idle AS (
-  SELECT a.*, COALESCE(g.behind, 0) AS behind
-  FROM pg_stat_activity a
+  SELECT a.*, s.state_change AS since, COALESCE(g.behind, 0) AS behind
+  FROM json_to_recordset(:'idle_sessions'::json) AS s(pid int, backend_start timestamptz, state_change timestamptz)
+  JOIN pg_stat_activity a ON a.pid = s.pid AND a.backend_start = s.backend_start
   LEFT JOIN json_to_recordset(:'wait_graph'::json -> 'waiters') AS g(pid int, behind int) ON g.pid = a.pid
-  WHERE a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
-    AND a.usename::text <> ALL (:'own_roles'::text[])
-    AND clock_timestamp() - a.state_change >= :'over'::interval
 )
-SELECT i.pid, extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS idle_s,
+SELECT i.pid, extract(epoch FROM clock_timestamp() - i.since)::float8 AS idle_s,
        NULLIF(i.behind, 0) AS blocks, COALESCE(NULLIF(i.application_name, ''), i.usename)::text AS app,
        h.locks, i.datname::text AS database,
        CASE WHEN i.state LIKE '%(aborted)' THEN 'failed: needs ROLLBACK' END AS note,
        i.query,
-       CASE WHEN row_number() OVER (ORDER BY i.behind DESC, i.state_change, i.pid) = 1 THEN NULLIF(i.behind, 0) END AS _holds_up,
+       CASE WHEN row_number() OVER (ORDER BY i.behind DESC, i.since, i.pid) = 1 THEN NULLIF(i.behind, 0) END AS _holds_up,
        CASE i.behind WHEN 1 THEN '1 session' ELSE i.behind || ' sessions' END AS _waiting,
-       CASE WHEN max(i.behind) OVER () = 0 AND row_number() OVER (ORDER BY i.state_change, i.pid) = 1
-            THEN extract(epoch FROM clock_timestamp() - i.state_change)::float8 END AS _longest_s,
+       CASE WHEN max(i.behind) OVER () = 0 AND row_number() OVER (ORDER BY i.since, i.pid) = 1
+            THEN extract(epoch FROM clock_timestamp() - i.since)::float8 END AS _longest_s,
        CASE count(*) OVER () WHEN 1 THEN '1 session has been' ELSE count(*) OVER () || ' sessions have been' END AS _sessions,
        extract(epoch FROM :'over'::interval)::float8 AS _over_s,
        NOT COALESCE(r.rolsuper, true) AS _killable, CASE WHEN COALESCE(r.rolsuper, true) THEN true END AS _superuser,
@@ -51,7 +49,7 @@ SELECT i.pid, extract(epoch FROM clock_timestamp() - i.state_change)::float8 AS 
 FROM idle i
 LEFT JOIN held h ON h.pid = i.pid
 LEFT JOIN pg_roles r ON r.oid = i.usesysid
-ORDER BY i.state_change, i.pid
+ORDER BY i.since, i.pid
 LIMIT 20;
 
 -- ## Hidden sessions [limits]
@@ -66,12 +64,11 @@ HAVING count(*) > 0;
 -- Looked at: their locked tables
 WITH held AS (
   SELECT DISTINCT ON (l.pid, l.relation) l.pid, l.relation, l.mode
-  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+  FROM json_to_recordset(:'idle_sessions'::json) AS s(pid int, backend_start timestamptz)
+  JOIN pg_stat_activity a ON a.pid = s.pid AND a.backend_start = s.backend_start
+  JOIN pg_locks l ON l.pid = a.pid
   WHERE l.granted AND l.locktype = 'relation'
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
-    AND a.usename::text <> ALL (:'own_roles'::text[])
-    AND clock_timestamp() - a.state_change >= :'over'::interval
   -- the strongest of several on one table
   ORDER BY l.pid, l.relation, array_position(ARRAY['AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock',
     'ShareUpdateExclusiveLock', 'RowExclusiveLock', 'RowShareLock', 'AccessShareLock'], l.mode)

@@ -22,7 +22,7 @@ pub mod sql_files;
 pub use custom::COUNT_COLUMN;
 pub use header::{BACKUP_AGES, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, WAIT_GRAPH, WAL_POSITIONS};
 pub use need::Need;
-pub use shared::{SHARED_QUERIES, SharedQuery, shared_query};
+pub use shared::{IDLE_SESSIONS, SHARED_QUERIES, SharedQuery, shared_query};
 
 /// The runbook that was reviewed is the runbook that runs.
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/commands");

@@ -2,7 +2,7 @@
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
 use crate::catalog::{
-    self, Command, MIGRATIONS_DIRECTORY, Need, OWN_ROLES, STATEMENT_TEXTS, Scope, Section, SharedQuery,
+    self, Command, IDLE_SESSIONS, MIGRATIONS_DIRECTORY, Need, OWN_ROLES, STATEMENT_TEXTS, Scope, Section,
     WAIT_GRAPH, WAL_POSITIONS,
 };
 use crate::command_line::Values;
@@ -13,7 +13,9 @@ use crate::privileges::{self, Shortfall};
 use analysis::AnalysisError;
 use custom::CustomQuery;
 use sections::{NumberedSection, explained, run_group, section_groups};
+use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tokio_postgres::types::{ToSql, Type};
 
 pub mod analysis;
@@ -93,6 +95,14 @@ pub struct QueryRequest<'a> {
     pub application_name: &'a str,
 }
 
+/// A request while its sections run.
+struct QueryRun<'a> {
+    environments: &'a Environments,
+    query: &'a QueryRequest<'a>,
+    /// By server: the rows of [`IDLE_SESSIONS`], read by the first section that needs them.
+    idle_sessions: BTreeMap<String, OnceCell<Option<String>>>,
+}
+
 /// Runs every section on every target.
 ///
 /// # Errors
@@ -103,8 +113,11 @@ pub async fn run(environments: &Environments, query: &QueryRequest<'_>) -> Resul
         values.insert(WAL_POSITIONS.to_owned(), wal_positions::read(environments, query).await?);
     }
     let query = &QueryRequest { values: &values, ..query.clone() };
+    let servers = environments.environment(query.environment)?.servers.iter();
+    let idle_sessions = servers.map(|server| (server.name.clone(), OnceCell::new())).collect();
+    let run = QueryRun { environments, query, idle_sessions };
     let groups = section_groups(query);
-    let all = groups.iter().map(|group| run_group(environments, query, group));
+    let all = groups.iter().map(|group| run_group(&run, group));
     let mut results: Vec<_> = futures::future::try_join_all(all).await?.into_iter().flatten().collect();
     results.sort_by_key(|(place, _)| *place);
     Ok(results.into_iter().map(|(_, result)| result).collect())
@@ -201,11 +214,11 @@ impl TargetFailure {
 
 /// Runs a group of sections on one target, over one connection.
 async fn query_target(
-    environments: &Environments,
-    query: &QueryRequest<'_>,
+    run: &QueryRun<'_>,
     group: &[NumberedSection<'_>],
     target: &Target,
 ) -> Result<Vec<Result<Rows, TargetFailure>>, TargetFailure> {
+    let QueryRun { environments, query, .. } = run;
     let header = &query.command.header;
     let address =
         Address::new(query.environment, &target.server, header.login).in_database(target.database.clone());
@@ -215,7 +228,7 @@ async fn query_target(
         environments.acquire(&address, query.application_name).await
     };
     let client = client.map_err(|error| TargetFailure::of_connection(&error))?;
-    let source = ValueSource { environments, query, target, client: &client };
+    let source = ValueSource { run, target, client: &client };
     // Sent in one go, so that the check of the privilege costs no round trip of its own.
     let allowed = async {
         if query.command.needs_sessions() {
@@ -284,8 +297,7 @@ fn time_limit(command: &Command) -> Duration {
 
 /// The source of a statement's values: those that were typed, and those that the program fills in.
 struct ValueSource<'a> {
-    environments: &'a Environments,
-    query: &'a QueryRequest<'a>,
+    run: &'a QueryRun<'a>,
     target: &'a Target,
     client: &'a PooledClient,
 }
@@ -293,7 +305,7 @@ struct ValueSource<'a> {
 impl ValueSource<'_> {
     /// Runs the section of that place in the variant for the server's version.
     async fn section_rows(&self, address: &Address, index: usize) -> Result<Rows, TargetFailure> {
-        let ValueSource { environments, query, client, .. } = self;
+        let ValueSource { run: QueryRun { environments, query, .. }, client, .. } = self;
         let failed = |error: QueryError| TargetFailure::of_query(&error, query.command);
         let section = query.command.sections(client.major()).get(index);
         let section = section.ok_or_else(|| TargetFailure::refusal("has no such section"))?;
@@ -309,7 +321,7 @@ impl ValueSource<'_> {
     /// The values behind `$1`, `$2` …
     async fn bound_values(&self, names: &[String]) -> Result<Vec<Option<String>>, QueryError> {
         let values = names.iter().map(|name| async {
-            match self.query.values.get(name) {
+            match self.run.query.values.get(name) {
                 Some(typed) => Ok(Some(typed.clone())),
                 None => self.program_value(name).await,
             }
@@ -319,7 +331,7 @@ impl ValueSource<'_> {
 
     /// `database` is the chosen service's, unless the command has an argument of that name.
     async fn program_value(&self, name: &str) -> Result<Option<String>, QueryError> {
-        let ValueSource { environments, query, target, client } = self;
+        let ValueSource { run: QueryRun { environments, query, idle_sessions }, target, client } = self;
         Ok(match name {
             "database" => value_unless_all(query.values, "service")
                 .and_then(|service| environments.service(service).ok())
@@ -331,17 +343,19 @@ impl ValueSource<'_> {
             }
             STATEMENT_TEXTS => Some("true".to_owned()),
             WAIT_GRAPH => Some(WaitGraph::read(client, time_limit(query.command)).await?.to_json()),
-            name => match catalog::shared_query(name) {
-                Some(shared) => self.shared_rows(&shared).await?,
-                None => None,
+            IDLE_SESSIONS => match idle_sessions.get(&target.server) {
+                Some(read_once) => read_once.get_or_try_init(|| self.shared_rows(name)).await?.clone(),
+                None => self.shared_rows(name).await?,
             },
+            name => self.shared_rows(name).await?,
         })
     }
 
-    /// The rows of a shared query, as JSON. It may bind the rows of another.
-    async fn shared_rows(&self, shared: &SharedQuery) -> Result<Option<String>, QueryError> {
+    /// The rows of a shared query, as JSON; `None` if there is none of that name. It may bind the rows of another.
+    async fn shared_rows(&self, name: &str) -> Result<Option<String>, QueryError> {
+        let Some(shared) = catalog::shared_query(name) else { return Ok(None) };
         let values = Box::pin(self.bound_values(&shared.parameters)).await?;
-        let (_, rows) = rows(self.client, self.query.command, &shared.sql, &values).await?;
+        let (_, rows) = rows(self.client, self.run.query.command, &shared.sql, &values).await?;
         Ok(match rows.into_iter().flatten().next() {
             Some(Value::Text(json)) => Some(json),
             _ => None,

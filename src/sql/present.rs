@@ -116,8 +116,26 @@ fn is_shown(section: &SectionResult) -> bool {
     }
 }
 
+/// True if a section has the columns of a sentence.
+fn fills_in(section: &SectionResult, sentence: &str) -> bool {
+    let names = sentence.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name));
+    let mut columns =
+        names.filter(|name| !["checks", "rows", "target", "service", "server", "database"].contains(name));
+    columns.all(|name| section.columns.iter().any(|column| column == name))
+}
+
+/// The section whose first row the verdict is about. A later section may have rows for what crossed a limit since the first was read.
+fn main_section<'a>(command: &Command, sections: &'a [SectionResult]) -> Option<&'a SectionResult> {
+    let sentence = command.header.verdict.as_deref().unwrap_or_default();
+    // Without rows the columns aren't known.
+    let has_sentence =
+        sections.iter().any(|section| section.columns.is_empty() || fills_in(section, sentence));
+    let mut found = sections.iter().filter(|section| !section.rows.is_empty() && !section.limits);
+    found.find(|section| !has_sentence || fills_in(section, sentence))
+}
+
 fn verdict(command: &Command, sections: &[SectionResult], hits: &[ThresholdHit]) -> Block {
-    let main = sections.iter().find(|section| !section.rows.is_empty() && !section.limits);
+    let main = main_section(command, sections);
     let critical = |text: String| Block::Verdict { severity: Severity::Critical, text: text.into() };
     let silent = silent_targets(sections).join(", ");
     if coverage(sections) == Coverage::None {

@@ -2,12 +2,12 @@
 //! never an empty result.
 
 use super::{
-    QueryRequest, Rows, Target, TargetFailure, Value, applies, query_target, scope_targets, value_unless_all,
+    QueryRequest, QueryRun, Rows, Target, TargetFailure, Value, applies, query_target, scope_targets,
+    value_unless_all,
 };
 use crate::catalog::{Need, Scope, Section};
 use crate::command_line::ArgType;
 use crate::error::Result;
-use crate::postgres::Environments;
 use crate::privileges::Shortfall;
 
 /// One row and its target.
@@ -69,14 +69,14 @@ pub(super) fn section_groups<'a>(query: &QueryRequest<'a>) -> Vec<Vec<NumberedSe
 
 /// Runs a group of sections, which have one scope. Each result has its section's place.
 pub(super) async fn run_group(
-    environments: &Environments,
-    query: &QueryRequest<'_>,
+    run: &QueryRun<'_>,
     group: &[NumberedSection<'_>],
 ) -> Result<Vec<(usize, SectionResult)>> {
+    let QueryRun { environments, query, .. } = run;
     let targets = scope_targets(environments, query, group[0].1.scope)?;
     let mut results: Vec<SectionResult> =
         group.iter().map(|(_, section)| SectionResult::of(query, section, targets.len())).collect();
-    let all = targets.iter().map(|target| query_target(environments, query, group, target));
+    let all = targets.iter().map(|target| query_target(run, group, target));
     let answers = futures::future::join_all(all).await;
     for (target, answers) in targets.iter().zip(answers) {
         match answers {

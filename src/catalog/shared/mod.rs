@@ -3,10 +3,14 @@
 
 use super::bind::{bind_names, parameter_order};
 
+/// The shared query that is read once of each server: all sections of an answer judge by the same sessions.
+pub const IDLE_SESSIONS: &str = "idle_sessions";
+
 /// The name and the SQL of each: one SELECT, which runs on the target beforehand.
-pub const SHARED_QUERIES: [(&str, &str); 10] = [
+pub const SHARED_QUERIES: [(&str, &str); 11] = [
     ("connection_limits", include_str!("connection_limits.sql")),
     ("counters", include_str!("counters.sql")),
+    (IDLE_SESSIONS, include_str!("idle_sessions.sql")),
     ("invalid_indexes", include_str!("invalid_indexes.sql")),
     ("migration_history", include_str!("migration_history.sql")),
     ("migration_status", include_str!("migration_status.sql")),
