@@ -19,11 +19,11 @@ _hidden = "{target}: {_hidden_sessions}: nothing can be said of {_them}. `settin
 [thresholds]
 connections_pct = { warning = 75, critical = 90, message = "{target}: {_taken} of {_usable} connections are in use ({value}). `connections` shows by which applications." }
 limit_pct = { column = "_limit_pct", warning = 75, critical = 100, message = "{target}: {_limited} has {_limit_taken} of {_limit} connections in use{_limit_reached}. `connections` shows by which applications." }
-waiting_s = { warning = 0, critical = 60, message = "{target}: {_blocked} waiting for a lock, the longest for {value}. `blocked` shows the root blocker." }
-waiting_at_most_s = { column = "_waiting_at_most_s", warning = 0, message = "{target}: {_blocked} waiting for a lock, the longest for at most {value}: PostgreSQL 13 knows when the statement began, not the wait. `blocked` shows the root blocker." }
+waiting_s = { warning = 0, critical = 10, urgent = true, message = "{target}: {_blocked} waiting for a lock, the longest for {value}. `blocked` shows the root blocker." }
+waiting_at_most_s = { column = "_waiting_at_most_s", warning = 0, urgent = true, message = "{target}: {_blocked} waiting for a lock, the longest for at most {value}: PostgreSQL 13 knows when the statement began, not the wait. `blocked` shows the root blocker." }
 blocked = { warning = 1, message = "" }
 other_waits = { column = "_other_waits", warning = 1, message = "{target}: {_other_waiting} waiting for a buffer pin or a safe snapshot. `blocked` shows which." }
-missing_standbys = { column = "_missing_standbys", critical = 1, message = "{target}: commits need {_standbys_needed} and have {_standbys}, so they hang; {_sync_waiting} waiting now. `replication` shows the standbys." }
+missing_standbys = { column = "_missing_standbys", critical = 1, urgent = true, message = "{target}: commits need {_standbys_needed} and have {_standbys}, so they hang; {_sync_waiting} waiting now. `replication` shows the standbys." }
 sync_wait_s = { column = "_sync_wait_s", warning = 60, message = "{target}: {_sync_waiting} waiting for a synchronous standby, the longest for at most {value}. `replication` shows the standbys." }
 idle_in_transaction_s = { warning = 300, critical = 900, message = "{target}: pid {_idle_pid} ({_idle_app}) has been idle in a transaction for {value}. To end it: `kill {_idle_pid}`" }
 idle_superuser_s = { column = "_idle_superuser_s", warning = 300, critical = 900, message = "{target}: a superuser's session, pid {_superuser_pid} ({_superuser_app}), has been idle in a transaction for {value}; only a superuser can end it. `idle` shows it." }

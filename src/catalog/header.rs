@@ -244,6 +244,7 @@ fn thresholds(table: &mut Reader<'_>) -> BTreeMap<String, Threshold> {
             message: threshold.opt_string("message"),
             next: threshold.opt_string("next"),
             in_part: threshold.flag("in_part"),
+            urgent: threshold.flag("urgent"),
         });
         let Some(threshold) = threshold else { continue };
         if threshold.warning.is_none() && threshold.critical.is_none() {

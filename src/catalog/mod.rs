@@ -58,6 +58,8 @@ pub struct Threshold {
     pub next: Option<String>,
     /// Beyond the limit the section saw only a part of what it looks at, and the answer says so.
     pub in_part: bool,
+    /// It hurts users now: of findings of one severity it is told first.
+    pub urgent: bool,
 }
 
 /// The header of a command file.

@@ -15,6 +15,7 @@ pub(super) struct ThresholdHit {
     pub severity: Severity,
     pub message: Text,
     pub next: Option<Text>,
+    is_urgent: bool,
     targets: Vec<String>,
 }
 
@@ -43,7 +44,7 @@ impl ThresholdHit {
     }
 }
 
-/// The hits of every row, the worst first. What is said of several targets in the same words is one hit.
+/// The hits of every row, the worst first; of those, what hurts users now. What is said of several targets in the same words is one hit.
 pub(super) fn hits(command: &Command, sections: &[SectionResult]) -> Vec<ThresholdHit> {
     let rows = || sections.iter().flat_map(|section| section.rows.iter().map(move |row| (section, row)));
     let thresholds = || command.header.thresholds.values();
@@ -51,7 +52,7 @@ pub(super) fn hits(command: &Command, sections: &[SectionResult]) -> Vec<Thresho
         thresholds().filter_map(move |threshold| threshold_hit(threshold, section, row))
     });
     let mut hits: Vec<ThresholdHit> = hits.collect();
-    hits.sort_by_key(|hit| std::cmp::Reverse(hit.severity));
+    hits.sort_by_key(|hit| std::cmp::Reverse((hit.severity, hit.is_urgent)));
     merged(hits)
 }
 
@@ -88,7 +89,8 @@ pub(super) fn threshold_hit(
     };
     let next = threshold.next.as_deref().map(|next| fill_placeholders(next, &words));
     let targets = vec![row.target.label().to_owned()];
-    Some(ThresholdHit { severity, targets, message: fill_placeholders(message, &words), next })
+    let message = fill_placeholders(message, &words);
+    Some(ThresholdHit { severity, is_urgent: threshold.urgent, targets, message, next })
 }
 
 pub(super) fn value_severity(threshold: &Threshold, value: &Value) -> Severity {

@@ -46,6 +46,10 @@ async fn the_head_is_named_and_every_question_is_answered() {
     let told = words(&health);
     assert!(told.contains("5 sessions are waiting for a lock, the longest for "), "{told}");
     assert!(told.contains("blocked shows the root blocker"), "{told}");
+    // A sequence that is nearly used up hurts nobody yet.
+    let first = "CRITICAL: primary: 5 sessions are waiting for a lock, the longest for ";
+    let health = world.until("health", |health| words(health).starts_with(first)).await;
+    assert!(words(&health).contains("has used 95 % of its range"), "{}", words(&health));
 
     let sizes = world.told("sizes asset-service").await;
     assert!(sizes.starts_with("WARNING: assets is locked, so its size is an estimate"), "{sizes}");
