@@ -18,10 +18,10 @@ _rebuild = "To rebuild it: `reindex {service} {_typed}`"
 _step = "In a migration: `{_step}`{_then}"
 
 [thresholds]
-_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes.", next = "`help indexes` explains which can be rebuilt." }
-_double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed.", next = "`help indexes` explains what is redundant." }
-_foreign = { warning = 1, message = "{target}: {_keys} no index that begins with one of its columns, on a table of 10,000 rows or more: each delete in the parent table scans the whole table.", next = "`help indexes` explains foreign keys without an index." }
-_unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them.", next = "`help indexes` explains what counts as unused." }
+_invalid = { warning = 1, message = "{target}: {_indexes} invalid: unused by queries but still slowing writes." }
+_double = { warning = 1, message = "{target}: {_indexes} redundant: another index begins with the same columns; about {_all_bytes} can be reclaimed." }
+_foreign = { warning = 1, message = "{target}: {_keys} no index that begins with one of its columns, on a table of 10,000 rows or more: each delete in the parent table scans the whole table." }
+_unused = { warning = 1, message = "{target}: {_indexes} existed and not been used since {_since_at}; about {_all_bytes} can be reclaimed if no replica uses them." }
 */
 -- ## Invalid
 -- Looked at: invalid indexes
@@ -35,8 +35,10 @@ SELECT index, "table", bytes AS "size (est.)_bytes",
        CASE WHEN building OR parent THEN -1 ELSE bytes END AS _rank,
        typed AS _typed, NULLIF(rebuild, false) AS _rebuild,
        -- Of duplicates a rebuild fails again, and leaves one index more.
-       CASE WHEN NOT building AND NOT parent AND (leftover OR enforces) THEN 'DROP INDEX CONCURRENTLY ' || index END AS _step,
-       CASE WHEN enforces AND NOT leftover THEN ', then find out whether its columns hold duplicates, and create it again' ELSE '' END AS _then,
+       CASE WHEN building OR rebuild THEN NULL WHEN parent THEN 'ALTER INDEX ' || index || ' ATTACH PARTITION …'
+            ELSE 'DROP INDEX CONCURRENTLY ' || index END AS _step,
+       CASE WHEN parent THEN ', once each partition has such an index' WHEN enforces AND NOT leftover
+            THEN ', then find out whether its columns hold duplicates, and create it again' ELSE '' END AS _then,
        count(*) OVER () AS _total
 FROM json_to_recordset(:'invalid_indexes'::json)
   AS i(index text, "table" text, typed text, bytes bigint, parent boolean, leftover boolean, enforces boolean, building boolean, rebuild boolean)
@@ -85,7 +87,8 @@ SELECT index, CASE WHEN nspname = 'public' THEN quote_ident(of) ELSE format('%I.
        CASE WHEN row_number() OVER (ORDER BY relkind = 'I', bytes DESC, index) = 1 THEN count(*) OVER () END AS _double,
        CASE count(*) OVER () WHEN 1 THEN '1 index is' ELSE count(*) OVER () || ' indexes are' END AS _indexes,
        sum(bytes) OVER ()::bigint AS _all_bytes, CASE WHEN relkind = 'I' THEN -1 ELSE bytes END AS _rank,
-       CASE WHEN relkind = 'i' THEN 'DROP INDEX CONCURRENTLY ' || index END AS _step, '' AS _then, count(*) OVER () AS _total
+       CASE relkind WHEN 'i' THEN 'DROP INDEX CONCURRENTLY ' ELSE 'DROP INDEX ' END || index AS _step,
+       CASE relkind WHEN 'i' THEN '' ELSE ', which locks the table and its partitions for a moment' END AS _then, count(*) OVER () AS _total
 FROM named ORDER BY relkind = 'I', bytes DESC, index LIMIT 30;
 
 -- ## Foreign keys without an index
@@ -117,8 +120,10 @@ SELECT k."table", k.columns, k.about AS "rows (est.)",
             THEN NULLIF(count(*) FILTER (WHERE k.about >= 10000) OVER (), 0) END AS _foreign,
        CASE count(*) FILTER (WHERE k.about >= 10000) OVER () WHEN 1 THEN '1 foreign key has'
             ELSE count(*) FILTER (WHERE k.about >= 10000) OVER () || ' foreign keys have' END AS _keys,
-       k.about AS _rank, CASE WHEN k.about >= 10000 AND k.relkind = 'r' THEN format('CREATE INDEX CONCURRENTLY ON %s (%s)', k."table", k.columns) END AS _step,
-       '' AS _then, count(*) OVER () AS _total
+       k.about AS _rank, CASE WHEN k.about >= 10000
+            THEN format(CASE k.relkind WHEN 'p' THEN 'CREATE INDEX ON ONLY %s (%s)' ELSE 'CREATE INDEX CONCURRENTLY ON %s (%s)' END, k."table", k.columns) END AS _step,
+       CASE k.relkind WHEN 'p' THEN ', then CONCURRENTLY on each partition, and attach those with ALTER INDEX … ATTACH PARTITION' ELSE '' END AS _then,
+       count(*) OVER () AS _total
 FROM keys k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
 ORDER BY k.about DESC NULLS LAST, k."table", k.columns, k.conname LIMIT 30;
 
@@ -136,7 +141,7 @@ WITH counting AS (
 ), found AS (
   SELECT CASE WHEN n.nspname = 'public' THEN quote_ident(c.relname) ELSE format('%I.%I', n.nspname, c.relname) END AS index,
          CASE WHEN n.nspname = 'public' THEN quote_ident(t.relname) ELSE format('%I.%I', n.nspname, t.relname) END AS "table",
-         ix.bytes, counting.since, greatest(counting.since, created.at) AS unused_since,
+         c.relkind, ix.bytes, counting.since, greatest(counting.since, created.at) AS unused_since,
          created.at > now() - interval '7 days' AS young,
          COALESCE(created.at IS NOT NULL AND greatest(counting.since, created.at) < now() - interval '7 days', false)
            AND NOT pg_is_in_recovery() AS old_enough,
@@ -154,12 +159,13 @@ WITH counting AS (
 )
 SELECT index, "table", bytes AS "size (est.)_bytes", extract(epoch FROM clock_timestamp() - since)::float8 AS "counters age_s",
        COALESCE(note, CASE WHEN old_enough THEN NULL WHEN young THEN 'younger than 7 d' ELSE 'age unknown' END) AS note,
-       CASE WHEN row_number() OVER (ORDER BY bytes DESC, index) = 1
-            THEN NULLIF(count(*) FILTER (WHERE old_enough AND note IS NULL) OVER (), 0) END AS _unused,
-       CASE count(*) FILTER (WHERE old_enough AND note IS NULL) OVER () WHEN 1 THEN '1 index has'
-            ELSE count(*) FILTER (WHERE old_enough AND note IS NULL) OVER () || ' indexes have' END AS _indexes,
-       max(unused_since) FILTER (WHERE old_enough AND note IS NULL) OVER () AS _since_at, sum(bytes) FILTER (WHERE old_enough AND note IS NULL) OVER ()::bigint AS _all_bytes, bytes AS _rank, count(*) OVER () AS _total
-FROM found ORDER BY bytes DESC, index LIMIT 30;
+       CASE WHEN row_number() OVER (ORDER BY droppable DESC, bytes DESC, index) = 1 THEN NULLIF(count(*) FILTER (WHERE droppable) OVER (), 0) END AS _unused,
+       CASE count(*) FILTER (WHERE droppable) OVER () WHEN 1 THEN '1 index has' ELSE count(*) FILTER (WHERE droppable) OVER () || ' indexes have' END AS _indexes,
+       max(unused_since) FILTER (WHERE droppable) OVER () AS _since_at, sum(bytes) FILTER (WHERE droppable) OVER ()::bigint AS _all_bytes, bytes AS _rank,
+       CASE WHEN droppable THEN CASE relkind WHEN 'i' THEN 'DROP INDEX CONCURRENTLY ' ELSE 'DROP INDEX ' END || index END AS _step,
+       ', if no replica and no monthly job uses it' AS _then, count(*) OVER () AS _total
+FROM (SELECT *, old_enough AND note IS NULL AS droppable FROM found) f
+ORDER BY droppable DESC, bytes DESC, index LIMIT 30;
 
 -- ## Large tables with frequent sequential scans
 -- Looked at: sequential scans

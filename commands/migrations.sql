@@ -15,14 +15,14 @@ row_action_if = "_stuck"
 next = "Pid {pid} holds Prisma's lock and has been {state} for {for_s}. If no deploy is running, release it: `kill {pid}`"
 
 [thresholds]
-_open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it applied or rolled back with `migrate-resolve`." }
+_open = { warning = 1, critical = 1, message = "{target}: {_open_names}. Deploys are blocked (P3009) until you mark it as applied or rolled back: `migrate-resolve {service}`" }
 _running = { warning = 1, message = "{target}: {_running_name} is running (pid {_holder}).", next = "`blocked` shows whether it waits for a lock." }
 _unreadable = { warning = 1, in_part = true, message = "{target} {_shortfall}: `{_fix}`." }
-_altered = { warning = 1, in_part = true, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check, row security or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that.", next = "`help migrations` explains what is read." }
-_changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration.", next = "`help migrations` explains what is compared." }
-_gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch.", next = "`help migrations` explains what is compared." }
-_no_files = { warning = 1, in_part = true, message = "{target}: the migrations directory {_no_files_says}: pending migrations are unknown.", next = "`help migrations` explains the directory." }
-_missing = { warning = 1, message = "{database} has no Prisma migration table (_prisma_migrations).", next = "`help migrations` explains what is looked for." }
+_altered = { warning = 1, in_part = true, message = "{target}: {_ledger} isn't read: it has a type, an index with an expression, a check, row security or the like that Prisma doesn't create, and reading it could run code of whoever did. Have its owner drop that.", next = "In psql, `\\d+ {_ledger}` shows what was added." }
+_changed = { warning = 1, message = "{target}: {_changed_names} was edited after it was applied: its checksum differs from the recorded one. Restore the file, and make the change in a new migration.", next = "In the service's repository, `git log -p -- '*{_changed_pattern}/migration.sql'` shows the edit." }
+_gone = { warning = 1, message = "{target}: {_gone_names} is applied but missing from the migrations directory: the directory is older than the database, or from another branch.", next = "In the service's repository, `git log --all --source -- '*{_gone_pattern}/migration.sql'` shows the branches that have it." }
+_no_files = { warning = 1, in_part = true, message = "{target}: the migrations directory {_no_files_says}: pending migrations are unknown.", next = "`countersign check`, typed on Countersign's machine, says what to correct." }
+_missing = { warning = 1, message = "{database} has no Prisma migration table (_prisma_migrations).", next = "To create it: `migrate {service}`. To adopt a database that has the tables already: `migrate-resolve {service}`" }
 _stuck_s = { warning = 60, critical = 600, message = "{target}: pid {pid} ({app}) holds Prisma's lock but has been idle for {value}: no migration can start.", next = "`blocked` shows whether it waits for a lock." }
 
 [on_error]
@@ -42,6 +42,9 @@ SELECT CASE WHEN ledger IS NULL THEN 'no migration table' WHEN NOT permitted THE
        CASE WHEN permitted AND altered THEN 1 END AS _altered,
        cardinality(changed) AS _changed, array_to_string(changed[1:5], ', ') AS _changed_names,
        cardinality(gone) AS _gone, array_to_string(gone[1:5], ', ') AS _gone_names,
+       -- A name may have anything in it; a shell takes these as they are.
+       regexp_replace(changed[1], '[^A-Za-z0-9_.-]', '?', 'g') AS _changed_pattern,
+       regexp_replace(gone[1], '[^A-Za-z0-9_.-]', '?', 'g') AS _gone_pattern,
        CASE WHEN unlisted IS NOT NULL THEN 1 END AS _no_files, unlisted AS _no_files_says,
        -- Reported for a service that was asked for by name; for all services, the table shows it.
        CASE WHEN ledger IS NULL AND NULLIF(NULLIF(:'service', ''), 'all') IS NOT NULL THEN 1 END AS _missing,

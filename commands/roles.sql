@@ -9,14 +9,12 @@ example = "roles asset-service"
 details = "PostgreSQL's own roles (pg_…) have no row of their own; they appear as memberships. VALID UNTIL ends password logins only, and PostgreSQL doesn't show whether a role has a password. `connections` shows how near roles and databases are to their connection limits. pg_hba.conf decides who must use TLS; that is not shown here."
 verdict_empty = "No roles found."
 verdict = "{target}: {_logins} can log in{_where}, {_superusers}; no VALID UNTIL ends within 14 days."
-row_action_if = "_closable"
-next = "Unless an application needs it, run in that database: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC`"
 
 [thresholds]
 _expires_s = { warning = 1209600, critical = 259200, below = true, message = "{target}: VALID UNTIL of {role} ends in {value} ({valid_until}); password logins of it fail after that. To extend it: `ALTER ROLE {_role} VALID UNTIL …`" }
 _expired = { warning = 1, message = "{target}: VALID UNTIL of {role} has passed ({valid_until}): password logins of it fail.", next = "If it is still needed, a DBA can run: `ALTER ROLE {_quoted} VALID UNTIL 'infinity'`" }
-_server_files = { warning = 1, message = "{target}: {role} is no superuser, but can {_can} on the server's machine as PostgreSQL's own account: it is a member of {_by}.", next = "`help roles` explains what is looked for." }
-_public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC).", next = "`help roles` explains what is looked for." }
+_server_files = { warning = 1, message = "{target}: {role} is no superuser, but can {_can} on the server's machine as PostgreSQL's own account: it is a member of {_by}. Unless that is needed, a DBA can take it from {_members}: `REVOKE {_by} FROM {_members}`" }
+_public_schema = { warning = 1, message = "{target}: every role that can connect may create tables and functions in schema {schema} (granted to PUBLIC). Unless an application needs it, run in that database: `REVOKE CREATE ON SCHEMA {_quoted} FROM PUBLIC`" }
 _public_create = { warning = 1, message = "{target}: every role may create schemas in {databases} (granted to PUBLIC).", next = "A DBA can run: `REVOKE CREATE ON DATABASE {_quoted} FROM PUBLIC`" }
 */
 -- ## Roles [server]
@@ -28,7 +26,7 @@ SELECT r.rolname::text AS role, quote_ident(r.rolname) AS _quoted,
        m.member_of, CASE WHEN e.dated THEN r.rolvaliduntil END AS valid_until, quote_ident(r.rolname) AS _role,
        CASE WHEN l.can AND e.dated AND r.rolvaliduntil > now() THEN extract(epoch FROM r.rolvaliduntil - now()) END::float8 AS _expires_s,
        CASE WHEN l.can AND r.rolvaliduntil <= now() THEN 1 END AS _expired,
-       CASE WHEN l.can AND NOT r.rolsuper AND f.rights IS NOT NULL THEN 1 END AS _server_files, f.rights AS _can, f.roles AS _by,
+       CASE WHEN l.can AND NOT r.rolsuper AND f.rights IS NOT NULL THEN 1 END AS _server_files, f.rights AS _can, f.roles AS _by, d.members AS _members,
        CASE count(*) FILTER (WHERE l.can) OVER () WHEN 1 THEN '1 role'
             ELSE count(*) FILTER (WHERE l.can) OVER () || ' roles' END AS _logins,
        CASE count(*) FILTER (WHERE r.rolsuper AND l.can) OVER () WHEN 1 THEN '1 of them a superuser'
@@ -42,6 +40,9 @@ CROSS JOIN LATERAL (SELECT string_agg(p.action, ', ' ORDER BY p.name) AS rights,
                     FROM (VALUES ('pg_execute_server_program', 'run programs'), ('pg_read_server_files', 'read files'),
                                  ('pg_write_server_files', 'write files')) AS p(name, action)
                     WHERE pg_has_role(r.oid, p.name, 'MEMBER')) f
+-- The roles to take it from: its direct members, through which it may have it.
+CROSS JOIN LATERAL (SELECT string_agg(DISTINCT quote_ident(o.rolname), ', ') AS members FROM pg_auth_members a JOIN pg_roles o ON o.oid = a.member
+                    WHERE a.roleid::regrole::text = ANY (string_to_array(f.roles, ', ')) AND pg_has_role(r.oid, o.oid, 'MEMBER')) d
 -- 'infinity' is no date.
 CROSS JOIN LATERAL (SELECT isfinite(r.rolvaliduntil) AND r.rolvaliduntil < '9999-01-01' AND r.rolvaliduntil > '0001-01-02' AS dated) e
 CROSS JOIN LATERAL (
@@ -76,8 +77,7 @@ ORDER BY 1;
 
 -- ## Schemas where PUBLIC may create objects [database]
 -- Looked at: grants on schemas
-SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner, 1 AS _public_schema, quote_ident(n.nspname) AS _quoted,
-       true AS _closable
+SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner, 1 AS _public_schema, quote_ident(n.nspname) AS _quoted
 FROM pg_namespace n
 CROSS JOIN LATERAL aclexplode(COALESCE(n.nspacl, acldefault('n', n.nspowner))) x
 WHERE x.grantee = 0 AND x.privilege_type = 'CREATE' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'

@@ -1,6 +1,6 @@
 //! Cards: the messages in chat that show a run. Their buttons, and the purposes of the buttons' opaque tokens.
 
-use super::{Conversation, FormDraft, Person, Risk, RunId};
+use super::{Conversation, FormDraft, Person, RunId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,9 +63,9 @@ impl Button {
     }
 }
 
-/// A command line as a button's label: "Settings fsync"; with an ellipsis where a request for approval comes first.
-pub fn line_label(line: &str, risk: Risk) -> String {
-    let more = if risk == Risk::Danger { "…" } else { "" };
+/// A command line as a button's label: "Settings fsync"; with an ellipsis where a form or a request for approval comes first.
+pub fn line_label(line: &str, asks_first: bool) -> String {
+    let more = if asks_first { "…" } else { "" };
     let mut letters = line.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
     format!("{first}{}{more}", letters.as_str())

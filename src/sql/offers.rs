@@ -89,6 +89,6 @@ impl Offers<'_> {
             arguments,
         };
         let style = if risk == Risk::Danger { ButtonStyle::Danger } else { ButtonStyle::Plain };
-        Some((Button::new(line_label(line, risk), token, style), purpose))
+        Some((Button::new(line_label(line, risk == Risk::Danger), token, style), purpose))
     }
 }

@@ -3,7 +3,7 @@
 use super::platforms::Platforms;
 use crate::app::App;
 use crate::catalog::{Command, Scope};
-use crate::command_line::{KnownNames, parse_command};
+use crate::command_line::{KnownNames, parse_incomplete};
 use crate::error::contain_panic;
 use crate::model::{
     Block, Button, ButtonStyle, ButtonToken, ChatEvent, Conversation, Person, Reply, Risk, Span,
@@ -58,20 +58,22 @@ impl CommandLines<'_> {
         line
     }
 
-    /// What a button for the line does; `None` for a line that leaves something open, or that has options for one time.
+    /// What a button for the line does; a form asks for the values that the line leaves open. `None` for a line with values to replace,
+    /// or with options for one time.
     fn purpose_of(&self, code: &str) -> Option<TokenPurpose> {
-        let parsed = parse_command(&self.app.catalog, &code.into(), &self.known).ok()??;
+        let parsed = parse_incomplete(&self.app.catalog, &code.into(), &self.known).ok()??;
         if parsed.line.has_options() {
             return None;
         }
-        let environment = parsed.line.environment.clone().or_else(|| self.environment.clone());
         let needs_environment = parsed.command.header.scope != Scope::None;
+        let inherited = self.environment.clone().filter(|_| needs_environment);
+        let environment = parsed.line.environment.clone().or(inherited);
         if needs_environment && environment.is_none() && self.default.is_none() {
             return None;
         }
         Some(TokenPurpose::RunCommand {
             command: parsed.command.name.clone(),
-            environment: environment.filter(|_| needs_environment),
+            environment,
             arguments: parsed.values,
         })
     }
@@ -154,10 +156,12 @@ impl NextSteps {
                 continue;
             };
             let risk = self.app.access.policy(command, lines.environment.as_deref()).risk;
-            let (label, typed) = (line_label(code, risk), code.clone());
+            let typed = code.clone();
             *code = lines.whole_line(command, code);
             let Some(purpose) = lines.purpose_of(&typed) else { continue };
-            let TokenPurpose::RunCommand { environment, .. } = &purpose else { continue };
+            let TokenPurpose::RunCommand { environment, arguments, .. } = &purpose else { continue };
+            let opens_form = command.header.args.iter().any(|spec| spec.is_missing(arguments));
+            let label = line_label(&typed, opens_form || risk == Risk::Danger);
             let may_run = person
                 .as_ref()
                 .is_some_and(|person| self.app.access.may_run(person, command, environment.as_deref()));

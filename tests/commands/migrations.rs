@@ -2,6 +2,8 @@
 
 use crate::harness::{World, severity, words};
 use countersign::model::{Severity, TokenPurpose};
+use std::path::Path;
+use std::process::Command;
 use tokio_postgres::Client;
 
 const LOCK: &str = "SELECT pg_advisory_lock(72707369)";
@@ -212,6 +214,26 @@ fn directory(migrations: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+/// The line for a shell that an answer gives for the service's repository.
+fn in_repository<'a>(told: &'a str, purpose: &str) -> &'a str {
+    let line =
+        told.split("\nIn the service's repository, ").nth(1).and_then(|rest| rest.split(purpose).next());
+    line.unwrap_or_else(|| panic!("no line that {purpose}: {told}"))
+}
+
+/// Types a line in a directory whose git repository is elsewhere: each directory beside the migrations would count as one.
+fn shell(line: &str, directory: &Path, repository: &Path) -> String {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", line])
+        .current_dir(directory)
+        .env("GIT_DIR", repository)
+        .env("GIT_WORK_TREE", directory);
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory() {
     let mut world = World::start().await;
@@ -251,9 +273,17 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
     assert!(all.contains("\nasset-service | none failed | 2 | 1 | 2 | 2_more | "), "{all}");
     assert!(all.contains("\nuser-service | none failed | 3 | 0 | - | "), "{all}");
 
+    let repository = tempfile::tempdir().unwrap();
+    let typed = |line: &str| shell(line, &path, repository.path());
+    let commit =
+        "git add --all && git -c user.name=eve -c user.email=eve@example.com commit --quiet --message";
+    typed(&format!("git init --quiet && {commit} first"));
     std::fs::write(path.join("2_more/migration.sql"), "CREATE TABLE b (id int);\n").unwrap();
+    typed(&format!("{commit} edited"));
     let told = world.told("migrations asset-service").await;
     assert!(told.starts_with("WARNING: asset-service: 2_more was edited after it was applied"), "{told}");
+    let edit = typed(in_repository(&told, " shows the edit."));
+    assert!(edit.contains("+CREATE TABLE b (id int);") && !edit.contains("CREATE TABLE d"), "{edit}");
     assert!(told.contains("\n2_more | applied, edited since | "), "{told}");
 
     std::fs::remove_dir_all(path.join("2_more")).unwrap();
@@ -264,11 +294,15 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
         ),
         "{told}"
     );
+    let history = typed(in_repository(&told, " shows the branches that have it."));
+    assert!(history.contains("edited") && history.contains("refs/heads/"), "{history}");
 
     asset.batch_execute("ALTER TABLE _prisma_migrations RENAME TO away").await.unwrap();
     let told = world.told("migrations asset-service").await;
     assert!(told.starts_with("WARNING: asset_service_db has no Prisma migration table"), "{told}");
     assert!(told.contains("\n4_new | pending\n3_again | pending\n1_init | pending\n"), "{told}");
+    let steps = "To create it: migrate asset-service. To adopt a database that has the tables already: migrate-resolve asset-service\n";
+    assert!(told.ends_with(steps), "{told}");
     asset.batch_execute("ALTER TABLE away RENAME TO _prisma_migrations").await.unwrap();
 
     for (spoil, says) in [
@@ -283,6 +317,10 @@ async fn what_is_to_come_and_what_was_edited_is_told_by_the_migrations_directory
             .unwrap();
         let told = world.told("migrations asset-service").await;
         assert!(told.starts_with(&format!("WARNING: asset-service: {says}")), "{told}");
+        assert!(
+            told.contains("\ncountersign check, typed on Countersign's machine, says what to correct.\n"),
+            "{told}"
+        );
         assert!(!told.contains("pending |") && told.contains("\n1_init | applied | "), "{told}");
     }
 }
@@ -307,6 +345,7 @@ async fn a_table_that_would_run_its_owners_code_is_not_read() {
     let told = world.told("migrations asset-service").await;
     assert!(told.contains("public._prisma_migrations isn't read: it has a type"), "{told}");
     assert_eq!(heard(), before, "{told}");
+    assert!(told.ends_with("In psql, \\d+ public._prisma_migrations shows what was added.\n"), "{told}");
     let undo = "DROP POLICY planted_policy ON _prisma_migrations";
     admin.batch_execute(&format!("{undo}; {alter} DISABLE ROW LEVEL SECURITY")).await.unwrap();
     for (plant, undo) in [

@@ -4,7 +4,7 @@
 use crate::harness::{World, severity, words};
 use countersign::actions::{self, Implementation};
 use countersign::catalog::{Catalog, Command, Header};
-use countersign::command_line;
+use countersign::command_line::{self, ArgSpec, KnownNames};
 use countersign::model::{Block, Severity, Span, Text, TokenPurpose};
 use countersign::sql::Answer;
 
@@ -63,16 +63,17 @@ fn codes(text: &Text) -> impl Iterator<Item = &str> {
     text.0.iter().filter_map(|span| if let Span::Code(code) = span { Some(code.as_str()) } else { None })
 }
 
-/// True if a piece of code is a step: a line to type here or on Countersign's machine, or a statement to copy.
+/// True if a piece of code is a step: a line to type here, on Countersign's machine or in a service's repository, or a statement to copy.
+/// An explanation is none.
 fn is_step(catalog: &Catalog, code: &str) -> bool {
     let first = code.split_whitespace().next().unwrap_or_default();
-    let statements = ["ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "SELECT"];
+    let copied = ["ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "SELECT", "git", "\\d+"];
     // In a header, a statement may be a value of the row.
     let is_filled_in = ["{_fix}", "{_step}", "{_raise}"].contains(&code);
     is_filled_in
-        || catalog.find(first).is_some()
+        || catalog.find(first).is_some() && first != "help"
         || code == "countersign check"
-        || statements.contains(&first)
+        || copied.contains(&first)
 }
 
 /// Fails for a warning or a critical verdict without a next step.
@@ -121,8 +122,24 @@ pub async fn type_back(world: &World, line: &str, answer: &Answer) {
     }
 }
 
+/// True for a line that leaves values open: in chat a form asks for them, and a terminal shows what to type.
+fn opens_form(world: &World, step: &str) -> bool {
+    let known = KnownNames::of(&world.app.config, &world.app.catalog);
+    let Ok(Some(parsed)) = command_line::parse_incomplete(&world.app.catalog, &step.into(), &known) else {
+        return false;
+    };
+    let usage = parsed.command.usage();
+    let is_missing = |spec: &ArgSpec| spec.is_missing(&parsed.values);
+    !parsed.values.is_empty()
+        && parsed.command.header.args.iter().any(is_missing)
+        && world.understand(step).is_err_and(|refused| refused.to_string().contains(&usage))
+}
+
 /// What reads is answered; what acts is planned, up to its card. With example values it only has to be understood.
 async fn run(world: &World, line: &str, (command, step, is_example): (&Command, &str, bool)) {
+    if opens_form(world, step) {
+        return;
+    }
     let understood = world.understand(step).unwrap_or_else(|why| panic!("{line} says `{step}`: {why}"));
     assert_eq!(understood.0.name, command.name, "{line} says `{step}`");
     if let Some(Implementation::Action(_)) = actions::find(command) {
@@ -182,7 +199,9 @@ async fn every_line_of_every_header_is_understood() {
             for code in sentence.split('`').skip(1).step_by(2).filter(|code| !is_bare(code)) {
                 let Some((_, line)) = typed(catalog, code) else { continue };
                 let line = filled(&line);
-                world.understand(&line).unwrap_or_else(|why| panic!("{}: `{line}`: {why}", command.name));
+                if !opens_form(&world, &line) {
+                    world.understand(&line).unwrap_or_else(|why| panic!("{}: `{line}`: {why}", command.name));
+                }
                 typed_back += 1;
             }
         }
@@ -192,7 +211,9 @@ async fn every_line_of_every_header_is_understood() {
             let sentences =
                 [threshold.message.as_deref().unwrap_or("{value}"), threshold.next.as_deref().unwrap_or("")];
             let mut codes = sentences.iter().flat_map(|sentence| sentence.split('`').skip(1).step_by(2));
-            let has_step = sentences[0].is_empty() || codes.any(|code| is_step(catalog, code));
+            // A statement's column `_step` is a sentence of its own.
+            let is_computed = command.header.next_by.contains_key("_step");
+            let has_step = sentences[0].is_empty() || is_computed || codes.any(|code| is_step(catalog, code));
             assert!(has_step || command.name == "backups", "{}: {key} has no next step", command.name);
         }
         if let Some(action) = &command.header.row_action {

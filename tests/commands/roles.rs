@@ -81,7 +81,9 @@ async fn what_everybody_may_is_told_where_it_is_so() {
         "{told}"
     );
     assert!(
-        told.contains("may create tables and functions in schema public (granted to PUBLIC).\n"),
+        told.contains(
+            "may create tables and functions in schema public (granted to PUBLIC). Unless an application needs it, run in that database: REVOKE CREATE ON SCHEMA public FROM PUBLIC\n"
+        ),
         "{told}"
     );
     assert!(told.contains("\nMy Own | azuresu\npublic | "), "{told}");
@@ -114,6 +116,14 @@ async fn limits_columns_and_the_servers_files_are_told() {
     let files = "loader is no superuser, but can run programs, read files on the server's machine as PostgreSQL's own account: it is \
                  a member of pg_execute_server_program, pg_read_server_files.";
     assert!(told.contains(files) && !told.contains("loaders is no superuser"), "{told}");
+    let revoke = "REVOKE pg_execute_server_program, pg_read_server_files FROM loaders";
+    assert!(
+        told.contains(&format!("Unless that is needed, a DBA can take it from loaders: {revoke}\n")),
+        "{told}"
+    );
+    asset.batch_execute(revoke).await.unwrap();
+    let told = world.told("roles asset-service").await;
+    assert!(!told.contains("loader is no superuser"), "{told}");
     assert!(told.contains("\nPUBLIC | \"User\" | SELECT | email, id\n"), "{told}");
     assert!(told.contains("\nnarrow | \"User\" | UPDATE | email\n"), "{told}");
 }

@@ -20,7 +20,7 @@ impl Scene {
         self.opened(who, before, line).await
     }
 
-    async fn opened(&self, who: &str, before: Option<String>, what: &str) -> Modal {
+    pub async fn opened(&self, who: &str, before: Option<String>, what: &str) -> Modal {
         let modal = self.workspace().wait_for(what, |workspace| {
             workspace.modal(who).filter(|modal| Some(&modal.id) != before.as_ref())
         });
@@ -42,7 +42,7 @@ impl Scene {
     }
 }
 
-fn fields(modal: &Modal) -> Vec<&str> {
+pub fn fields(modal: &Modal) -> Vec<&str> {
     modal.inputs().map(|input| input["block_id"].as_str().unwrap()).collect()
 }
 

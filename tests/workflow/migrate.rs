@@ -1,5 +1,6 @@
 //! `migrate` and `migrate-resolve` as they should go: what is shown, what is asked, and what the ledger says afterwards.
 
+use crate::forms::fields;
 use crate::harness::{ANA, BEN, Scene, Twist, found, servers};
 use crate::migrate_harness::Shop;
 use countersign::model::RunState;
@@ -101,7 +102,13 @@ async fn a_failed_migration_is_told_bars_the_way_and_is_resolved() {
 
     let way_out = format!("migrate-resolve shop {THIRD} --as rolled-back");
     shop.refuses("migrate shop", &[&format!("{THIRD} failed in shop_"), "P3009", &way_out]).await;
-    let form = shop.scene.opens(ANA, "migrate-resolve shop --env staging").await;
+    shop.client.batch_execute("GRANT SELECT ON _prisma_migrations TO countersign_read").await.unwrap();
+    let listed = shop.scene.asks(ANA, "migrations shop --env staging").await;
+    let step = "mark it as applied or rolled back: /db migrate-resolve shop --env staging";
+    assert!(listed.plain().contains(step), "{}", listed.plain());
+    shop.scene.click_button(ANA, &listed.at(), "Migrate-resolve shop…").await;
+    let form = shop.scene.opened(ANA, None, "the form of the next step").await;
+    assert_eq!(fields(&form), ["migration", "as", "reason"]);
     let offered = shop.scene.offers(ANA, &form, "migration", "").await;
     assert_eq!(offered[0], (THIRD.to_owned(), format!("{THIRD} · unresolved")), "{offered:?}");
     shop.scene.without_forms();
