@@ -23,7 +23,7 @@ pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult, SqlValues};
 pub use transaction::{AccessMode, BoundSql, READ_ONLY, Transaction};
 
-use pool::{ClientKind, Connection, ConnectionPool, ConnectionUse, GRACE, Lifetime, Priority};
+use pool::{ClientKind, Connection, ConnectionPool, ConnectionUse, GRACE, Lease, Lifetime, Priority};
 
 /// Time limit of a transaction's wait for its next statement.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
@@ -220,9 +220,9 @@ impl Environments {
         }
         let key = Address { database: Some(database.clone()), login, ..address.clone() };
         let kind = match (pools.pool.take(&key, usage, connect, environment.connect_timeout).await, warm) {
-            (Ok(connection), _) => {
+            (Ok(Lease { connection, read }), _) => {
                 let connection = Some(Box::new(connection));
-                ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool) }
+                ClientKind::Pooled { connection, key, pool: Arc::clone(&pools.pool), _read: read }
             }
             (Err(Unreachable::NoSlot(limit)), Some(warm)) => {
                 // All slots are taken: wait for the warm one, which is ours already.

@@ -35,7 +35,6 @@ pub struct Connection {
     prepared: Mutex<HashMap<String, Statement>>,
     application_name: Mutex<String>,
     _permit: Option<OwnedSemaphorePermit>,
-    is_reserved: bool,
     pub(super) warnings: Warnings,
     pub(super) canceller: Canceller,
 }
@@ -51,7 +50,6 @@ impl From<OpenedConnection> for Connection {
             prepared,
             application_name,
             _permit: None,
-            is_reserved: false,
             warnings,
             canceller,
         }
@@ -69,7 +67,7 @@ impl Connection {
 pub(super) enum Priority {
     /// Answers and plans.
     Read,
-    /// A run that was recorded, and approved if it had to be: it may use the reserve.
+    /// A run that was recorded, and approved if it had to be: it may use all connections.
     Run,
 }
 
@@ -89,22 +87,36 @@ pub(super) struct ConnectionUse {
     pub lifetime: Lifetime,
 }
 
-/// An environment's connections: so many may be open, idle ones included. Some of them are a reserve for runs.
+/// An environment's connections: so many may be open, idle ones included, and fewer in use by reads at once, since some are
+/// kept for runs.
 pub struct ConnectionPool {
-    permits: Arc<Semaphore>,
-    reserve: Arc<Semaphore>,
+    limit: usize,
+    open: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     idle: Mutex<Vec<(Address, Connection, Instant)>>,
+    /// Clients that wait for another's connection to be closed.
     waiting: AtomicUsize,
+    /// Reads that wait for a place among them.
+    waiting_reads: AtomicUsize,
+}
+
+/// A connection of the pool's, and the place among the reads of a client that reads.
+pub struct Lease {
+    pub connection: Connection,
+    pub read: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionPool {
     pub fn new(connections: usize) -> Arc<ConnectionPool> {
         let reserve = if connections > 1 { (connections / RUN_SHARE).max(1) } else { 0 };
+        let limit = connections.max(1);
         Arc::new(ConnectionPool {
-            permits: Arc::new(Semaphore::new(connections.max(1) - reserve)),
-            reserve: Arc::new(Semaphore::new(reserve)),
+            limit,
+            open: Arc::new(Semaphore::new(limit)),
+            reads: Arc::new(Semaphore::new(limit - reserve)),
             idle: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            waiting_reads: AtomicUsize::new(0),
         })
     }
 
@@ -115,50 +127,35 @@ impl ConnectionPool {
         usage: ConnectionUse,
         connect: impl Future<Output = Result<Connection, Unreachable>>,
         timeout: Duration,
-    ) -> Result<Connection, Unreachable> {
+    ) -> Result<Lease, Unreachable> {
         let ConnectionUse { priority, lifetime } = usage;
-        if lifetime == Lifetime::Shared
-            && let Some(idle) = self.idle_for(key)
-        {
-            return Ok(idle);
-        }
-        let (permit, is_reserved) = match self.try_permit(priority) {
-            Some(permit) => permit,
-            None => self.wait_for_permit(priority, timeout).await?,
-        };
-        Ok(Connection { _permit: Some(permit), is_reserved, ..connect.await? })
-    }
-
-    /// A permit that is free, and `true` if it is one of the reserve.
-    fn try_permit(&self, priority: Priority) -> Option<(OwnedSemaphorePermit, bool)> {
-        let permit = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
-        let is_run = priority == Priority::Run;
-        let reserved = || permit(&self.reserve).map(|permit| (permit, true));
-        let shared = permit(&self.permits).map(|permit| (permit, false));
-        if is_run { shared.or_else(reserved) } else { shared }
-    }
-
-    async fn wait_for_permit(
-        &self,
-        priority: Priority,
-        timeout: Duration,
-    ) -> Result<(OwnedSemaphorePermit, bool), Unreachable> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.close_oldest();
-        let permit = |of: &Arc<Semaphore>| Arc::clone(of).acquire_owned();
-        let wait = async {
-            tokio::select! {
-                permit = permit(&self.permits) => permit.map(|permit| (permit, false)),
-                permit = permit(&self.reserve), if priority == Priority::Run => permit.map(|permit| (permit, true)),
+        let limit = if priority == Priority::Run { timeout.max(RUN_WAIT) } else { timeout };
+        let deadline = Instant::now() + limit;
+        let read = match priority {
+            Priority::Read => {
+                let _waiting = WaitingClient::new(&self.waiting_reads);
+                Some(permit(&self.reads, deadline).await?)
             }
+            Priority::Run => None,
         };
-        let timeout = if priority == Priority::Run { timeout.max(RUN_WAIT) } else { timeout };
-        let permit = tokio::time::timeout(timeout, wait).await;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        match permit {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Unreachable::Other("all of the bot's own connections are busy".to_owned())),
+        if lifetime == Lifetime::Shared
+            && let Some(connection) = self.idle_for(key)
+        {
+            return Ok(Lease { connection, read });
         }
+        let permit = self.room(deadline).await?;
+        let connection = Connection { _permit: Some(permit), ..connect.await? };
+        Ok(Lease { connection, read })
+    }
+
+    /// Room for one more connection, for which an idle one is closed.
+    async fn room(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Unreachable> {
+        if let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _waiting = WaitingClient::new(&self.waiting);
+        self.close_oldest();
+        permit(&self.open, deadline).await
     }
 
     fn idle_for(&self, key: &Address) -> Option<Connection> {
@@ -176,6 +173,28 @@ impl ConnectionPool {
     }
 }
 
+/// A client that waits, also counted out when its own caller gives up.
+struct WaitingClient<'a>(&'a AtomicUsize);
+
+impl WaitingClient<'_> {
+    fn new(count: &AtomicUsize) -> WaitingClient<'_> {
+        count.fetch_add(1, Ordering::SeqCst);
+        WaitingClient(count)
+    }
+}
+
+impl Drop for WaitingClient<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn permit(semaphore: &Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Unreachable> {
+    let permit = tokio::time::timeout_at(deadline.into(), Arc::clone(semaphore).acquire_owned()).await;
+    let busy = || Unreachable::Other("all of the bot's own connections are busy".to_owned());
+    permit.ok().and_then(Result::ok).ok_or_else(busy)
+}
+
 /// The origin of a client's connection, which gets it back.
 pub(super) enum ClientKind {
     /// The server and login's connection to the maintenance database, locked for this client.
@@ -184,6 +203,8 @@ pub(super) enum ClientKind {
         connection: Option<Box<Connection>>,
         key: Address,
         pool: Arc<ConnectionPool>,
+        /// Given back after the connection, so that the next read finds it idle.
+        _read: Option<OwnedSemaphorePermit>,
     },
 }
 
@@ -379,10 +400,9 @@ impl Drop for PooledClient {
         match &mut self.kind {
             ClientKind::Warm(guard) if broken => **guard = None,
             ClientKind::Warm(_) => {}
-            ClientKind::Pooled { connection, key, pool } => {
+            ClientKind::Pooled { connection, key, pool, .. } => {
                 // Dropped, it frees its permit for one who waits.
-                let is_unusable =
-                    |connection: &Connection| broken || connection.is_closed() || connection.is_reserved;
+                let is_unusable = |connection: &Connection| broken || connection.is_closed();
                 if let Some(connection) = connection.take().filter(|connection| !is_unusable(connection))
                     && pool.waiting.load(Ordering::SeqCst) == 0
                 {

@@ -70,7 +70,7 @@ const FOR_READS: i64 = 3;
 async fn questions_that_wait_leave_a_connection_to_what_was_approved() {
     let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
     let limits =
-        "connections = 4\nconnect_timeout = \"1s\"\nstatement_timeout = \"10m\"\nlock_timeout = \"60s\"";
+        "connections = 4\nconnect_timeout = \"3s\"\nstatement_timeout = \"10m\"\nlock_timeout = \"60s\"";
     let twist = Twist {
         servers: Some(servers),
         commands: vec![("table-size.sql", SIZE)],
@@ -101,6 +101,26 @@ async fn questions_that_wait_leave_a_connection_to_what_was_approved() {
     assert_ne!(maintenance_harness::one::<u32>(&superuser, file).await, before, "the table is rewritten");
     assert_eq!(maintenance_harness::one::<i64>(&superuser, waiting).await, FOR_READS, "they still wait");
     holder.batch_execute("ROLLBACK").await.expect("the lock's end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_of_all_databases_is_asked_again_over_the_same_connections() {
+    let servers = Servers::alone(60).await;
+    let superuser = servers.cluster.connect("postgres").await.expect("the superuser");
+    // One connection for each of ten services, where nine may be in use by questions at once.
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let open = async || {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'countersign_read' AND datname LIKE '%_service_db' ORDER BY pid";
+        let rows = superuser.query(sql, &[]).await.expect("an answer");
+        rows.iter().map(|row| row.get(0)).collect::<Vec<i32>>()
+    };
+    scene.asks(ANA, "health --env production").await;
+    let first = open().await;
+    assert_eq!(first.len(), 10);
+    for _ in 0..3 {
+        scene.asks(ANA, "health --env production").await;
+        assert_eq!(open().await, first);
+    }
 }
 
 /// Places in work of one person.
