@@ -3,8 +3,9 @@
 
 use crate::http_client;
 use anyhow::Context;
+use async_trait::async_trait;
 use azure_core::credentials::{Secret, TokenCredential};
-use azure_core::http::{ClientOptions, HttpClient, Transport};
+use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, Transport, Url};
 use azure_identity::{
     ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
     ManagedIdentityCredentialOptions, UserAssignedId,
@@ -21,8 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum CredentialKind<'a> {
     /// The managed identity with that client id, where Countersign runs.
     ManagedIdentity { client_id: &'a str },
-    /// An Entra application.
-    Application { tenant: &'a str, client_id: &'a str, secret: &'a SecretString },
+    /// An Entra application. The URL is Entra's address: another in a sovereign cloud.
+    Application { tenant: &'a str, client_id: &'a str, secret: &'a SecretString, login_url: &'a str },
 }
 
 /// Tokens for one scope.
@@ -36,19 +37,20 @@ impl Tokens {
     /// When the system has no certificates to trust, or the crate can't make a credential.
     pub fn new(kind: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
         let client = http_client::builder(CONNECT_TIMEOUT).build().context("setting up Entra's client")?;
-        Tokens::over(Arc::new(client), kind, scope)
-    }
-
-    fn over(http: Arc<dyn HttpClient>, kind: &CredentialKind<'_>, scope: &str) -> anyhow::Result<Tokens> {
-        let client_options =
-            ClientOptions { transport: Some(Transport::new(http)), ..ClientOptions::default() };
+        let options = |client: Arc<dyn HttpClient>| ClientOptions {
+            transport: Some(Transport::new(client)),
+            ..ClientOptions::default()
+        };
         let credential: Arc<dyn TokenCredential> = match *kind {
             CredentialKind::ManagedIdentity { client_id } => {
                 let user_assigned_id = Some(UserAssignedId::ClientId(client_id.to_owned()));
+                let client_options = options(Arc::new(client));
                 let options = ManagedIdentityCredentialOptions { user_assigned_id, client_options };
                 ManagedIdentityCredential::new(Some(options)).map_err(credential_error)?
             }
-            CredentialKind::Application { tenant, client_id, secret } => {
+            CredentialKind::Application { tenant, client_id, secret, login_url } => {
+                let login_url = login_url.trim_end_matches('/').to_owned();
+                let client_options = options(Arc::new(EntraTransport { client, login_url }));
                 let secret = Secret::new(secret.expose_secret().to_owned());
                 let options = Some(ClientSecretCredentialOptions { client_options });
                 let credential = ClientSecretCredential::new(tenant, client_id.to_owned(), secret, options);
@@ -70,6 +72,24 @@ impl Tokens {
     }
 }
 
+/// Sends the crate's requests for Entra to the configured address. The crate itself refuses an address without TLS, such as that of
+/// a fake on this machine; the configuration has checked it.
+#[derive(Debug)]
+struct EntraTransport {
+    client: reqwest::Client,
+    /// Without a slash at the end.
+    login_url: String,
+}
+
+#[async_trait]
+impl HttpClient for EntraTransport {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let mut request = request.clone();
+        *request.url_mut() = Url::parse(&format!("{}{}", self.login_url, request.url().path()))?;
+        self.client.execute_request(&request).await
+    }
+}
+
 /// Reports only an error's kind: its text can hold a whole answer.
 fn credential_error(error: azure_core::Error) -> anyhow::Error {
     anyhow::anyhow!("Entra gave no token: {}", error.kind())
@@ -78,10 +98,8 @@ fn credential_error(error: azure_core::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_trait::async_trait;
     use axum::extract::{Form, Path, State};
     use axum::http::StatusCode;
-    use azure_core::http::{AsyncRawResponse, Request, Url};
     use parking_lot::Mutex;
     use serde_json::{Value, json};
     use std::collections::HashMap;
@@ -90,24 +108,6 @@ mod tests {
     const APP: &str = "3c0a7c52-1b55-4b0b-9f4c-0d6f3a5e7b11";
     const SECRET: &str = "s3cret~of/the app";
     const SCOPE: &str = "https://api.botframework.com/.default";
-
-    /// Carries requests for Entra, which the crate reaches over HTTPS only, to a fake one.
-    #[derive(Debug)]
-    struct ProxyTransport {
-        http: reqwest::Client,
-        port: u16,
-    }
-
-    #[async_trait]
-    impl HttpClient for ProxyTransport {
-        async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-            assert_eq!(request.url().origin().ascii_serialization(), "https://login.microsoftonline.com");
-            let mut redirected = request.clone();
-            let path = request.url().path();
-            *redirected.url_mut() = Url::parse(&format!("http://127.0.0.1:{}{path}", self.port)).unwrap();
-            self.http.execute_request(&redirected).await
-        }
-    }
 
     type TokenRequests = Arc<Mutex<Vec<HashMap<String, String>>>>;
 
@@ -134,10 +134,15 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let entra = entra.with_state(Arc::clone(&requests));
         tokio::spawn(async move { axum::serve(listener, entra).await });
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let secret = SecretString::from(secret.to_owned());
-        let kind = CredentialKind::Application { tenant: TENANT, client_id: APP, secret: &secret };
-        (Tokens::over(Arc::new(ProxyTransport { http, port }), &kind, SCOPE).unwrap(), requests)
+        let login_url = format!("http://127.0.0.1:{port}/");
+        let kind = CredentialKind::Application {
+            tenant: TENANT,
+            client_id: APP,
+            secret: &secret,
+            login_url: &login_url,
+        };
+        (Tokens::new(&kind, SCOPE).unwrap(), requests)
     }
 
     #[tokio::test]

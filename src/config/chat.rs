@@ -53,6 +53,8 @@ pub struct TeamsSettings {
     pub tenants: Vec<String>,
     /// Of the Entra app. Without it the bot is a managed identity, and has none.
     pub client_secret: Option<SecretString>,
+    /// Entra, which gives an app with a client secret its tokens.
+    pub login_url: String,
     /// The Connector, for messages that are not replies.
     pub service_url: String,
     /// Hosts that an activity may name as its Connector.
@@ -195,6 +197,9 @@ fn command(table: &mut Reader<'_>) -> String {
     command
 }
 
+/// Entra of the public cloud. Source: <https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud>.
+pub(super) const LOGIN_URL: &str = "https://login.microsoftonline.com";
+
 /// The Connector of Teams' public cloud, for messages that are not replies.
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/conversations/send-proactive-messages>.
 pub(super) const SERVICE_URL: &str = "https://smba.trafficmanager.net/teams/";
@@ -228,6 +233,7 @@ fn teams(table: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> T
             (!is_object_id(id)).then_some("tenant's id, a UUID in lower case")
         }),
         client_secret: opt_secret(table, "client_secret", context),
+        login_url: url(table, "login_url", LOGIN_URL),
         service_url,
         service_hosts,
         openid_url: url(table, "openid_url", OPENID_URL),

@@ -29,6 +29,7 @@ fn what_is_wrong_is_told() {
         ("[\"22222222-2222-2222-2222-222222222222\"]", "[\"contoso\"]", "is no tenant's id"),
         ("tenants", "service_url = \"http://elsewhere.example/\"\ntenants", "an https URL"),
         ("tenants", "openid_url = \"http://elsewhere.example/\"\ntenants", "an https URL"),
+        ("tenants", "login_url = \"http://elsewhere.example/\"\ntenants", "an https URL"),
         ("tenants", "client_secret = \"hush\"\ntenants", "a secret kept outside this file"),
         ("tenants", "terminal_channel = \"general\"\ntenants", "19:…@thread.tacv2"),
         ("tenants", "groups = { nobody = \"19:x@thread.tacv2\" }\ntenants", "no [[access]] names a role"),

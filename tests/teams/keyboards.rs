@@ -26,6 +26,7 @@ impl Door {
             client_secret: None,
             service_url: SERVICE.to_owned(),
             service_hosts: Vec::new(),
+            login_url: "https://login.microsoftonline.com".to_owned(),
             openid_url: "https://login.botframework.com/".to_owned(),
             issuer: "https://api.botframework.com".to_owned(),
             scope: "https://api.botframework.com/.default".to_owned(),

@@ -114,7 +114,12 @@ impl ConnectorClient {
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         let tenant = config.tenants.first().map(String::as_str).unwrap_or_default();
         let kind = match &config.client_secret {
-            Some(secret) => CredentialKind::Application { tenant, client_id: &config.app_id, secret },
+            Some(secret) => CredentialKind::Application {
+                tenant,
+                client_id: &config.app_id,
+                secret,
+                login_url: &config.login_url,
+            },
             None => CredentialKind::ManagedIdentity { client_id: &config.app_id },
         };
         let client = http_client::builder(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build();

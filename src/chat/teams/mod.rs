@@ -41,7 +41,7 @@ impl ChatPlatform for TeamsPlatform {
             return Finding::works(subject, "gives the bot tokens");
         };
         let fix = if self.config.client_secret.is_some() {
-            "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches login.microsoftonline.com."
+            "Check `app_id`, the first of `tenants` and `client_secret` of `[teams]`, and that Countersign reaches Entra, `login_url`."
         } else {
             "Give Countersign's machine the managed identity with the client id that `app_id` of `[teams]` names, or set `client_secret`."
         };

@@ -145,6 +145,7 @@ pub const SECTIONS: &[ConfigSection] = &[
             required("app_id", KeyType::Text, "The client id of the bot's Entra app or managed identity."),
             required("tenants", KeyType::Texts, "The tenants that are served; the first is the bot's own."),
             optional("client_secret", KeyType::Secret, "Of the Entra app; a managed identity has none."),
+            text("login_url", chat::LOGIN_URL, "Entra, which gives an app with a client secret its tokens."),
             optional("groups", KeyType::TextMap, GROUPS),
             optional("terminal_channel", KeyType::Text, TERMINAL_CHANNEL),
             text("service_url", chat::SERVICE_URL, "The Connector, for messages that are not replies."),
