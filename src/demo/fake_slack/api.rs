@@ -244,9 +244,8 @@ impl Workspace {
             Some(Fault::Held) => {
                 let holds =
                     |(prefix, fault): &(String, Fault)| *fault == Fault::Held && call.starts_with(prefix);
-                let released = |_: &u64| !self.state().faults.iter().any(holds);
-                // The sender lives as long as this handle.
-                let _ = self.inner.changed.subscribe().wait_for(released).await;
+                let released = || (!self.state().faults.iter().any(holds)).then_some(());
+                self.inner.changes.until(released).await;
             }
             Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
             _ => {}

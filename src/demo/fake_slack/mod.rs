@@ -14,11 +14,11 @@ mod view;
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::future::BoxFuture;
-use tokio::sync::watch;
 
+use super::changes::ChangeCount;
 pub use api::ApiError;
 pub use blocks::check as check_blocks;
 pub use deliver::{Ack, Delivery};
@@ -43,9 +43,6 @@ pub const BOT_USER: &str = "U0BOT0001";
 const APP_ID: &str = "A0DEMO001";
 const TEAM_NAME: &str = "CreatorBridge";
 
-/// Limit of [`Workspace::wait_for`]: generous, since a test that waits this long has failed.
-const WAIT_LIMIT: Duration = Duration::from_secs(30);
-
 type Restart = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// The workspace; clones are handles to the same one. It stops when its runtime does.
@@ -59,7 +56,7 @@ pub struct Workspace {
 struct Inner {
     http: reqwest::Client,
     state: Mutex<State>,
-    changed: watch::Sender<u64>,
+    changes: ChangeCount,
 }
 
 impl Workspace {
@@ -74,7 +71,7 @@ impl Workspace {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?;
         let state = Mutex::new(State::new(settings, address));
-        let inner = Inner { http, state, changed: watch::Sender::new(0) };
+        let inner = Inner { http, state, changes: ChangeCount::default() };
         let workspace = Workspace { inner: Arc::new(inner), bot_url: None };
         workspace.add_person(Account::new(BOT_USER, "Countersign", Kind::Bot));
         let router = api::routes().merge(page::routes()).with_state(workspace.clone());
@@ -230,19 +227,7 @@ impl Workspace {
         what: &str,
         condition: impl Fn(&Workspace) -> Option<T>,
     ) -> Result<T, String> {
-        let mut changes = self.inner.changed.subscribe();
-        let value = tokio::time::timeout(WAIT_LIMIT, async {
-            loop {
-                changes.borrow_and_update();
-                if let Some(value) = condition(self) {
-                    return value;
-                }
-                // The sender lives as long as this handle.
-                let _ = changes.changed().await;
-            }
-        });
-        let transcript = |_| format!("timed out waiting for {what}; the workspace:\n{}", self.transcript());
-        value.await.map_err(transcript)
+        self.inner.changes.wait_for(what, || condition(self), || self.transcript()).await
     }
 
     /// Every message, delivery and refused call, for messages of failed tests.
@@ -277,7 +262,7 @@ impl Workspace {
     /// Changes the state and wakes everyone who waits.
     fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let result = work(&mut self.state());
-        self.inner.changed.send_modify(|version| *version += 1);
+        self.inner.changes.notify();
         result
     }
 }

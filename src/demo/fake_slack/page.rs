@@ -1,32 +1,29 @@
 //! The page in the browser: the conversation that the bot sees, for people to try.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 
 use axum::extract::{Query, State as AxumState};
-use axum::http::{StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::deliver::Ack;
 use super::view::MessageRef;
 use super::{BOT_USER, Kind, TEAM_NAME, Workspace, modals, scopes};
+use crate::demo::page::{html, script, style};
 
 pub(super) fn routes() -> Router<Workspace> {
-    let script = "text/javascript; charset=utf-8";
     Router::new()
-        .route("/", get(file("text/html; charset=utf-8", include_str!("page.html"))))
-        .route("/page.css", get(file("text/css; charset=utf-8", include_str!("page.css"))))
-        .route("/page.js", get(file(script, include_str!("page.js"))))
-        .route("/blocks.js", get(file(script, include_str!("blocks.js"))))
-        .route("/completion.js", get(file(script, include_str!("completion.js"))))
-        .route("/modal.js", get(file(script, include_str!("modal.js"))))
-        .route("/modal.css", get(file("text/css; charset=utf-8", include_str!("modal.css"))))
+        .route("/", get(html(include_str!("page.html"))))
+        .route("/page.css", get(style(include_str!("page.css"))))
+        .route("/page.js", get(script(include_str!("page.js"))))
+        .route("/blocks.js", get(script(include_str!("blocks.js"))))
+        .route("/completion.js", get(script(include_str!("completion.js"))))
+        .route("/modal.js", get(script(include_str!("modal.js"))))
+        .route("/modal.css", get(style(include_str!("modal.css"))))
         .route("/page/changes", get(changes))
         .route("/page/state", get(state))
         .route("/page/commands", get(commands))
@@ -39,27 +36,9 @@ pub(super) fn routes() -> Router<Workspace> {
         .merge(modals::page_routes())
 }
 
-fn file(kind: &'static str, content: &'static str) -> impl IntoResponse + Clone {
-    let policy = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'";
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, policy),
-    ];
-    (headers, content)
-}
-
 /// Tells the page that something changed; it then asks for what its person sees.
-async fn changes(workspace: AxumState<Workspace>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let receiver = workspace.inner.changed.subscribe();
-    let events = stream::unfold((receiver, true), |(mut receiver, first)| async move {
-        if !first {
-            receiver.changed().await.ok()?;
-        }
-        let version = *receiver.borrow_and_update();
-        Some((Ok(Event::default().data(version.to_string())), (receiver, false)))
-    });
-    Sse::new(events).keep_alive(KeepAlive::default())
+async fn changes(workspace: AxumState<Workspace>) -> impl IntoResponse {
+    workspace.inner.changes.events()
 }
 
 /// Everything that the page shows to one person, with the messages of one channel.
