@@ -68,7 +68,7 @@
 //! | [`chat`] | the register of chat platforms; each verifies, parses, renders, sends and brings its routes; the terminal: renders |
 //! | [`bootstrap`] | the composition root: configuration → app |
 //! | [`http`] | the server of the platforms' routes, and the end of the process |
-//! | [`demo`] | the fake Slack and the sample servers, for `make demo` and the tests |
+//! | [`demo`] | the fake Slack, the fake Teams and the sample servers, for `make demo` and the tests |
 //! | [`cli`] | the command line: serve, demo, run, check, init |
 //!
 //! # Invariants

@@ -225,7 +225,7 @@ fn only_slack_knows_block_kit() {
 
 #[test]
 fn only_teams_knows_adaptive_cards() {
-    only(&["AdaptiveCard", "Action.", "TextRun", "adaptiveCard"], &["src/chat/teams"]);
+    only(&["AdaptiveCard", "Action.", "TextRun", "adaptiveCard"], &["src/chat/teams", "src/demo/fake_teams"]);
 }
 
 /// The chat platforms: the directories of `src/chat/`, without the rendering that they share.

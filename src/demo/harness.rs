@@ -2,6 +2,7 @@
 //! shows it, the tests drive it; both go through the bot's real endpoints.
 
 use super::fake_slack::{self, Account, Channel, Kind, Settings, Workspace};
+use super::fake_teams::{self, Tenant, TenantSettings};
 use super::postgres::Cluster;
 use super::sample::{LoginAccount, SampleService, Team};
 use crate::config::Config;
@@ -39,8 +40,8 @@ pub struct Setup<'a> {
     pub workspace: Settings,
     /// The configuration has Slack.
     pub slack: bool,
-    /// The configuration has Teams.
-    pub teams: Option<FakeTeams>,
+    /// The tenant of the configuration's Teams, if it has Teams; its users have the names of the configuration's people.
+    pub teams: Option<Tenant>,
     /// The bot's address; port 0 takes a free one.
     pub listen: SocketAddr,
     /// For the audit log and the backups.
@@ -50,20 +51,6 @@ pub struct Setup<'a> {
     /// Old and new text in the configuration, in order: `wait = "30m"` by a second, say.
     pub replacements: Vec<(String, String)>,
     pub socket_mode: bool,
-}
-
-/// A fake Teams, which the tests bring with them.
-#[derive(Debug, Clone)]
-pub struct FakeTeams {
-    /// The bot's application id in Entra.
-    pub app: String,
-    pub tenant: String,
-    pub service_url: String,
-    pub openid_url: String,
-    /// The environment variables of the managed identity.
-    pub identity: BTreeMap<String, String>,
-    /// The object id of the person with that name.
-    pub account: fn(&str) -> String,
 }
 
 /// The workspace, and the configuration of a bot for it.
@@ -100,12 +87,8 @@ impl Stage {
         if setup.slack {
             config += &slack_section(&workspace.api_url(), setup.socket_mode, &mut secrets);
         }
-        if let Some(FakeTeams { app, tenant, service_url, openid_url, identity, .. }) = &setup.teams {
-            secrets.extend(identity.clone());
-            config += &format!(
-                "[teams]\napp_id = \"{app}\"\ntenants = [\"{tenant}\"]\nservice_url = \"{service_url}\"\n\
-                 openid_url = \"{openid_url}\"\n\n",
-            );
+        if let Some(tenant) = &setup.teams {
+            config += &teams_section(tenant, &mut secrets);
         }
         for site in &setup.sites {
             config += &environment(site, &mut secrets);
@@ -119,8 +102,8 @@ impl Stage {
             if setup.slack {
                 config += &format!("slack = [\"{id}\"]\n");
             }
-            if let Some(teams) = &setup.teams {
-                config += &format!("teams = [\"{}\"]\n", (teams.account)(name));
+            if setup.teams.is_some() {
+                config += &format!("teams = [\"{}\"]\n", fake_teams::object_id(name));
             }
             // Outcomes are sent directly to those alone who request changes.
             let notify = if roles.contains(&"on-call") { "notify = \"direct\"\n" } else { "" };
@@ -176,6 +159,17 @@ fn slack_section(api: &str, socket_mode: bool, secrets: &mut BTreeMap<String, St
         "[slack]\nworkspaces = [\"{team}\"]\napi_url = \"{api}\"\nbot_token = {{ env = \"SLACK_BOT_TOKEN\" }}\n\
          signing_secrets = [{{ env = \"SLACK_SIGNING_SECRET\" }}]\n{socket}\n",
         team = fake_slack::TEAM,
+    )
+}
+
+/// The section `[teams]`, and the environment variables of the bot's managed identity.
+fn teams_section(tenant: &Tenant, secrets: &mut BTreeMap<String, String>) -> String {
+    secrets.extend(tenant.identity().map(|(name, value)| (name.to_owned(), value)));
+    let TenantSettings { app, tenant: id, .. } = tenant.settings();
+    let (service_url, openid_url) = (tenant.service_url(), tenant.openid_url());
+    format!(
+        "[teams]\napp_id = \"{app}\"\ntenants = [\"{id}\"]\nservice_url = \"{service_url}\"\n\
+         openid_url = \"{openid_url}\"\n\n",
     )
 }
 

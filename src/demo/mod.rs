@@ -1,8 +1,9 @@
-//! The demo, and the surroundings of the tests: a fake Slack workspace, throwaway PostgreSQL servers, the sample team on
+//! The demo, and the surroundings of the tests: a fake Slack workspace, a fake Teams, throwaway PostgreSQL servers, the sample team on
 //! them, and a stage that joins all that with a bot. Only the command line imports from here.
 
 mod changes;
 pub mod fake_slack;
+pub mod fake_teams;
 pub mod harness;
 mod hints;
 mod page;

@@ -1,9 +1,8 @@
 //! The real program between the sample servers, the fake Teams and, where asked for, the fake Slack.
 
-use crate::fake_teams::people::object_of;
-use crate::fake_teams::{Kind, Person, Settings, Teams};
 use countersign::demo::fake_slack;
-use countersign::demo::harness::{self, Setup, Site, Stage};
+use countersign::demo::fake_teams::{ConversationKind, Tenant, TenantSettings, TenantUser};
+use countersign::demo::harness::{Setup, Site, Stage};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::demo::sample::{Sample, Team};
 use countersign::model::Run;
@@ -67,7 +66,7 @@ impl Default for Twist<'_> {
 /// A bot that runs, and everything around it. Dropping it kills the program.
 pub struct Bot {
     pub stage: Stage,
-    pub teams: Teams,
+    pub teams: Tenant,
     pub servers: &'static Servers,
     pub directory: tempfile::TempDir,
     log: Arc<Mutex<String>>,
@@ -79,16 +78,6 @@ impl Bot {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let servers = servers().await;
         let teams = teams().await;
-        let settings = teams.settings();
-        let identity = teams.identity().map(|(name, value)| (name.to_owned(), value));
-        let fake_teams = harness::FakeTeams {
-            app: settings.app,
-            tenant: settings.tenant,
-            service_url: teams.service_url(),
-            openid_url: teams.openid_url(),
-            identity: identity.into(),
-            account: object_of,
-        };
         let directory = tempfile::tempdir().expect("a directory");
         let site =
             |name, production| Site { name, production, cluster: &servers.cluster, team: &servers.team };
@@ -96,7 +85,7 @@ impl Bot {
             sites: vec![site("production", true), site("staging", false)],
             workspace: fake_slack::Settings::default(),
             slack: twist.slack,
-            teams: twist.teams.then_some(fake_teams),
+            teams: twist.teams.then(|| teams.clone()),
             listen: ([127, 0, 0, 1], 0).into(),
             directory: directory.path(),
             extra_config: twist.more,
@@ -155,6 +144,7 @@ impl Drop for Bot {
     /// Whatever was played: no secret stands in the log.
     fn drop(&mut self) {
         crate::slack_payloads::keep(&self.stage.workspace);
+        crate::teams_payloads::keep(&self.teams);
         let log = self.log();
         let mut secrets = self.stage.secrets.values().filter(|secret| !secret.starts_with("http"));
         let secret = secrets.find(|secret| log.contains(secret.as_str()));
@@ -163,13 +153,13 @@ impl Drop for Bot {
 }
 
 /// The people of the sample in a channel and a chat.
-async fn teams() -> Teams {
-    let teams = Teams::start(Settings::default()).await;
+async fn teams() -> Tenant {
+    let teams = Tenant::start(TenantSettings::default()).await.expect("a fake Teams");
     for name in PEOPLE {
-        teams.add_person(Person::new(name));
+        teams.add_person(TenantUser::new(name));
     }
-    teams.add_conversation(Kind::Channel, INCIDENT, &PEOPLE);
-    teams.add_conversation(Kind::GroupChat, CHAT, &PEOPLE);
+    teams.add_conversation(ConversationKind::Channel, INCIDENT, &PEOPLE);
+    teams.add_conversation(ConversationKind::GroupChat, CHAT, &PEOPLE);
     teams
 }
 

@@ -16,7 +16,7 @@ pub struct Seen {
 #[derive(Debug, Clone)]
 pub enum Message {
     Slack(countersign::demo::fake_slack::Message),
-    Teams(crate::fake_teams::Message),
+    Teams(countersign::demo::fake_teams::TeamsMessage),
     /// A terminal's answer, which has nothing to click.
     Printed,
 }
@@ -51,7 +51,7 @@ pub struct OpenForm {
 #[derive(Debug, Clone)]
 pub enum ShownForm {
     Slack(countersign::demo::fake_slack::Modal),
-    Teams(crate::fake_teams::Message),
+    Teams(countersign::demo::fake_teams::TeamsMessage),
 }
 
 #[derive(Debug, Clone)]

@@ -5,13 +5,13 @@ use crate::chat_driver::{Chat, Seen};
 use crate::harness::{asks, is_refused, sees};
 use crate::slack::{Slack, account};
 use crate::teams::Teams;
-use crate::terminal::{SITS, prints};
+use crate::terminal::{SITS, prints, program_prints};
 use countersign::config::login_name;
 use countersign::demo::fake_slack;
 
 /// Ben is known in one of them alone, and told there.
 async fn with_ben_only_in(platform: &str) -> Bot {
-    let teams = format!("teams = [\"{}\"]\n", crate::fake_teams::people::object_of("ben"));
+    let teams = format!("teams = [\"{}\"]\n", countersign::demo::fake_teams::object_id("ben"));
     let elsewhere = match platform {
         "teams" => "slack = [\"U0BEN\"]\n",
         _ => teams.as_str(),
@@ -145,4 +145,17 @@ async fn forged_click(bot: &Bot, who: &str, card: &Seen) {
     ];
     let ack = workspace.post_raw("/slack/interactions", headers, body.into_bytes()).await;
     assert!(ack.ok(), "{ack:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_if_the_bot_is_in_the_channel_for_terminals_in_teams() {
+    for (channel, words) in [
+        (INCIDENT, "Teams: terminal_channel works the bot is in"),
+        ("19:elsewhere@thread.tacv2", "Teams: terminal_channel !! missing the bot isn't in"),
+    ] {
+        let section = format!("[teams]\nterminal_channel = \"{channel}\"\n");
+        let bot = Bot::start(Twist { instead: &[("[teams]\n", &section)], ..Twist::default() }).await;
+        let printed = program_prints(&bot, &["check", "--only", "chat"]).await;
+        assert!(printed.contains(&format!("{words} {channel}")), "{printed}");
+    }
 }

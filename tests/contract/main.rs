@@ -6,8 +6,6 @@ mod bot_process;
 mod chat_driver;
 mod client_texts;
 mod cross_platform;
-#[path = "../fake_teams/mod.rs"]
-mod fake_teams;
 mod forms;
 mod harness;
 mod not_set_up;
@@ -16,6 +14,8 @@ mod slack;
 #[path = "../slack_payloads/mod.rs"]
 mod slack_payloads;
 mod teams;
+#[path = "../teams_payloads/mod.rs"]
+mod teams_payloads;
 mod terminal;
 
 /// Every scene on every platform, each as a test of its own.

@@ -112,7 +112,7 @@ pub async fn a_button_of_a_decided_request_says_who_decided(on: Platform) {
 
 pub async fn whoever_is_not_listed_or_a_guest_decides_nothing(on: Platform) {
     let account = match on {
-        Platform::Teams => format!("teams = [\"{}\"]", crate::fake_teams::people::object_of("gil")),
+        Platform::Teams => format!("teams = [\"{}\"]", countersign::demo::fake_teams::object_id("gil")),
         Platform::Slack | Platform::Terminal => "slack = [\"U0GIL\"]".to_owned(),
     };
     let gil = format!("[[people]]\nname = \"gil\"\n{account}\nroles = [\"on-call\", \"approver\"]\n\n");

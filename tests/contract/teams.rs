@@ -2,10 +2,8 @@
 
 use crate::bot_process::{Bot, INCIDENT, PEOPLE};
 use crate::chat_driver::{Chat, FieldChoices, FormField, Forms, Message, OpenForm, Seen, ShownForm};
-use crate::fake_teams::forms::name;
-use crate::fake_teams::people::Role;
-use crate::fake_teams::{Kind, Person};
 use async_trait::async_trait;
+use countersign::demo::fake_teams::{ConversationKind, TeamsMessage, TenantUser, UserRole, field_name};
 use serde_json::Value;
 
 pub struct Teams<'a>(pub &'a Bot);
@@ -15,7 +13,7 @@ impl Teams<'_> {
     pub fn sees_in(&self, who: &str, conversation: &str) -> Vec<Seen> {
         let mut seen = self.0.teams.visible_messages(who, conversation);
         seen.retain(|message| message.author.is_none());
-        let as_seen = |message: crate::fake_teams::Message| Seen {
+        let as_seen = |message: TeamsMessage| Seen {
             words: message.plain(),
             alone: message.only_to.is_some(),
             message: Message::Teams(message),
@@ -46,9 +44,9 @@ impl Chat for Teams<'_> {
     }
 
     fn admits_a_guest(&self, who: &str) {
-        self.0.teams.add_person(Person { role: Role::Guest, ..Person::new(who) });
+        self.0.teams.add_person(TenantUser { role: UserRole::Guest, ..TenantUser::new(who) });
         let all: Vec<&str> = PEOPLE.into_iter().chain([who]).collect();
-        self.0.teams.add_conversation(Kind::Channel, INCIDENT, &all);
+        self.0.teams.add_conversation(ConversationKind::Channel, INCIDENT, &all);
     }
 }
 
@@ -62,28 +60,28 @@ impl Forms for Teams<'_> {
     }
 
     async fn offers(&self, who: &str, form: &OpenForm, field: &str, text: &str) -> Vec<String> {
-        let offered = self.0.teams.searches((who, message(form)), field, text).await;
-        offered.into_iter().map(|(value, _)| value).collect()
+        let offered = self.0.teams.search_choices(who, message(form), field, text).await;
+        offered.unwrap_or_else(|why| panic!("{why}")).into_iter().map(|(value, _)| value).collect()
     }
 
     async fn submits(&self, who: &str, form: &OpenForm, values: &[(&str, &str)]) -> Option<OpenForm> {
         let message = message(form);
         let submission =
             message.submission(values).unwrap_or_else(|why| panic!("{why}: {}", message.plain()));
-        let ack = self.0.teams.executes((who, message), &submission, "manual").await;
+        let ack = self.0.teams.execute(who, message, &submission, "manual").await;
         let card = "application/vnd.microsoft.card.adaptive";
         assert!(ack.ok() && ack.body["type"] == card, "{values:?}: {ack:?}");
-        let now = self.0.teams.seen(who, &message.at()).filter(|now| !now.inputs().is_empty());
+        let now = self.0.teams.visible_message(who, &message.at()).filter(|now| !now.inputs().is_empty());
         now.map(as_form)
     }
 }
 
-fn message(form: &OpenForm) -> &crate::fake_teams::Message {
+fn message(form: &OpenForm) -> &TeamsMessage {
     let ShownForm::Teams(message) = &form.shown else { panic!("no form of Teams': {form:?}") };
     message
 }
 
-fn as_form(message: crate::fake_teams::Message) -> OpenForm {
+fn as_form(message: TeamsMessage) -> OpenForm {
     OpenForm { fields: message.inputs().into_iter().map(field).collect(), shown: ShownForm::Teams(message) }
 }
 
@@ -96,5 +94,5 @@ fn field(input: &Value) -> FormField {
         Some("Input.Toggle") => FieldChoices::Listed(vec!["true".to_owned()]),
         _ => FieldChoices::Typed,
     };
-    FormField { name: name(input).to_owned(), is_required: input["isRequired"] == true, choices }
+    FormField { name: field_name(input).to_owned(), is_required: input["isRequired"] == true, choices }
 }

@@ -30,8 +30,13 @@ pub async fn prints(bot: &Bot, line: &str) -> String {
         0 => part.split_whitespace().map(str::to_owned).collect(),
         _ => vec![part.to_owned()],
     });
+    let words: Vec<String> = std::iter::once("run".to_owned()).chain(words).collect();
+    program_prints(bot, &words.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+/// What the program prints, on one line.
+pub async fn program_prints(bot: &Bot, words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
-        .arg("run")
         .args(words)
         .current_dir(bot.directory.path())
         .env_clear()
@@ -42,7 +47,7 @@ pub async fn prints(bot: &Bot, line: &str) -> String {
         .expect("the program");
     let printed = String::from_utf8(output.stdout).expect("text");
     let printed: Vec<&str> = printed.split_whitespace().collect();
-    assert!(!printed.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(!printed.is_empty(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     printed.join(" ")
 }
 

@@ -49,7 +49,7 @@ async fn clicks_at_once_by_execute_and_by_submit_decide_once() {
         bot.teams.click_stale_button("ben", &bens, "Approve"),
         bot.teams.click_stale_button("ben", &bens, "Approve"),
         bot.teams.click_stale_button("cara", &caras, "Approve"),
-        bot.teams.clicks_with_an_old_client("cara", &caras, "Approve"),
+        bot.teams.click_with_old_client("cara", &caras, "Approve"),
     );
     assert!(a.ok() && b.ok() && c.ok() && d.ok(), "{a:?} {b:?} {c:?} {d:?}");
     bot.sees("ana", &card, &format!("Session {pid} ended")).await;
@@ -62,7 +62,7 @@ async fn a_submit_that_comes_again_decides_once() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Deny]").await;
-    assert!(bot.teams.clicks_with_an_old_client("ben", &seen, "Deny").await.ok());
+    assert!(bot.teams.click_with_old_client("ben", &seen, "Deny").await.ok());
     let click = newest(&bot);
     bot.sees("ana", &card, "Denied by ben").await;
     for _ in 0..3 {

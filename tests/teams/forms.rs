@@ -1,9 +1,7 @@
 //! Commands without their arguments: a card with inputs asks for them, and what is submitted is the command as if it had been typed.
 
 use crate::bot_process::{Bot, INCIDENT, Twist, found};
-use crate::fake_teams::Message;
-use crate::fake_teams::client::Ack;
-use crate::fake_teams::forms::name;
+use countersign::demo::fake_teams::{ActivityAck, TeamsMessage, field_name};
 use countersign::model::{RunState, TokenPurpose};
 use countersign::store::Store;
 use jiff::SignedDuration;
@@ -11,13 +9,13 @@ use serde_json::{Value, json};
 
 const RULES: &str =
     "\n[[approval.rules]]\nenvironments = [\"production\"]\ncommands = [\"kill\"]\nreason = \"required\"\n";
-fn fields(form: &Message) -> Vec<&str> {
-    form.inputs().into_iter().map(name).collect()
+fn fields(form: &TeamsMessage) -> Vec<&str> {
+    form.inputs().into_iter().map(field_name).collect()
 }
 
 impl Bot {
     /// Types a line, and waits for the form that it opens, which nobody else sees.
-    async fn opens(&self, who: &str, line: &str) -> Message {
+    async fn opens(&self, who: &str, line: &str) -> TeamsMessage {
         let form = self.asks(who, line).await;
         assert_eq!(form.only_to.as_deref(), Some(who), "{}", form.plain());
         assert!(!form.inputs().is_empty(), "{line}: {}", form.plain());
@@ -25,21 +23,21 @@ impl Bot {
     }
 
     /// Submits a form.
-    async fn submits(&self, who: &str, form: &Message, values: &[(&str, &str)]) -> Ack {
+    async fn submits(&self, who: &str, form: &TeamsMessage, values: &[(&str, &str)]) -> ActivityAck {
         let action = form.submission(values).unwrap_or_else(|why| panic!("{why}: {}", form.plain()));
-        let ack = self.teams.executes((who, form), &action, "manual").await;
+        let ack = self.teams.execute(who, form, &action, "manual").await;
         assert!(ack.ok(), "{values:?}: {ack:?}");
         ack
     }
 
     /// What a field offers for a text: values and titles.
-    async fn offers(&self, who: &str, form: &Message, field: &str, text: &str) -> Vec<(String, String)> {
-        self.teams.searches((who, form), field, text).await
+    async fn offers(&self, who: &str, form: &TeamsMessage, field: &str, text: &str) -> Vec<(String, String)> {
+        self.teams.search_choices(who, form, field, text).await.unwrap_or_else(|why| panic!("{why}"))
     }
 }
 
 /// The message beside a refused form.
-fn mistake(ack: &Ack) -> &str {
+fn mistake(ack: &ActivityAck) -> &str {
     assert_eq!(ack.body["type"], "application/vnd.microsoft.activity.message", "{ack:?}");
     ack.body["value"].as_str().expect("a text")
 }
@@ -49,7 +47,7 @@ async fn start() -> Bot {
 }
 
 /// The token of a form that was opened 31 minutes ago, and is otherwise like this one.
-async fn late(bot: &Bot, form: &Message) -> Value {
+async fn late(bot: &Bot, form: &TeamsMessage) -> Value {
     let submission = form.submission(&[("pid", "1"), ("reason", "late")]).expect("an action");
     let token = submission["data"]["form"].as_str().expect("a token");
     let mut stored = bot.store().token(token).await.expect("the record").expect("the form");
@@ -68,7 +66,7 @@ async fn a_form_is_one_persons_and_counts_once() {
     let first = bot.opens("ana", "kill").await;
     assert_eq!(fields(&first), ["env"], "its sessions are those of an environment");
     bot.submits("ana", &first, &[("env", "production")]).await;
-    let form = bot.teams.seen("ana", &first.at()).expect("the next form");
+    let form = bot.teams.visible_message("ana", &first.at()).expect("the next form");
     assert_eq!(fields(&form), ["pid", "reason"], "{}", form.plain());
     assert!(form.plain().contains("PRODUCTION"), "{}", form.plain());
     let offered = bot.offers("ana", &form, "pid", "asset-worker-7").await;
@@ -99,18 +97,18 @@ async fn a_form_is_one_persons_and_counts_once() {
         ("ana", vec![("form", json!(7))], "no longer known"),
         ("ana", vec![("form", late(&bot, &form).await)], "older than 30 min"),
     ] {
-        let ack = bot.teams.executes((who, &form), &forged(&more), "manual").await;
+        let ack = bot.teams.execute(who, &form, &forged(&more), "manual").await;
         assert!(mistake(&ack).contains(words), "{who} {more:?}: {ack:?}");
     }
     // A client never submits by itself.
-    let ack = bot.teams.executes(("ana", &form), &forged(&[]), "automatic").await;
+    let ack = bot.teams.execute("ana", &form, &forged(&[]), "automatic").await;
     assert!(ack.body.to_string().contains("no longer known"), "{ack:?}");
     assert!(bot.runs(Some("kill")).await.is_empty());
 
     // Twice at once, and once more: with it a field that isn't asked for, which counts for nothing.
     let before = bot.answers("ana", INCIDENT).len();
     let twice = forged(&[("field:backend_start", json!("x")), ("field:env", json!("staging"))]);
-    let submit = || bot.teams.executes(("ana", &form), &twice, "manual");
+    let submit = || bot.teams.execute("ana", &form, &twice, "manual");
     let (one, other) = tokio::join!(submit(), submit());
     assert!(one.ok() && other.ok(), "{one:?} {other:?}");
     let card = found("the card", async || {
@@ -122,7 +120,7 @@ async fn a_form_is_one_persons_and_counts_once() {
     for words in ["PRODUCTION", "blocks the deploy"] {
         assert!(shown.plain().contains(words), "{words} is missing: {}", shown.plain());
     }
-    let ack = bot.teams.executes(("ana", &form), &forged(&[]), "manual").await;
+    let ack = bot.teams.execute("ana", &form, &forged(&[]), "manual").await;
     assert!(mistake(&ack).contains("submitted already"), "{ack:?}");
     assert!(bot.teams.click_button("ben", &card.at(), "Approve").await.ok());
     bot.sees("ana", &card.at(), &format!("Session {pid} ended")).await;
@@ -140,11 +138,11 @@ async fn an_old_client_submits_by_a_message() {
     let submit = form.submission(&[("pid", &pid.to_string())]).expect("an action");
     let before = bot.answers("ana", INCIDENT).len();
     let fallback = json!({ "type": "Action.Submit", "data": submit["data"] });
-    assert!(bot.teams.submits(("ana", &form), &fallback).await.ok());
+    assert!(bot.teams.submit("ana", &form, &fallback).await.ok());
     let card = bot.next(("ana", INCIDENT), before, "the card").await;
     bot.sees("ben", &card.at(), "[Approve]").await;
     // Again, and with a mistake: told beside the conversation, as a refusal of a line.
-    assert!(bot.teams.submits(("ana", &form), &fallback).await.ok());
+    assert!(bot.teams.submit("ana", &form, &fallback).await.ok());
     let told = bot.next(("ana", INCIDENT), before + 1, "the refusal").await;
     assert!(told.plain().contains("submitted already"), "{}", told.plain());
     assert_eq!(told.only_to.as_deref(), Some("ana"));

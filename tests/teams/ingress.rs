@@ -1,8 +1,7 @@
 //! The door of Teams: what the Bot Framework signed for this bot, and nothing else, comes in.
 
 use crate::bot_process::{Bot, INCIDENT, Twist, found};
-use crate::fake_teams::keys::{Signer, Token};
-use crate::fake_teams::people::Fault;
+use countersign::demo::fake_teams::{BotFrameworkToken, ConnectorFault, Signer};
 use serde_json::{Value, json};
 
 /// An activity that would be recorded if it came in: `freeze` acts at once.
@@ -29,7 +28,7 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-type Forge = fn(&mut Token, &mut Value);
+type Forge = fn(&mut BotFrameworkToken, &mut Value);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_tokens_and_activities_come_to_nothing() {
@@ -38,7 +37,7 @@ async fn forged_tokens_and_activities_come_to_nothing() {
         ("another key", |token, _| token.signer = Signer::Stranger, 401),
         ("a key that isn't published", |token, _| token.signer = Signer::Key(2), 401),
         ("HS256 with the public key", |token, _| token.signer = Signer::PublicPart, 401),
-        ("no signature", |token, _| token.signer = Signer::Nobody, 401),
+        ("no signature", |token, _| token.signer = Signer::Unsigned, 401),
         ("another issuer", |token, _| token.claims["iss"] = json!("https://api.botframework.example"), 401),
         ("no issuer", |token, _| token.claims["iss"] = Value::Null, 401),
         (
@@ -258,7 +257,7 @@ async fn a_new_key_is_followed_and_a_withdrawn_one_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_comes_in_while_the_keys_cannot_be_had() {
-    for fault in [Fault::Status(503), Fault::Hang] {
+    for fault in [ConnectorFault::Status(503), ConnectorFault::Hang] {
         let bot = Bot::start(Twist::default()).await;
         bot.teams.fault("keys", fault);
         assert_eq!(bot.teams.deliver(freeze(&bot, "ana")).await.status, 401);
@@ -336,9 +335,9 @@ async fn a_key_signs_only_what_it_is_published_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_could_not_be_had_are_asked_for_again_within_seconds() {
     let bot = Bot::start(Twist::default()).await;
-    bot.teams.fault("keys", Fault::Status(500));
+    bot.teams.fault("keys", ConnectorFault::Status(500));
     assert_eq!(bot.teams.deliver(freeze(&bot, "ana")).await.status, 401);
-    bot.teams.fault("keys", Fault::Clear);
+    bot.teams.fault("keys", ConnectorFault::Clear);
     let words = "the keys to be known";
     found(words, async || bot.teams.deliver(freeze(&bot, "cara")).await.ok().then_some(())).await;
     assert_eq!(bot.teams.calls("keys"), 2, "once more, and not as often as somebody knocks");

@@ -5,7 +5,6 @@ mod bot_process;
 mod checks;
 mod data;
 mod exactly_once;
-#[path = "../fake_teams/mod.rs"]
 mod fake_teams;
 mod forms;
 mod ingress;
@@ -17,7 +16,6 @@ mod pace;
 mod payload_leaves;
 mod payloads;
 mod people;
-mod playground;
 mod refusals;
 mod render;
 mod render_any;
@@ -28,4 +26,6 @@ mod sample_replies;
 mod scenario;
 #[path = "../slack_payloads/mod.rs"]
 mod slack_payloads;
+#[path = "../teams_payloads/mod.rs"]
+mod teams_payloads;
 mod wire;

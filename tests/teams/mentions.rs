@@ -1,7 +1,7 @@
 //! People who are mentioned in a line to the bot are who the chat means, whatever it calls them.
 
 use crate::bot_process::{Bot, INCIDENT, Twist};
-use crate::fake_teams::{Message, Person};
+use countersign::demo::fake_teams::{TeamsMessage, TenantUser};
 use serde_json::{Value, json};
 
 fn entity(id: &str, name: &str) -> Value {
@@ -9,7 +9,7 @@ fn entity(id: &str, name: &str) -> Value {
 }
 
 /// Types a line to the bot, which mentions others; the answer, as somebody sees it.
-async fn asks(bot: &Bot, who: &str, (line, mentioned): (&str, &[(&str, &str)])) -> Message {
+async fn asks(bot: &Bot, who: &str, (line, mentioned): (&str, &[(&str, &str)])) -> TeamsMessage {
     let before = bot.answers(who, INCIDENT).len();
     let mut activity = bot.teams.activity(who, INCIDENT);
     activity["id"] = json!(format!("mention-{}", bot.teams.deliveries().len()));
@@ -40,7 +40,7 @@ async fn a_mentioned_person_is_an_argument() {
         assert!(told.contains(&format!("dan requested history --who {name}")), "{line}: {told}");
     }
     // A name that the chat shows is no identity.
-    bot.teams.add_person(Person::new("eve"));
+    bot.teams.add_person(TenantUser::new("eve"));
     for id in ["29:eve", "29:nora", "29:somebody"] {
         let told = asks(&bot, "dan", ("history --who <at>ben</at>", &[(id, "ben")])).await;
         assert!(told.plain().contains("has no person"), "{id}: {}", told.plain());

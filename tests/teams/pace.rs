@@ -1,7 +1,7 @@
 //! Teams asks to wait: for so long nothing more goes where it asked, and everything else goes on.
 
 use crate::bot_process::{Bot, CHAT, INCIDENT, Twist, found};
-use crate::fake_teams::people::Fault;
+use countersign::demo::fake_teams::{ConnectorFault, TeamsPayload};
 use countersign::store::Store;
 
 const LINE: &str = "sizes asset-service --env production";
@@ -28,7 +28,7 @@ async fn kept(bot: &Bot, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_conversation_that_has_to_wait_for_minutes_holds_no_other() {
     let bot = Bot::start(Twist::default()).await;
-    bot.teams.fault("post", Fault::RateLimited { retry_after: WAIT, times: 1 });
+    bot.teams.fault("post", ConnectorFault::RateLimited { retry_after: WAIT, times: 1 });
     asks_in_vain(&bot, ("ana", INCIDENT), 1).await;
     kept(&bot, &format!("POST activities in {INCIDENT}")).await;
     for who in ["ben", "cara"] {
@@ -47,14 +47,14 @@ async fn one_conversation_that_has_to_wait_for_minutes_holds_no_other() {
     for who in ["ana", "dan"] {
         assert!(bot.answers(who, INCIDENT).is_empty(), "{}", bot.teams.transcript());
     }
-    let to_incident = |payload: &&crate::fake_teams::people::Payload| payload.conversation == INCIDENT;
+    let to_incident = |payload: &&TeamsPayload| payload.conversation == INCIDENT;
     assert_eq!(bot.teams.payloads().iter().filter(to_incident).count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_conversations_that_have_to_wait_at_the_same_time_hold_all() {
     let bot = Bot::start(Twist::default()).await;
-    bot.teams.fault("post", Fault::RateLimited { retry_after: WAIT, times: 2 });
+    bot.teams.fault("post", ConnectorFault::RateLimited { retry_after: WAIT, times: 2 });
     asks_in_vain(&bot, ("ana", INCIDENT), 1).await;
     asks_in_vain(&bot, ("ben", CHAT), 2).await;
     let alone = bot.teams.personal("dan");
@@ -68,7 +68,7 @@ async fn two_conversations_that_have_to_wait_at_the_same_time_hold_all() {
 async fn a_card_that_has_to_wait_is_posted_once_when_the_time_is_over() {
     let bot = Bot::start(Twist::default()).await;
     let (_victim, pid) = bot.session("asset-worker-7").await;
-    bot.teams.fault("post", Fault::RateLimited { retry_after: 3, times: 1 });
+    bot.teams.fault("post", ConnectorFault::RateLimited { retry_after: 3, times: 1 });
     let card = bot.kill_card(pid).await;
     let posts = |place: &str| {
         let payloads = bot.teams.payloads();

@@ -1,9 +1,7 @@
 //! Who is listened to in Teams: listed people of the tenant with an account of their own, and members of their group.
 
 use crate::bot_process::{Bot, INCIDENT, PEOPLE, Twist};
-use crate::fake_teams::Kind;
-use crate::fake_teams::Person;
-use crate::fake_teams::people::{Role, object_of};
+use countersign::demo::fake_teams::{ConversationKind, TenantUser, UserRole, object_id};
 use serde_json::json;
 
 /// Everyone of the sample and those who are no members of the tenant, all listed with every role.
@@ -11,7 +9,7 @@ const OUTSIDERS: [&str; 4] = ["gil", "eve", "dex", "rob"];
 
 fn listed() -> String {
     let entry = |name: &&str| {
-        let account = object_of(name);
+        let account = object_id(name);
         format!(
             "[[people]]\nname = \"{name}\"\nteams = [\"{account}\"]\nroles = [\"on-call\", \"approver\"]\n\n"
         )
@@ -22,17 +20,17 @@ fn listed() -> String {
 async fn with_outsiders() -> Bot {
     let listed = listed();
     let bot = Bot::start(Twist { more: &listed, ..Twist::default() }).await;
-    bot.teams.add_person(Person { role: Role::Guest, ..Person::new("gil") });
-    bot.teams.add_person(Person { tenant: "another".to_owned(), ..Person::new("eve") });
-    bot.teams.add_person(Person { deactivated: true, ..Person::new("dex") });
-    bot.teams.add_person(Person { role: Role::Bot, ..Person::new("rob") });
+    bot.teams.add_person(TenantUser { role: UserRole::Guest, ..TenantUser::new("gil") });
+    bot.teams.add_person(TenantUser { tenant: "another".to_owned(), ..TenantUser::new("eve") });
+    bot.teams.add_person(TenantUser { deactivated: true, ..TenantUser::new("dex") });
+    bot.teams.add_person(TenantUser { role: UserRole::Bot, ..TenantUser::new("rob") });
     bot
 }
 
 /// All of them come into the incident's channel.
 fn come_in(bot: &Bot) {
     let all: Vec<&str> = PEOPLE.into_iter().chain(OUTSIDERS).collect();
-    bot.teams.add_conversation(Kind::Channel, INCIDENT, &all);
+    bot.teams.add_conversation(ConversationKind::Channel, INCIDENT, &all);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +52,7 @@ async fn outsiders_get_nothing_by_typing_or_by_clicking() {
             assert!(bot.teams.deliver(activity).await.ok());
         }
         let click = seen.button("Approve").expect("a button").action;
-        let ack = bot.teams.executes((who, &seen), &click, "manual").await;
+        let ack = bot.teams.execute(who, &seen, &click, "manual").await;
         assert!(ack.ok(), "{who}: {ack:?}");
     }
     bot.refused("ana", "bloked", "Did you mean").await;
@@ -95,7 +93,7 @@ async fn whoever_left_meanwhile_decides_and_asks_nothing() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     // The requester's account is asked about anew when the run starts.
-    bot.teams.add_person(Person { deactivated: true, ..Person::new("ana") });
+    bot.teams.add_person(TenantUser { deactivated: true, ..TenantUser::new("ana") });
     assert!(bot.teams.click_button("ben", &card, "Approve").await.ok());
     bot.sees("ben", &card, "was revoked").await;
     assert_eq!(bot.events_of("kill").await, ["requested", "approved", "revoked"]);
@@ -110,7 +108,7 @@ async fn whoever_left_a_moment_ago_decides_nothing_and_the_request_waits_for_oth
     // Teams' report on the account is a moment old.
     bot.asks("ben", "health --env production").await;
     let seen = bot.sees("ben", &card, "[Approve]").await;
-    bot.teams.add_person(Person { deactivated: true, ..Person::new("ben") });
+    bot.teams.add_person(TenantUser { deactivated: true, ..TenantUser::new("ben") });
     for button in ["Approve", "Deny"] {
         let ack = bot.teams.click_stale_button("ben", &seen, button).await;
         let words = "isn't available to deactivated accounts";
@@ -127,7 +125,7 @@ async fn a_role_counts_for_the_members_of_its_group_alone() {
     let group = "19:approvers@thread.tacv2";
     let section = format!("[teams]\ngroups = {{ approver = \"{group}\" }}\n");
     let bot = Bot::start(Twist { instead: &[("[teams]\n", &section)], ..Twist::default() }).await;
-    bot.teams.add_conversation(Kind::Channel, group, &["ben"]);
+    bot.teams.add_conversation(ConversationKind::Channel, group, &["ben"]);
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Approve]").await;

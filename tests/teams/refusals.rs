@@ -1,8 +1,7 @@
 //! Teams refuses what is sent: whoever acted or asked hears of it by another way, and a decided card loses its buttons.
 
 use crate::bot_process::{Bot, INCIDENT, Twist, found};
-use crate::fake_teams::Message;
-use crate::fake_teams::people::Fault;
+use countersign::demo::fake_teams::{ConnectorFault, TeamsMessage};
 
 /// The statuses and codes of the Connector, from Microsoft's table, and some that it doesn't have.
 const REFUSALS: [(u16, &str); 17] = [
@@ -26,17 +25,20 @@ const REFUSALS: [(u16, &str); 17] = [
 ];
 
 /// Everything that somebody sees of the bot's, there and in the conversation with it.
-fn seen(bot: &Bot, who: &str) -> Vec<Message> {
+fn seen(bot: &Bot, who: &str) -> Vec<TeamsMessage> {
     let personal = bot.teams.personal(who);
     [INCIDENT, &personal].iter().flat_map(|place| bot.answers(who, place)).collect()
 }
 
-async fn hears(bot: &Bot, who: &str, words: &str) -> Message {
+async fn hears(bot: &Bot, who: &str, words: &str) -> TeamsMessage {
     found(words, async || seen(bot, who).into_iter().find(|message| message.plain().contains(words))).await
 }
 
 async fn is_called_again(bot: &Bot, method: &str, before: usize) {
-    bot.teams.wait_for(method, |teams| (teams.calls(method) > before).then_some(())).await;
+    bot.teams
+        .wait_for(method, |teams| (teams.calls(method) > before).then_some(()))
+        .await
+        .unwrap_or_else(|why| panic!("{why}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,10 +47,10 @@ async fn whoever_asks_hears_of_it_though_messages_are_refused() {
     for (status, code) in REFUSALS {
         let before = bot.teams.calls("post");
         let runs = bot.runs(Some("sizes")).await.len();
-        bot.teams.fault("post", Fault::Refused(status, code));
+        bot.teams.fault("post", ConnectorFault::Refused(status, code));
         assert!(bot.teams.say("ana", INCIDENT, "sizes --env production").await.ok());
         is_called_again(&bot, "post", before).await;
-        bot.teams.fault("post", Fault::Clear);
+        bot.teams.fault("post", ConnectorFault::Clear);
         let run = found("the run", async || {
             let all = bot.runs(Some("sizes")).await;
             all.first().filter(|_| all.len() > runs).map(|run| run.id)
@@ -67,12 +69,12 @@ async fn no_decided_card_keeps_its_buttons_though_edits_are_refused() {
         let (_victim, pid) = bot.session("asset-worker-7").await;
         let before = bot.teams.calls("put");
         let card = bot.kill_card(pid).await;
-        bot.teams.fault("put", Fault::Refused(status, code));
+        bot.teams.fault("put", ConnectorFault::Refused(status, code));
         assert!(bot.teams.click_button("ben", &card, "Deny").await.ok());
         is_called_again(&bot, "put", before).await;
-        bot.teams.fault("put", Fault::Clear);
+        bot.teams.fault("put", ConnectorFault::Clear);
         let is_over = |who: &str| {
-            let card = bot.teams.seen(who, &card);
+            let card = bot.teams.visible_message(who, &card);
             card.is_some_and(|card| {
                 card.button("Approve").is_none() && card.plain().contains("Denied by ben")
             })
@@ -85,7 +87,7 @@ async fn no_decided_card_keeps_its_buttons_though_edits_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_targeted_messages_a_mistake_is_told_directly() {
     let bot = Bot::start(Twist::default()).await;
-    bot.teams.fault("targeted", Fault::Refused(400, "BadArgument"));
+    bot.teams.fault("targeted", ConnectorFault::Refused(400, "BadArgument"));
     assert!(bot.teams.say("ana", INCIDENT, "bloked").await.ok());
     let told = hears(&bot, "ana", "Did you mean").await;
     assert_eq!(told.conversation, bot.teams.personal("ana"));
@@ -96,7 +98,7 @@ async fn without_targeted_messages_a_mistake_is_told_directly() {
 async fn an_approver_without_a_direct_message_is_called_to_the_card_at_once() {
     let bot = Bot::start(Twist::default()).await;
     // The bot isn't installed for these people.
-    bot.teams.fault("create", Fault::Refused(403, "ForbiddenOperationException"));
+    bot.teams.fault("create", ConnectorFault::Refused(403, "ForbiddenOperationException"));
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     let words = "a direct message about this request couldn't be sent to you";
@@ -109,7 +111,11 @@ async fn an_approver_without_a_direct_message_is_called_to_the_card_at_once() {
             })
         });
         let called = called.await;
-        assert_eq!(called.thread, bot.teams.seen(who, &card).and_then(|card| card.thread), "beside the card");
+        assert_eq!(
+            called.thread,
+            bot.teams.visible_message(who, &card).and_then(|card| card.thread),
+            "beside the card"
+        );
         assert!(called.cards.iter().any(|card| card.to_string().contains("\"mention\"")), "{called:?}");
     }
     let calls = bot.answers("dan", INCIDENT).iter().filter(|message| message.plain().contains(words)).count();
@@ -122,7 +128,7 @@ async fn an_approver_without_a_direct_message_is_called_to_the_card_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_whose_thread_is_gone_stands_in_the_conversation() {
     let bot = Bot::start(Twist::default()).await;
-    bot.teams.fault("thread", Fault::Refused(404, "ActivityNotFoundInConversation"));
+    bot.teams.fault("thread", ConnectorFault::Refused(404, "ActivityNotFoundInConversation"));
     assert!(bot.teams.say("ana", INCIDENT, "sizes --env production").await.ok());
     let told = hears(&bot, "dan", "databases take").await;
     assert_eq!(told.conversation, INCIDENT);

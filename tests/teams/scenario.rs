@@ -88,7 +88,7 @@ async fn a_client_without_execute_decides_all_the_same() {
     let (_victim, pid) = bot.session("asset-worker-7").await;
     let card = bot.kill_card(pid).await;
     let seen = bot.sees("ben", &card, "[Deny]").await;
-    let ack = bot.teams.clicks_with_an_old_client("ben", &seen, "Deny").await;
+    let ack = bot.teams.click_with_old_client("ben", &seen, "Deny").await;
     assert!(ack.ok(), "{ack:?}");
     bot.sees("ana", &card, "Denied by ben").await;
     assert_eq!(bot.events_of("kill").await, ["requested", "denied"]);

@@ -1,9 +1,9 @@
 //! Keys, tokens of the Bot Framework, tokens of the managed identity.
 
-use super::super::keys::{ISSUER, Signer};
 use super::*;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use countersign::demo::fake_teams::{ISSUER, Signer};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind, decode_header};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
@@ -50,7 +50,7 @@ async fn only_a_token_of_a_published_key_holds() {
         assert_eq!(holds(&signed, key, &app), good, "{signer:?}");
         assert!(!holds(&signed, key, "another"));
     }
-    token.signer = Signer::Nobody;
+    token.signer = Signer::Unsigned;
     assert!(decode_header(teams.sign(&token)).is_err());
 }
 
@@ -95,7 +95,7 @@ async fn the_managed_identity_answers_the_bot_alone() {
 
 #[tokio::test]
 async fn the_connector_hears_only_who_has_a_token_that_still_counts() {
-    let settings = Settings { token_life: Duration::from_secs(3), ..Settings::default() };
+    let settings = TenantSettings { token_life: Duration::from_secs(3), ..TenantSettings::default() };
     let teams = teams(settings).await;
     let post = ("POST", &*activities(CHANNEL));
     assert_eq!(call_as(&teams, "made-up", post, hello()).await.0, 401);

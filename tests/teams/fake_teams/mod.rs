@@ -1,15 +1,16 @@
-//! That the fake Teams refuses what the real one does. Nothing here knows the bot; a small stand-in listens where it would.
+//! The fake Teams refuses what the real one does. Nothing here knows the bot: a stand-in answers in its place.
 
 mod client;
 mod connector;
 mod look;
 mod tokens;
 
-use super::{Kind, Person, Settings, Teams};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
+use countersign::demo::fake_teams::{ConversationKind, Tenant, TenantSettings, TenantUser};
 use serde_json::{Value, json};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 const CHANNEL: &str = "19:incident@thread.tacv2";
@@ -18,20 +19,38 @@ const CHAT: &str = "19:chat@thread.v2";
 /// What the stand-in for the bot heard.
 type Heard = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
+/// A fake Teams that fails the test if it refused something that the test doesn't know of.
+struct Teams(Tenant);
+
+impl Deref for Teams {
+    type Target = Tenant;
+
+    fn deref(&self) -> &Tenant {
+        &self.0
+    }
+}
+
+impl Drop for Teams {
+    fn drop(&mut self) {
+        let refused = self.take_refusals();
+        assert!(refused.is_empty() || std::thread::panicking(), "Teams refused: {refused:#?}");
+    }
+}
+
 /// Two people in a channel and a chat.
-async fn teams(settings: Settings) -> Teams {
-    let teams = Teams::start(Settings { kept: false, ..settings }).await;
-    teams.add_person(Person::new("ana"));
-    teams.add_person(Person::new("ben"));
-    teams.add_person(Person::new("eve"));
-    teams.add_conversation(Kind::Channel, CHANNEL, &["ana", "ben"]);
-    teams.add_conversation(Kind::GroupChat, CHAT, &["ana", "ben"]);
+async fn teams(settings: TenantSettings) -> Teams {
+    let teams = Teams(Tenant::start(settings).await.expect("a fake Teams"));
+    teams.add_person(TenantUser::new("ana"));
+    teams.add_person(TenantUser::new("ben"));
+    teams.add_person(TenantUser::new("eve"));
+    teams.add_conversation(ConversationKind::Channel, CHANNEL, &["ana", "ben"]);
+    teams.add_conversation(ConversationKind::GroupChat, CHAT, &["ana", "ben"]);
     teams
 }
 
 /// As [`teams`], without a pace.
 async fn quick() -> Teams {
-    teams(Settings { rate_limits: false, ..Settings::default() }).await
+    teams(TenantSettings { rate_limits: false, ..TenantSettings::default() }).await
 }
 
 /// A bot that answers every activity with that.

@@ -1,13 +1,13 @@
 //! What arrives at the bot when people write and click, and what they see of its answers.
 
-use super::super::{Message, split};
 use super::*;
+use countersign::demo::fake_teams::TeamsMessage;
 
 fn last(heard: &Heard) -> Value {
     heard.lock().expect("the log").last().expect("an activity").1.clone()
 }
 
-async fn posts(teams: &Teams, place: &str, card: Value) -> Message {
+async fn posts(teams: &Teams, place: &str, card: Value) -> TeamsMessage {
     let (status, _) = call(teams, ("POST", &activities(place)), with_card(card)).await;
     assert_eq!(status, 201, "{:?}", teams.take_refusals());
     teams.visible_messages("ana", place).pop().expect("the card")
@@ -38,10 +38,9 @@ async fn what_people_write_arrives_as_teams_sends_it() {
     let activity = last(&heard);
     let thread = format!("{CHANNEL};messageid={}", ack.at.unwrap().id);
     assert_eq!(activity["conversation"]["id"], thread);
-    assert_eq!(split(&thread).0, CHANNEL);
     assert_eq!(activity["text"], "<at>Countersign</at> health");
     assert_eq!(activity["entities"][1]["mentioned"]["id"], activity["recipient"]["id"]);
-    assert_eq!(activity["from"]["aadObjectId"], Person::new("ana").object());
+    assert_eq!(activity["from"]["aadObjectId"], TenantUser::new("ana").object_id());
     assert_eq!(activity["channelData"]["tenant"]["id"], teams.settings().tenant);
     assert_eq!(activity["serviceUrl"], teams.service_url());
     assert!(heard.lock().expect("the log")[0].0["authorization"].to_str().unwrap().starts_with("Bearer ey"));
@@ -79,10 +78,10 @@ async fn a_click_is_an_invoke_and_its_answer_is_the_clickers_view() {
     assert_eq!(activity["value"]["action"]["fallback"], Value::Null);
     assert_eq!(activity["replyToId"], shown.id);
     assert_eq!(activity["conversation"]["id"], shown.place());
-    assert_eq!(teams.seen("ben", &shown.at()).unwrap().plain(), "yours");
-    assert!(teams.seen("ana", &shown.at()).unwrap().plain().contains("hello"));
+    assert_eq!(teams.visible_message("ben", &shown.at()).unwrap().plain(), "yours");
+    assert!(teams.visible_message("ana", &shown.at()).unwrap().plain().contains("hello"));
 
-    assert!(teams.clicks_with_an_old_client("ben", &shown, "Go").await.ok());
+    assert!(teams.click_with_old_client("ben", &shown, "Go").await.ok());
     let activity = last(&heard);
     assert_eq!((&activity["type"], &activity["value"]), (&json!("message"), &json!({ "cs": "7" })));
     assert!(teams.click_button("ana", &shown.at(), "Plain").await.ok());
@@ -135,16 +134,16 @@ async fn a_card_that_names_people_has_their_views_refreshed_whenever_it_changes(
         let (heard, at) = (Arc::clone(&heard), shown.at());
         let teams = &teams;
         async move {
-            let seen = |world: &super::super::World| {
-                let seen = world.seen("ben", &at)?.plain() == words;
+            let seen = |tenant: &Tenant| {
+                let seen = tenant.visible_message("ben", &at)?.plain() == words;
                 (seen && heard.lock().expect("the log").len() == times).then_some(())
             };
-            teams.wait_for(words, seen).await;
+            teams.wait_for(words, seen).await.unwrap_or_else(|why| panic!("{why}"));
         }
     };
     own("as you see it", 1).await;
     assert_eq!(last(&heard)["value"]["trigger"], "automatic");
-    assert!(teams.seen("ana", &shown.at()).unwrap().plain().contains("hello"));
+    assert!(teams.visible_message("ana", &shown.at()).unwrap().plain().contains("hello"));
     let path = format!("{}/{}", activities(CHANNEL), shown.id);
     assert_eq!(call(&teams, ("PUT", &path), with_card(card)).await.0, 200);
     own("as you see it", 2).await;
@@ -152,7 +151,7 @@ async fn a_card_that_names_people_has_their_views_refreshed_whenever_it_changes(
 
 #[tokio::test]
 async fn without_refreshing_everybody_sees_the_card_itself() {
-    let settings = Settings { refreshes: false, rate_limits: false, ..Settings::default() };
+    let settings = TenantSettings { refreshes: false, rate_limits: false, ..TenantSettings::default() };
     let teams = super::teams(settings).await;
     let mut card = asking();
     let refresh =

@@ -1,11 +1,11 @@
-//! Whether Teams would show an input of a card.
+//! The rules by which Teams shows an input of a card.
 //! Sources: <https://adaptivecards.microsoft.com/?topic=Input.ChoiceSet>,
 //! <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/dynamic-search>.
 
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// What is wrong with an input; nothing with other elements.
+/// The problems of an input; none for other elements.
 pub(super) fn check(input: &Value, kind: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let mut must = |holds: bool, why: &str| {

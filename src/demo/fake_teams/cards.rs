@@ -1,11 +1,11 @@
-//! Whether Teams would show a card: its version, its elements and actions, who is mentioned, whose view is refreshed.
+//! The rules by which Teams shows a card: its version, its elements and actions, mentions, and the views that are refreshed.
 //! Sources: <https://adaptivecards.io/explorer/>,
 //! <https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/universal-actions-for-adaptive-cards/overview>.
 
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// Whose views are refreshed at most.
+/// Most people for whom a card is refreshed.
 const MOST_REFRESHED: usize = 60;
 
 /// Actions shown beside each other; Teams leaves out what comes after them.
@@ -14,7 +14,7 @@ const MOST_ACTIONS: usize = 6;
 /// The newest version that Teams' clients show.
 const NEWEST: (u32, u32) = (1, 5);
 
-/// What there is, and the field that each can't be without.
+/// Known elements, each with the field that it requires.
 const ELEMENTS: [(&str, &str); 22] = [
     ("TextBlock", "text"),
     ("RichTextBlock", "inlines"),
@@ -40,10 +40,10 @@ const ELEMENTS: [(&str, &str); 22] = [
     ("Action.OpenUrl", "url"),
 ];
 
-/// Elements that hold others, which must not be empty.
+/// Fields that must not be an empty list.
 const HOLDERS: [&str; 7] = ["inlines", "columns", "facts", "rows", "cells", "actions", "images"];
 
-/// What is wrong with a card; `members` are the ids of those who are in the conversation.
+/// The problems of a card; `members` are the ids of the conversation's members.
 pub(super) fn check(card: &Value, members: &[String]) -> Vec<String> {
     let mut found = Found { problems: Vec::new(), ids: HashSet::new(), members };
     if card["type"] != "AdaptiveCard" {
@@ -66,6 +66,7 @@ pub(super) fn check(card: &Value, members: &[String]) -> Vec<String> {
     found.problems
 }
 
+/// The problems found so far.
 struct Found<'a> {
     problems: Vec<String>,
     ids: HashSet<String>,
@@ -193,7 +194,7 @@ impl Found<'_> {
     }
 }
 
-/// What is wrong with a mention in that text.
+/// The problem of a mention in that text, if any.
 pub(super) fn mention(entity: &Value, words: &str) -> Option<String> {
     if entity["type"] != "mention" {
         return None;

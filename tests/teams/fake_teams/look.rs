@@ -1,6 +1,7 @@
 //! Which activities and cards are shown.
 
 use super::*;
+use crate::wire::token_of;
 
 fn changed(change: impl FnOnce(&mut Value)) -> Value {
     let mut card = card();
@@ -92,7 +93,7 @@ async fn what_teams_would_not_show_is_refused() {
 #[tokio::test]
 async fn what_teams_shows_is_taken_and_read() {
     let teams = quick().await;
-    teams.add_conversation(Kind::GroupChat, CHAT, &["ana", "ben", "eve"]);
+    teams.add_conversation(ConversationKind::GroupChat, CHAT, &["ana", "ben", "eve"]);
     let mut button = execute();
     button["fallback"] = json!({ "type": "Action.Submit", "title": "Go", "data": { "cs": "0" } });
     let text = |words: &str| json!({ "type": "TextBlock", "text": words });
@@ -121,12 +122,15 @@ async fn what_teams_shows_is_taken_and_read() {
     let seen = teams.visible_messages("eve", CHAT).pop().unwrap();
     let lines = "bold a_b <c> @Ana\none two\npid 42\na | b\nleft | right\n[Go]\n[Last]";
     assert_eq!(seen.plain(), lines);
-    assert_eq!((seen.token("Go").as_str(), seen.token("Last").as_str()), ("0", "1"));
+    assert_eq!((token_of(&seen, "Go").as_str(), token_of(&seen, "Last").as_str()), ("0", "1"));
     assert_eq!(seen.buttons().len(), 2);
     let mentioned = json!({ "type": "message", "text": "<at>Ana</at> hello", "entities": [
         { "type": "mention", "text": "<at>Ana</at>", "mentioned": { "id": "29:ana", "name": "Ana" } }] });
     assert_eq!(refused(&teams, mentioned).await, None);
     teams
-        .wait_for("own view", |teams| (teams.seen("ben", &seen.at())?.plain() == "hello").then_some(()))
-        .await;
+        .wait_for("own view", |teams| {
+            (teams.visible_message("ben", &seen.at())?.plain() == "hello").then_some(())
+        })
+        .await
+        .unwrap();
 }

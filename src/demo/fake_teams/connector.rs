@@ -1,7 +1,7 @@
 //! The routes: the Bot Framework's keys, the managed identity, the Connector.
 
 use super::faults::{called, connector_error, plain_error};
-use super::{World, keys, split};
+use super::{Tenant, keys, split};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State as AxumState};
@@ -10,11 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::Arc;
 
-/// A call, its token apart.
-pub(super) struct Call {
-    /// As it stands in the path, decoded: perhaps with a thread.
+/// A call of the Connector, whose token has been checked.
+pub(super) struct ConnectorCall {
+    /// The id in the path, decoded: it may name a thread.
     pub conversation: String,
     /// The activity of the path.
     pub activity: Option<String>,
@@ -23,35 +22,36 @@ pub(super) struct Call {
     pub bytes: usize,
 }
 
-impl Call {
+impl ConnectorCall {
     /// Without the thread.
     pub fn base(&self) -> &str {
         split(&self.conversation).0
     }
 }
 
-type Ask = HashMap<String, String>;
+type QueryParameters = HashMap<String, String>;
 
-pub(super) fn routes() -> Router<Arc<World>> {
+pub(super) fn routes() -> Router<Tenant> {
     Router::new()
         .route("/v1/.well-known/openidconfiguration", get(keys::metadata))
         .route("/v1/.well-known/keys", get(keys::keys))
         .route("/msi/token", get(keys::managed_identity))
+        .route("/{directory}/oauth2/v2.0/token", post(keys::application))
         .route("/teams/v3/conversations", post(create))
         .route("/teams/v3/conversations/{id}/activities", post(send))
         .route("/teams/v3/conversations/{id}/activities/{activity}", any(on_activity))
         .route("/teams/v3/conversations/{id}/members/{member}", get(member))
         .route("/teams/v3/conversations/{id}/pagedmembers", get(members))
         .route("/connector/{*rest}", any(forward))
-        .fallback(nowhere)
+        .fallback(unknown_route)
 }
 
 /// Forwards a call to another Connector: the bot's token goes to this address only.
-async fn forward(AxumState(world): AxumState<Arc<World>>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let Some(connector) = world.state().connector.clone() else {
+async fn forward(AxumState(tenant): AxumState<Tenant>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let Some(connector) = tenant.state().connector.clone() else {
         return plain_error(StatusCode::NOT_FOUND, "there is no other Connector");
     };
-    let request = world.http.request(method, format!("{connector}{uri}")).body(body);
+    let request = tenant.inner.http.request(method, format!("{connector}{uri}")).body(body);
     let Ok(answer) = request.send().await else {
         return plain_error(StatusCode::BAD_GATEWAY, "the other Connector does not answer");
     };
@@ -59,65 +59,65 @@ async fn forward(AxumState(world): AxumState<Arc<World>>, method: Method, uri: U
     (status, answer.bytes().await.unwrap_or_default()).into_response()
 }
 
-async fn nowhere(AxumState(world): AxumState<Arc<World>>, method: Method, uri: Uri) -> Response {
-    world.change(|state| state.wrong.push(format!("there is no {method} {uri}")));
+async fn unknown_route(AxumState(tenant): AxumState<Tenant>, method: Method, uri: Uri) -> Response {
+    tenant.change(|state| state.unknown_requests.push(format!("there is no {method} {uri}")));
     plain_error(StatusCode::NOT_FOUND, "No HTTP resource was found that matches the request URI.")
 }
 
-/// The token, then the body, then the work.
-async fn with(
-    world: &World,
+/// Checks the token, and does the work.
+async fn authorised(
+    tenant: &Tenant,
     method: &str,
     headers: &HeaderMap,
     work: impl AsyncFnOnce() -> Response,
 ) -> Response {
-    called(world, method, async || match world.authorised(headers) {
+    called(tenant, method, async || match tenant.check_token(headers) {
         Ok(()) => work().await,
         Err(refused) => *refused,
     })
     .await
 }
 
-fn call(id: String, activity: Option<String>, (asked, body): (&Ask, &Bytes)) -> Call {
-    let targeted = asked.get("isTargetedActivity").is_some_and(|value| value == "true");
+fn call(id: String, activity: Option<String>, query: &QueryParameters, body: &Bytes) -> ConnectorCall {
+    let targeted = query.get("isTargetedActivity").is_some_and(|value| value == "true");
     let parsed = serde_json::from_slice(body).unwrap_or(Value::Null);
-    Call { conversation: id, activity, targeted, body: parsed, bytes: body.len() }
+    ConnectorCall { conversation: id, activity, targeted, body: parsed, bytes: body.len() }
 }
 
-async fn create(AxumState(world): AxumState<Arc<World>>, headers: HeaderMap, body: Bytes) -> Response {
-    with(&world, "create", &headers, async || {
-        let call = call(String::new(), None, (&Ask::new(), &body));
-        world.create_personal(&call)
+async fn create(AxumState(tenant): AxumState<Tenant>, headers: HeaderMap, body: Bytes) -> Response {
+    authorised(&tenant, "create", &headers, async || {
+        let call = call(String::new(), None, &QueryParameters::new(), &body);
+        tenant.create_personal(&call)
     })
     .await
 }
 
 async fn send(
-    AxumState(world): AxumState<Arc<World>>,
+    AxumState(tenant): AxumState<Tenant>,
     Path(id): Path<String>,
-    Query(asked): Query<Ask>,
+    Query(query): Query<QueryParameters>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let is_targeted = asked.contains_key("isTargetedActivity");
+    let is_targeted = query.contains_key("isTargetedActivity");
     let name = match split(&id).1 {
-        _ if is_targeted && world.has_fault("targeted") => "targeted",
-        Some(_) if world.has_fault("thread") => "thread",
+        _ if is_targeted && tenant.has_fault("targeted") => "targeted",
+        Some(_) if tenant.has_fault("thread") => "thread",
         _ => "post",
     };
-    with(&world, name, &headers, async || {
-        let call = call(id, None, (&asked, &body));
-        let response = world.post(&call);
-        world.refresh_views(&call);
+    authorised(&tenant, name, &headers, async || {
+        let call = call(id, None, &query, &body);
+        let response = tenant.post(&call);
+        tenant.refresh_views(&call);
         response
     })
     .await
 }
 
 async fn on_activity(
-    AxumState(world): AxumState<Arc<World>>,
+    AxumState(tenant): AxumState<Tenant>,
     Path((id, activity)): Path<(String, String)>,
-    Query(asked): Query<Ask>,
+    Query(query): Query<QueryParameters>,
     (method, headers): (Method, HeaderMap),
     body: Bytes,
 ) -> Response {
@@ -125,15 +125,15 @@ async fn on_activity(
         Method::POST => "post",
         Method::PUT => "put",
         Method::DELETE => "delete",
-        _ => return connector_error(StatusCode::METHOD_NOT_ALLOWED, ("BadArgument", "no such method")),
+        _ => return connector_error(StatusCode::METHOD_NOT_ALLOWED, "BadArgument", "no such method"),
     };
-    with(&world, name, &headers, async || {
-        let call = call(id, Some(activity), (&asked, &body));
+    authorised(&tenant, name, &headers, async || {
+        let call = call(id, Some(activity), &query, &body);
         match name {
-            "delete" => world.delete(&call),
+            "delete" => tenant.delete(&call),
             _ => {
-                let response = if name == "put" { world.put(&call) } else { world.post(&call) };
-                world.refresh_views(&call);
+                let response = if name == "put" { tenant.put(&call) } else { tenant.post(&call) };
+                tenant.refresh_views(&call);
                 response
             }
         }
@@ -142,18 +142,18 @@ async fn on_activity(
 }
 
 async fn member(
-    AxumState(world): AxumState<Arc<World>>,
+    AxumState(tenant): AxumState<Tenant>,
     Path((id, member)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    with(&world, "member", &headers, async || world.member(split(&id).0, &member)).await
+    authorised(&tenant, "member", &headers, async || tenant.member(split(&id).0, &member)).await
 }
 
 async fn members(
-    AxumState(world): AxumState<Arc<World>>,
+    AxumState(tenant): AxumState<Tenant>,
     Path(id): Path<String>,
-    Query(asked): Query<Ask>,
+    Query(query): Query<QueryParameters>,
     headers: HeaderMap,
 ) -> Response {
-    with(&world, "members", &headers, async || world.paged_members(split(&id).0, &asked)).await
+    authorised(&tenant, "members", &headers, async || tenant.paged_members(split(&id).0, &query)).await
 }

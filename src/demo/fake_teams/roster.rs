@@ -1,9 +1,9 @@
-//! Who is in a conversation, and conversations with one person alone.
+//! The members of conversations, and personal chats.
 
-use super::connector::Call;
+use super::Tenant;
+use super::connector::ConnectorCall;
 use super::faults::connector_error;
-use super::people::{Payload, Person, Role};
-use super::{State, World};
+use super::state::{TeamsPayload, TenantState, TenantUser, UserRole};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -13,71 +13,70 @@ use std::collections::HashMap;
 const LARGEST_PAGE: usize = 500;
 
 /// Source: <https://learn.microsoft.com/microsoftteams/platform/bots/how-to/get-teams-context>.
-fn account(person: &Person) -> Value {
+fn account(person: &TenantUser) -> Value {
     let role = match person.role {
-        Role::Guest => "guest",
-        Role::Anonymous => "anonymous",
-        Role::User | Role::Bot => "user",
+        UserRole::Guest => "guest",
+        UserRole::Anonymous => "anonymous",
+        UserRole::User | UserRole::Bot => "user",
     };
     let mut account = json!({
         "id": person.mri(), "name": person.name, "tenantId": person.tenant, "userRole": role,
     });
-    if ![Role::Anonymous, Role::Bot].contains(&person.role) {
-        account["aadObjectId"] = json!(person.object());
+    if ![UserRole::Anonymous, UserRole::Bot].contains(&person.role) {
+        account["aadObjectId"] = json!(person.object_id());
         account["userPrincipalName"] = json!(person.upn());
         account["email"] = json!(person.upn());
     }
     account
 }
 
-/// Those in a conversation, in the order in which they came.
-fn roster<'a>(state: &'a State, conversation: &str) -> Result<Vec<&'a Person>, Box<Response>> {
+/// The members of a conversation, in the order in which they joined.
+fn roster<'a>(state: &'a TenantState, conversation: &str) -> Result<Vec<&'a TenantUser>, Box<Response>> {
     let Some(room) = state.conversation(conversation) else {
-        let why = ("ConversationNotFound", "Conversation not found.");
-        return Err(Box::new(connector_error(StatusCode::NOT_FOUND, why)));
+        let why = "Conversation not found.";
+        return Err(Box::new(connector_error(StatusCode::NOT_FOUND, "ConversationNotFound", why)));
     };
     if !room.is_bot_member {
-        let why = ("BotNotInConversationRoster", "The bot is not part of the conversation roster.");
-        return Err(Box::new(connector_error(StatusCode::FORBIDDEN, why)));
+        let why = "The bot is not part of the conversation roster.";
+        return Err(Box::new(connector_error(StatusCode::FORBIDDEN, "BotNotInConversationRoster", why)));
     }
-    let there = room.members.iter().filter(|name| state.is_in(name, conversation));
-    Ok(there.map(|name| state.person(name)).collect())
+    Ok(state.members(room))
 }
 
-impl World {
+impl Tenant {
     pub(super) fn member(&self, conversation: &str, id: &str) -> Response {
         let state = self.state();
         let roster = match roster(&state, conversation) {
             Ok(roster) => roster,
             Err(refused) => return *refused,
         };
-        let is = |person: &&&Person| {
-            person.mri() == id || (person.role != Role::Anonymous && person.object() == id)
+        let is = |person: &&&TenantUser| {
+            person.mri() == id || (person.role != UserRole::Anonymous && person.object_id() == id)
         };
         match roster.iter().find(is) {
             Some(person) => axum::Json(account(person)).into_response(),
             None => {
-                let why = ("MemberNotFoundInConversation", "The conversation member was not found.");
-                connector_error(StatusCode::NOT_FOUND, why)
+                let why = "The conversation member was not found.";
+                connector_error(StatusCode::NOT_FOUND, "MemberNotFoundInConversation", why)
             }
         }
     }
 
-    pub(super) fn paged_members(&self, conversation: &str, asked: &HashMap<String, String>) -> Response {
+    pub(super) fn paged_members(&self, conversation: &str, query: &HashMap<String, String>) -> Response {
         let state = self.state();
         let roster = match roster(&state, conversation) {
             Ok(roster) => roster,
             Err(refused) => return *refused,
         };
         let smallest = state.settings.smallest_page;
-        let size = asked.get("pageSize").and_then(|size| size.parse().ok()).unwrap_or(smallest);
+        let size = query.get("pageSize").and_then(|size| size.parse().ok()).unwrap_or(smallest);
         let size = size.clamp(smallest, LARGEST_PAGE.max(smallest));
         let begin =
-            match asked.get("continuationToken").map(|token| token.strip_prefix("page=").unwrap_or("")) {
+            match query.get("continuationToken").map(|token| token.strip_prefix("page=").unwrap_or("")) {
                 None => 0,
                 Some(token) => match token.parse::<usize>() {
                     Ok(begin) if begin < roster.len() => begin,
-                    _ => return connector_error(StatusCode::BAD_REQUEST, ("BadArgument", "no such page")),
+                    _ => return connector_error(StatusCode::BAD_REQUEST, "BadArgument", "no such page"),
                 },
             };
         let page: Vec<Value> = roster.iter().skip(begin).take(size).map(|person| account(person)).collect();
@@ -88,10 +87,10 @@ impl World {
         axum::Json(answer).into_response()
     }
 
-    /// `POST v3/conversations`: between one person and the bot.
-    pub(super) fn create_personal(&self, call: &Call) -> Response {
+    /// `POST v3/conversations`: a personal chat between one user and the bot.
+    pub(super) fn create_personal(&self, call: &ConnectorCall) -> Response {
         let body = &call.body;
-        let made = || {
+        let created = || {
             let state = self.state();
             let bot = body["bot"]["id"].as_str().unwrap_or_default();
             if bot.trim_start_matches("28:") != state.settings.app {
@@ -116,20 +115,22 @@ impl World {
             }
             Ok(person.name.clone())
         };
-        let (status, problems, response) = match made() {
+        let (status, problems, response) = match created() {
             Ok(name) => {
                 let answer = axum::Json(json!({ "id": self.personal(&name) }));
                 (StatusCode::CREATED, Vec::new(), (StatusCode::CREATED, answer).into_response())
             }
             Err((status, code, why)) => {
-                let response = connector_error(status, (code, &why));
+                let response = connector_error(status, code, &why);
                 let mistake = if status == StatusCode::BAD_REQUEST { vec![why] } else { Vec::new() };
                 (status, mistake, response)
             }
         };
         let (method, conversation, body) = ("create".to_owned(), String::new(), body.clone());
         let status = status.as_u16();
-        self.change(|state| state.payloads.push(Payload { method, conversation, body, status, problems }));
+        self.change(|state| {
+            state.payloads.push(TeamsPayload { method, conversation, body, status, problems })
+        });
         response
     }
 }

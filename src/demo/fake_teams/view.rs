@@ -1,31 +1,32 @@
-//! A message as a person sees it: the words and the buttons.
+//! A message as a user sees it, and the text and buttons on it.
 
-use super::people::{At, Message};
+use super::state::{ActivityRef, TeamsMessage};
 use serde_json::Value;
 
 /// A button on a card.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Button {
+pub struct CardButton {
     pub title: String,
-    /// As it stands in the card.
+    /// The action of the card.
     pub action: Value,
 }
 
-impl Message {
-    pub fn at(&self) -> At {
-        At { conversation: self.conversation.clone(), id: self.id.clone() }
+impl TeamsMessage {
+    /// The message's place.
+    pub fn at(&self) -> ActivityRef {
+        ActivityRef { conversation: self.conversation.clone(), id: self.id.clone() }
     }
 
-    /// With the person's own view in place of the card.
-    pub(super) fn as_seen_by(&self, name: &str) -> Message {
-        let mut seen = self.clone();
+    /// The message as one user sees it: with the card that only this user sees, if there is one.
+    pub(super) fn viewed_by(&self, name: &str) -> TeamsMessage {
+        let mut viewed = self.clone();
         if let Some(view) = self.views.get(name) {
-            seen.cards = vec![view.clone()];
+            viewed.cards = vec![view.clone()];
         }
-        seen
+        viewed
     }
 
-    /// The text that a person reads: a line for each line shown, cells of tables joined by ` | `, buttons in square brackets.
+    /// The text that a person reads: one line for each line shown, cells of tables joined by ` | `, buttons in square brackets.
     pub fn plain(&self) -> String {
         let mut lines = Vec::new();
         if !self.text.is_empty() {
@@ -39,8 +40,8 @@ impl Message {
         lines.join("\n")
     }
 
-    /// All buttons, in the order in which they stand.
-    pub fn buttons(&self) -> Vec<Button> {
+    /// All buttons, in their order on the cards.
+    pub fn buttons(&self) -> Vec<CardButton> {
         self.cards
             .iter()
             .flat_map(|card| [buttons_of(&card["body"]), buttons_of(&card["actions"])].concat())
@@ -48,15 +49,8 @@ impl Message {
     }
 
     /// The first button with that title.
-    pub fn button(&self, title: &str) -> Option<Button> {
+    pub fn button(&self, title: &str) -> Option<CardButton> {
         self.buttons().into_iter().find(|button| button.title == title)
-    }
-
-    /// What a button's data says under that key: the token.
-    pub fn token(&self, title: &str) -> String {
-        let button = self.button(title).unwrap_or_else(|| panic!("no button {title} on:\n{}", self.plain()));
-        let data = &button.action["data"];
-        data["cs"].as_str().or(data["view"].as_str()).expect("a token").to_owned()
     }
 }
 
@@ -64,14 +58,14 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn buttons_of(value: &Value) -> Vec<Button> {
+fn buttons_of(value: &Value) -> Vec<CardButton> {
     match value {
         Value::Array(items) => items.iter().flat_map(buttons_of).collect(),
         Value::Object(fields) => {
             let kind = value["type"].as_str().unwrap_or_default();
             if ["Action.Execute", "Action.Submit"].contains(&kind) {
                 let title = value["title"].as_str().unwrap_or_default().to_owned();
-                return vec![Button { title, action: value.clone() }];
+                return vec![CardButton { title, action: value.clone() }];
             }
             fields.values().flat_map(buttons_of).collect()
         }
@@ -121,7 +115,7 @@ fn text_of<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The words of Markdown: a backslash lets the next sign stand for itself, two stars are bold, entities are signs.
+/// The text of Markdown, without the marks for bold text and escapes, and with entities resolved.
 fn shown(text: &str) -> String {
     let mut out = String::new();
     let mut signs = text.chars().peekable();

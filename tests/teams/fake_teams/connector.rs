@@ -1,12 +1,12 @@
 //! What the Connector takes, and what it says where it doesn't.
 
-use super::super::people::{Fault, Role};
 use super::*;
+use countersign::demo::fake_teams::{ConnectorFault, UserRole};
 
 #[tokio::test]
 async fn a_message_goes_only_where_the_bot_is() {
     let teams = quick().await;
-    teams.add_conversation(Kind::Channel, "19:out@thread.tacv2", &["ana"]);
+    teams.add_conversation(ConversationKind::Channel, "19:out@thread.tacv2", &["ana"]);
     teams.remove_bot("19:out@thread.tacv2");
     for (place, status, code) in [
         (CHANNEL.to_owned(), 201, Value::Null),
@@ -18,7 +18,7 @@ async fn a_message_goes_only_where_the_bot_is() {
         let (answered, body) = call(&teams, ("POST", &activities(&place)), hello()).await;
         assert_eq!((answered, &body["error"]["code"]), (status, &code), "{place}: {body}");
     }
-    teams.add_person(Person { reachable: false, ..Person::new("ana") });
+    teams.add_person(TenantUser { reachable: false, ..TenantUser::new("ana") });
     let (status, body) = call(&teams, ("POST", &activities(&teams.personal("ana"))), hello()).await;
     assert_eq!((status, &body["error"]["code"]), (403, &json!("MessageWritesBlocked")));
     assert_eq!(call(&teams, ("GET", "v3/conversations"), Value::Null).await.0, 405);
@@ -69,12 +69,12 @@ async fn a_targeted_message_is_for_one_member_of_a_group() {
     let teams = quick().await;
     let targeted = |place: &str| format!("{}?isTargetedActivity=true", activities(place));
     let to = |id: &str| json!({ "type": "message", "text": "psst", "recipient": { "id": id } });
-    let ana = Person::new("ana").mri();
+    let ana = TenantUser::new("ana").mri();
     for (place, body, status) in [
         (CHANNEL.to_owned(), to(&ana), 201),
-        (CHAT.to_owned(), to(&Person::new("ana").object()), 201),
+        (CHAT.to_owned(), to(&TenantUser::new("ana").object_id()), 201),
         (teams.personal("ana"), to(&ana), 400),
-        (CHAT.to_owned(), to(&Person::new("eve").mri()), 400),
+        (CHAT.to_owned(), to(&TenantUser::new("eve").mri()), 400),
         (CHAT.to_owned(), to("29:nobody"), 400),
         (CHAT.to_owned(), hello(), 400),
     ] {
@@ -92,7 +92,7 @@ async fn a_targeted_message_is_for_one_member_of_a_group() {
 
 #[tokio::test]
 async fn a_conversation_takes_so_many_messages_and_no_more() {
-    let teams = teams(Settings::default()).await;
+    let teams = teams(TenantSettings::default()).await;
     let token = bearer(&teams).await;
     let url = |place: &str| format!("{}{}", teams.service_url(), activities(place));
     let post = async |place: &str| {
@@ -119,24 +119,24 @@ async fn faults_come_on_demand() {
     let teams = quick().await;
     let path = activities(CHAT);
     let post = async || call(&teams, ("POST", &path), hello()).await.0;
-    teams.fault("post", Fault::Status(503));
+    teams.fault("post", ConnectorFault::Status(503));
     assert_eq!((post().await, post().await), (503, 503));
-    teams.fault("post", Fault::Refused(413, "MessageSizeTooBig"));
+    teams.fault("post", ConnectorFault::Refused(413, "MessageSizeTooBig"));
     assert_eq!(post().await, 413);
-    teams.fault("post", Fault::RateLimited { retry_after: 1, times: 1 });
+    teams.fault("post", ConnectorFault::RateLimited { retry_after: 1, times: 1 });
     assert_eq!((post().await, post().await), (429, 201));
-    teams.fault("post", Fault::AnswerLost);
+    teams.fault("post", ConnectorFault::AnswerLost);
     assert_eq!(post().await, 502);
     assert_eq!(teams.visible_messages("ana", CHAT).len(), 2);
-    teams.fault("post", Fault::Hang);
+    teams.fault("post", ConnectorFault::Hang);
     let hung = tokio::time::timeout(std::time::Duration::from_millis(100), post()).await;
     assert!(hung.is_err());
-    teams.fault("post", Fault::Held);
+    teams.fault("post", ConnectorFault::Held);
     let calls = teams.calls("post");
     let (status, ()) = tokio::join!(post(), async {
-        teams.wait_for("a held call", |teams| (teams.calls("post") > calls).then_some(())).await;
+        teams.wait_for("a held call", |teams| (teams.calls("post") > calls).then_some(())).await.unwrap();
         assert_eq!(teams.visible_messages("ana", CHAT).len(), 2);
-        teams.fault("post", Fault::Clear);
+        teams.fault("post", ConnectorFault::Clear);
     });
     assert_eq!(status, 201);
 }
@@ -144,25 +144,29 @@ async fn faults_come_on_demand() {
 #[tokio::test]
 async fn the_roster_tells_who_is_there() {
     let teams = quick().await;
-    teams.add_person(Person { role: Role::Guest, ..Person::new("gus") });
-    teams.add_person(Person { role: Role::Anonymous, ..Person::new("nameless") });
-    teams.add_person(Person { role: Role::Bot, ..Person::new("robot") });
-    teams.add_person(Person { tenant: "another".to_owned(), ..Person::new("fay") });
-    teams.add_person(Person { deactivated: true, ..Person::new("gone") });
-    teams.add_conversation(Kind::GroupChat, CHAT, &["ana", "gus", "nameless", "robot", "fay", "gone"]);
+    teams.add_person(TenantUser { role: UserRole::Guest, ..TenantUser::new("gus") });
+    teams.add_person(TenantUser { role: UserRole::Anonymous, ..TenantUser::new("nameless") });
+    teams.add_person(TenantUser { role: UserRole::Bot, ..TenantUser::new("robot") });
+    teams.add_person(TenantUser { tenant: "another".to_owned(), ..TenantUser::new("fay") });
+    teams.add_person(TenantUser { deactivated: true, ..TenantUser::new("gone") });
+    teams.add_conversation(
+        ConversationKind::GroupChat,
+        CHAT,
+        &["ana", "gus", "nameless", "robot", "fay", "gone"],
+    );
     let member = async |id: String| {
         call(&teams, ("GET", &format!("v3/conversations/{CHAT}/members/{id}")), Value::Null).await
     };
-    let (status, ana) = member(Person::new("ana").mri()).await;
-    assert_eq!((status, &ana), (200, &member(Person::new("ana").object()).await.1));
+    let (status, ana) = member(TenantUser::new("ana").mri()).await;
+    assert_eq!((status, &ana), (200, &member(TenantUser::new("ana").object_id()).await.1));
     assert_eq!((&ana["userRole"], &ana["tenantId"]), (&json!("user"), &json!(teams.settings().tenant)));
-    let (_, gus) = member(Person::new("gus").object()).await;
+    let (_, gus) = member(TenantUser::new("gus").object_id()).await;
     assert!(gus["userPrincipalName"].as_str().unwrap().contains("#EXT#"));
     assert_eq!(gus["userRole"], "guest");
-    assert_eq!(member(Person::new("fay").object()).await.1["tenantId"], "another");
-    assert_eq!(member(Person::new("nameless").mri()).await.1["aadObjectId"], Value::Null);
+    assert_eq!(member(TenantUser::new("fay").object_id()).await.1["tenantId"], "another");
+    assert_eq!(member(TenantUser::new("nameless").mri()).await.1["aadObjectId"], Value::Null);
     for nobody in ["nameless", "gone", "ben", "nowhere"] {
-        let (status, body) = member(Person::new(nobody).object()).await;
+        let (status, body) = member(TenantUser::new(nobody).object_id()).await;
         assert_eq!(
             (status, &body["error"]["code"]),
             (404, &json!("MemberNotFoundInConversation")),
@@ -175,8 +179,12 @@ async fn the_roster_tells_who_is_there() {
 async fn a_long_roster_comes_in_pages() {
     let teams = quick().await;
     let crowd: Vec<String> = (0..120).map(|n| format!("member-{n}")).collect();
-    crowd.iter().for_each(|name| teams.add_person(Person::new(name)));
-    teams.add_conversation(Kind::GroupChat, CHAT, &crowd.iter().map(String::as_str).collect::<Vec<_>>());
+    crowd.iter().for_each(|name| teams.add_person(TenantUser::new(name)));
+    teams.add_conversation(
+        ConversationKind::GroupChat,
+        CHAT,
+        &crowd.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     let (mut seen, mut token) = (Vec::new(), String::new());
     let path = format!("v3/conversations/{CHAT}/pagedmembers?pageSize=7");
     loop {
@@ -193,11 +201,11 @@ async fn a_long_roster_comes_in_pages() {
 #[tokio::test]
 async fn a_person_alone_is_reached_where_the_bot_is_installed() {
     let teams = quick().await;
-    teams.add_person(Person { reachable: false, ..Person::new("ben") });
+    teams.add_person(TenantUser { reachable: false, ..TenantUser::new("ben") });
     let settings = teams.settings();
     let asked = |who: &str| {
         json!({ "bot": { "id": format!("28:{}", settings.app) }, "isGroup": false, "tenantId": settings.tenant,
-                "members": [{ "id": Person::new(who).mri() }], "channelData": { "tenant": { "id": settings.tenant } } })
+                "members": [{ "id": TenantUser::new(who).mri() }], "channelData": { "tenant": { "id": settings.tenant } } })
     };
     let with = |change: fn(&mut Value)| {
         let mut body = asked("ana");
