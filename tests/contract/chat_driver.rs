@@ -17,6 +17,11 @@ pub struct Seen {
 pub enum Message {
     Slack(countersign::demo::fake_slack::Message),
     Teams(countersign::demo::fake_teams::TeamsMessage),
+    /// A card by its number, in the page before which somebody sits.
+    Page {
+        seat: String,
+        at: usize,
+    },
     /// A terminal's answer, which has nothing to click.
     Printed,
 }
@@ -52,6 +57,8 @@ pub struct OpenForm {
 pub enum ShownForm {
     Slack(countersign::demo::fake_slack::Modal),
     Teams(countersign::demo::fake_teams::TeamsMessage),
+    /// A card by its number.
+    Page(usize),
 }
 
 #[derive(Debug, Clone)]

@@ -4,12 +4,14 @@
 use crate::bot_process::{Bot, found};
 use crate::chat_driver::{FieldChoices, Forms, OpenForm};
 use crate::harness::{Platform, asks, sees};
+use crate::playground::Playground;
 use crate::slack::Slack;
 use crate::teams::Teams;
 use countersign::catalog::Catalog;
 use countersign::model::{Risk, Run, RunState};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use tokio_postgres::Client;
 
 /// How an acting command is run.
@@ -79,7 +81,8 @@ const ROWS: [Row; 20] = [
     Row { command: "stop", who: "ana", choices: &[RUN], words: "Stopped" },
     Row { command: "review", who: "cara", choices: &[RUN], words: "reviewed" },
     Row { command: "freeze", who: "ana", choices: &[], words: "All changes are frozen" },
-    Row { command: "use", who: "ana", choices: &[("environment", "staging")], words: "staging" },
+    // A client that shows only labels can't tell its argument from the environment of other commands.
+    Row { command: "use", who: "ana", choices: &[("environment", "staging"), STAGING], words: "staging" },
 ];
 
 #[test]
@@ -99,13 +102,30 @@ fn every_acting_command_has_a_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acting_command_is_run_by_choices_alone_in_slack() {
     let (shop, bot) = Shop::open(Platform::Slack, "shop_in_slack").await;
-    shop.plays(&bot, &Slack(&bot)).await;
+    shop.plays(&bot, &Slack(&bot), &ROWS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acting_command_is_run_by_choices_alone_in_teams() {
     let (shop, bot) = Shop::open(Platform::Teams, "shop_in_teams").await;
-    shop.plays(&bot, &Teams(&bot)).await;
+    shop.plays(&bot, &Teams(&bot), &ROWS).await;
+}
+
+/// Microsoft's own client, for some of the rows.
+async fn plays_in_playground(name: &'static str, rows: &[Row]) {
+    let (shop, bot) = Shop::open(Platform::Teams, name).await;
+    let bot = Arc::new(bot);
+    shop.plays(&bot, &Playground::start(Arc::clone(&bot)).await, rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_and_sessions_are_acted_on_by_choices_alone_in_microsofts_own_client() {
+    plays_in_playground("shop_in_playground_1", &ROWS[..7]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_and_requests_are_acted_on_by_choices_alone_in_microsofts_own_client() {
+    plays_in_playground("shop_in_playground_2", &ROWS[7..]).await;
 }
 
 /// A service with a database and an owner of its own, whose files are in a directory.
@@ -192,9 +212,9 @@ async fn becomes(bot: &Bot, command: &str, state: RunState) -> Run {
 }
 
 impl Shop {
-    async fn plays(&self, bot: &Bot, chat: &dyn Forms) {
+    async fn plays(&self, bot: &Bot, chat: &dyn Forms, rows: &[Row]) {
         let mut wrong = Vec::new();
-        for row in &ROWS {
+        for row in rows {
             let prepared = self.prepare(bot, chat, row.command).await;
             let choices: Vec<(&str, &str)> = row
                 .choices

@@ -9,6 +9,7 @@ mod cross_platform;
 mod forms;
 mod harness;
 mod not_set_up;
+mod playground;
 mod scenarios;
 mod slack;
 #[path = "../slack_payloads/mod.rs"]
