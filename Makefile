@@ -28,7 +28,7 @@ CLIENTS := tests/servers/requirements.txt .ci/install-clients
 help: ## list what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: ## try the bot in a browser: a fake Slack and real PostgreSQL servers, nothing to set up
+demo: ## try the bot in a browser: a fake Slack, a fake Teams and real PostgreSQL servers, nothing to set up
 	@.ci/install-tools --demo
 	@cargo run --locked --quiet -- demo
 

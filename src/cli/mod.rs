@@ -29,7 +29,7 @@ enum Cli {
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,
     },
-    /// Try it in a browser: a fake Slack, two PostgreSQL servers, an incident. Nothing is left behind.
+    /// Try it in a browser: a fake Slack, a fake Teams, two PostgreSQL servers, an incident. Nothing is left behind.
     #[cfg(feature = "demo")]
     Demo {
         #[arg(long, default_value = "127.0.0.1:8055")]

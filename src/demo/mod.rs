@@ -16,8 +16,9 @@ pub use port::free_port;
 use crate::catalog::Catalog;
 use anyhow::Context;
 use fake_slack::{Settings, Situation, Workspace};
+use fake_teams::{ConversationKind, Tenant, TenantSettings, TenantUser};
 use futures::FutureExt;
-use harness::{Setup, Site, Stage};
+use harness::{PEOPLE, Setup, Site, Stage};
 use postgres::{Cluster, Options, TemporaryDirectory};
 use sample::{Incident, Sample, Team, Traffic};
 use std::net::SocketAddr;
@@ -65,7 +66,7 @@ impl SampleServer {
 }
 
 /// `countersign demo`: two throwaway PostgreSQL servers with the sample team, traffic and a running incident, the bot with
-/// its embedded store, and the fake Slack on one local page, whose address it prints. In production one table is large, so
+/// its embedded store, and the fake Slack and the fake Teams on one local page, whose address it prints. In production one table is large, so
 /// that work on it lasts. When it is interrupted, it ends and removes its servers and files.
 ///
 /// # Errors
@@ -85,18 +86,26 @@ pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
         cluster: &server.cluster,
         team: &server.team,
     });
-    let stage = Stage::set(Setup {
+    let tenant = tenant().await?;
+    let teams_view = Some(fake_teams::page_routes(tenant.clone()));
+    // A managed identity would be the whole process': the bot, which runs in this one, is an application with a secret.
+    let login = format!(
+        "[teams]\nlogin_url = \"{}\"\nclient_secret = {{ env = \"TEAMS_CLIENT_SECRET\" }}\n",
+        tenant.login_url()
+    );
+    let mut stage = Stage::set(Setup {
         sites: sites.into(),
-        workspace: Settings { listen: page, guide, ..Settings::default() },
+        workspace: Settings { listen: page, guide, teams_view, ..Settings::default() },
         slack: true,
-        teams: None,
+        teams: Some(tenant.clone()),
         listen: ([127, 0, 0, 1], 0).into(),
         directory: directory.path(),
         extra_config: &include_str!("files/extra.toml").replace("@bin_dir@", &bin_dir),
-        replacements: replacements(&production.team),
+        replacements: [replacements(&production.team), vec![("[teams]\n".to_owned(), login)]].concat(),
         socket_mode: false,
     })
     .await?;
+    stage.secrets.insert("TEAMS_CLIENT_SECRET".to_owned(), tenant.client_secret().to_owned());
     stage.workspace.set_commands(hints::commands(&Catalog::built_in()?, &stage.checked()?));
     let watch = watch_incident(stage.workspace.clone(), Arc::clone(&incident));
     let _watch = AbortOnDropHandle::new(tokio::spawn(watch));
@@ -110,10 +119,26 @@ pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
         }
         .boxed()
     });
-    let _bot = stage.bot().await?;
+    let bot = stage.bot().await?;
+    tenant.connect_bot(&bot.url);
     println!("Countersign demo: {}  (press Ctrl-C to stop)", stage.workspace.page_url());
     crate::http::shutdown_signal().await;
     Ok(())
+}
+
+/// Starts the fake Teams with the people of the sample, a channel of the incident, and another one.
+async fn tenant() -> anyhow::Result<Tenant> {
+    let tenant = Tenant::start(TenantSettings::default()).await.context("starting the fake Teams")?;
+    let strangers = [("nora", "not in the configuration")];
+    let people = PEOPLE.map(|(_, name, label, _)| (name, label)).into_iter().chain(strangers);
+    for (name, label) in people.clone() {
+        tenant.add_person(TenantUser { role_label: label.to_owned(), ..TenantUser::new(name) });
+    }
+    let members: Vec<&str> = people.map(|(name, _)| name).collect();
+    for channel in ["19:incident-42@thread.tacv2", "19:database@thread.tacv2"] {
+        tenant.add_conversation(ConversationKind::Channel, channel, &members);
+    }
+    Ok(tenant)
 }
 
 /// Keeps the page's sentence about the incident true.
@@ -161,10 +186,12 @@ fn write_files(directory: &Path) -> anyhow::Result<()> {
     write("sql/drop-new-field.sql", include_str!("files/drop-new-field.sql"))
 }
 
-/// Gives every service its migrations, and ana the role for break-glass.
+/// Gives every service its migrations, and ana the role for break-glass. Outcomes are read in the channel, where all sit.
 fn replacements(team: &Team) -> Vec<(String, String)> {
-    let mut replacements =
-        vec![("roles = [\"on-call\"]".to_owned(), "roles = [\"on-call\", \"last-resort\"]".to_owned())];
+    let mut replacements = vec![
+        ("roles = [\"on-call\"]".to_owned(), "roles = [\"on-call\", \"last-resort\"]".to_owned()),
+        ("notify = \"direct\"\n".to_owned(), String::new()),
+    ];
     for (service, _) in &team.services {
         let database = format!("database = \"{}\"\n", service.database);
         replacements.push((database.clone(), format!("{database}migrations = \"{MIGRATIONS}\"\n")));

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { accessible, asks, become, messages, noSidewaysScrolling, opens, pictures, sidewaysInside } from "./harness.mjs";
+import { accessible, asks, become, messages, noSidewaysScrolling, opens, pictures, sidewaysInside, unseen } from "./harness.mjs";
 
 async function play(page, size) {
   await become(page, "ana");
@@ -63,13 +63,6 @@ for (const size of ["wide", "phone"]) {
     await page.getByText("The incident has been started again.").first().waitFor();
     await page.close();
   });
-}
-
-/** Finds, among the messages that a play has not seen before, the newest that says these words. */
-async function unseen(page) {
-  await page.locator("#input:focus").waitFor();
-  const had = await messages(page).evaluateAll((seen) => seen.map(({ dataset }) => `:not([data-ts="${dataset.ts}"])`));
-  return (words) => page.locator(`#messages > article${had.join("")}`).filter({ hasText: words }).last();
 }
 
 test("the first scene takes one typed line and four taps on a phone", async () => {

@@ -99,3 +99,10 @@ export async function opens(size) {
   await page.goto(address);
   return page;
 }
+
+/** Finds, among the messages that a play has not seen before, the newest that says these words. */
+export async function unseen(page) {
+  await page.locator("#input:focus").waitFor();
+  const had = await messages(page).evaluateAll((seen) => seen.map(({ dataset }) => `:not([data-ts="${dataset.ts}"])`));
+  return (words) => page.locator(`#messages > article${had.join("")}`).filter({ hasText: words }).last();
+}

@@ -17,7 +17,7 @@ const DRAWN = {
   "🟣": "circle purple", "⚪": "circle white", "⚫": "circle black", "🟥": "square red", "🟩": "square green",
   "🟨": "square yellow", "🟧": "square orange", "🟦": "square blue", "✅": "check green",
 };
-const drawn = (text) => text.split(/([🔴🟢🟡🟠🔵🟣⚪⚫🟥🟩🟨🟧🟦✅])\ufe0f?/u).filter(Boolean).map((part) =>
+export const drawn = (text) => text.split(/([🔴🟢🟡🟠🔵🟣⚪⚫🟥🟩🟨🟧🟦✅])\ufe0f?/u).filter(Boolean).map((part) =>
   DRAWN[part] ? el("span", { class: `drawn ${DRAWN[part]}`, role: "img", "aria-label": DRAWN[part].split(" ").reverse().join(" ") }) : part);
 
 let names = { people: new Map(), channels: new Map() };

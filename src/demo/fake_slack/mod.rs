@@ -70,11 +70,12 @@ impl Workspace {
         // Fails if a provider is installed already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().map_err(std::io::Error::other)?;
+        let teams_view = settings.teams_view.clone().unwrap_or_default();
         let state = Mutex::new(State::new(settings, address));
         let inner = Inner { http, state, changes: ChangeCount::default() };
         let workspace = Workspace { inner: Arc::new(inner), bot_url: None };
         workspace.add_person(Account::new(BOT_USER, "Countersign", Kind::Bot));
-        let router = api::routes().merge(page::routes()).with_state(workspace.clone());
+        let router = api::routes().merge(page::routes()).with_state(workspace.clone()).merge(teams_view);
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(workspace)
     }

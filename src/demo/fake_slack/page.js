@@ -5,7 +5,9 @@ import { showModal } from "/modal.js";
 
 const $ = (id) => document.getElementById(id);
 const here = new URLSearchParams(location.hash.slice(1));
-const view = { user: here.get("user"), channel: here.get("channel"), thread: null, data: null };
+const view = { chat: here.get("chat") ?? "slack", user: here.get("user"), channel: here.get("channel"), thread: null, data: null };
+// The view of Teams, in a demo that has it.
+let teams = null;
 const shown = new Map();
 const seen = new Map();
 const done = new Set();
@@ -33,6 +35,7 @@ async function post(path, body) {
 
 const person = (id) => view.data?.people.find((p) => p.id === id);
 const place = (id) => view.data?.channels.find((c) => c.id === id);
+const inTeams = () => view.chat === "teams" && teams !== null;
 const title = (channel) => (channel.home ? "Countersign: home" : channel.im ? "Countersign" : channel.name);
 
 function hue(id) {
@@ -76,6 +79,12 @@ async function click(message, action, node) {
   if (!answer.ok) toast(`The click did not get through: ${answer.error}`);
 }
 
+// What Teams says beside a card after a click.
+function tell({ ok, error, notice }) {
+  if (!ok) toast(`The click did not get through: ${error}`);
+  else if (notice) toast(notice, "note");
+}
+
 // The shortcuts that the app has for messages.
 function moreActions(message) {
   const use = async (shortcut) => {
@@ -92,12 +101,14 @@ function moreActions(message) {
 
 function messageNode(message, before) {
   const author = person(message.author);
-  const time = new Date(Number(message.ts) * 1000);
+  const time = new Date(message.time ?? Number(message.ts) * 1000);
   const clock = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const only = message.ephemeral_to;
-  const body = message.blocks.length
-    ? blocks(message.blocks, (action, node) => click(message, action, node))
-    : [el("div", { class: "block" }, mrkdwn(message.text))];
+  const body = inTeams()
+    ? teams.content(message, view.user, document.documentElement.dataset.scheme, tell)
+    : message.blocks.length
+      ? blocks(message.blocks, (action, node) => click(message, action, node))
+      : [el("div", { class: "block" }, mrkdwn(message.text))];
   const files = message.files.map((file) => el("a", {
     class: "file", href: `/files/${file.id}/${encodeURIComponent(file.name)}`, download: file.name },
     `📄 ${file.title} · ${file.size.toLocaleString("en")} bytes`));
@@ -114,7 +125,7 @@ function messageNode(message, before) {
         el("time", { datetime: time.toISOString(), title: time.toISOString() }, clock),
         message.edited ? el("span", { class: "edited" }, "(edited)") : null,
         only ? el("span", { class: "private" }, "Only visible to you") : null,
-        el("span", { class: "message-menu" }, reply, reply ? moreActions(message) : null)),
+        el("span", { class: "message-menu" }, reply, reply && view.data.shortcuts.length ? moreActions(message) : null)),
       body, files));
 }
 
@@ -163,6 +174,8 @@ function drawMessages(fresh) {
 function drawLists() {
   const { data } = view;
   $("team").textContent = data.team;
+  $("chats").hidden = !data.teams;
+  for (const button of $("chats").children) button.setAttribute("aria-pressed", String(button.value === (inTeams() ? "teams" : "slack")));
   $("restart").hidden = !data.can_restart;
   const people = data.people.filter((p) => p.kind !== "bot");
   const kinds = { guest: "guest", external: "other company", deactivated: "deactivated" };
@@ -185,7 +198,7 @@ function drawLists() {
   }
   const channel = place(view.channel);
   $("channel-name").textContent = channel ? (channel.im ? title(channel) : `# ${title(channel)}`) : "No channel";
-  const notes = [channel?.home && "what concerns you, refreshed when opened", channel?.im && !channel.home && "direct messages with the app", channel?.private && !channel.im && "private",
+  const notes = [inTeams() && "same bot and audit log as in Slack", channel?.home && "what concerns you, refreshed when opened", channel?.im && !channel.home && "direct messages with the app", channel?.private && !channel.im && "private",
     channel?.shared && "shared with another company", channel?.archived && "archived"];
   $("channel-note").textContent = notes.filter(Boolean).join(" · ");
   $("input").placeholder = `Message ${channel?.im ? "the app" : "#" + (channel?.name ?? "")}, or ${data.command}`;
@@ -201,7 +214,7 @@ function drawGuide() {
     el("button", { type: "button", class: "step", onclick: () => take(step, index) },
       el("span", { class: "step-who" }, person(step.who)?.name ?? step.who,
         el("span", null, " in " + (place(step.channel)?.im ? "Countersign" : "#" + (place(step.channel)?.name ?? step.channel)))),
-      step.type_this ? el("code", null, step.type_this) : null,
+      step.type_this ? el("code", null, inTeams() ? teams.line(step.type_this) : step.type_this) : null,
       step.click ? el("span", { class: "step-click" }, `Click “${step.click}”`) : null,
       el("span", { class: "why" }, step.why)))));
 }
@@ -211,7 +224,7 @@ async function take(step, index) {
   if (narrow.matches) sessionStorage.setItem("guide", "closed");
   await go(step.who, step.channel);
   const label = step.click;
-  const taken = label ? await press(label) : await send(step.type_this);
+  const taken = label ? await press(label) : await send(inTeams() ? teams.line(step.type_this) : step.type_this);
   if (taken) done.add(index);
   drawGuide();
 }
@@ -227,7 +240,8 @@ async function press(label) {
 }
 
 async function send(text) {
-  const answer = await post("/page/say", { user: view.user, channel: view.channel, text, thread: view.thread });
+  const { user, channel, thread } = view;
+  const answer = inTeams() ? await teams.say(user, channel, thread, text) : await post("/page/say", { user, channel, text, thread });
   if (!answer.ok) toast(`Not delivered: ${answer.error}`);
   return answer.ok;
 }
@@ -237,6 +251,8 @@ async function load(fresh = false) {
   const number = ++asked;
   const query = new URLSearchParams({ user: view.user ?? "", channel: view.channel ?? "" });
   const data = await (await fetch(`/page/state?${query}`)).json();
+  if (data.teams) teams ??= await import("/teams/view.js");
+  if (inTeams()) await showTeams(data);
   if (number !== asked && !fresh) return;
   const guide = JSON.stringify(view.data?.guide) !== JSON.stringify(data.guide) || fresh;
   const lists = JSON.stringify([data.people, data.channels, data.can_restart]);
@@ -258,6 +274,27 @@ async function load(fresh = false) {
   showModal(data.modal, view.user, post);
 }
 
+// Puts what Teams has in the place of what Slack has; the guide's ids are Slack's.
+async function showTeams(data) {
+  const guide = data.guide.map((step) => ({ ...step, who: data.people.find((p) => p.id === step.who)?.name }));
+  Object.assign(data, await teams.state(view.user, view.channel));
+  const channel = data.channels.find((c) => !c.im)?.id;
+  data.guide = guide.map((step) => ({ ...step, channel }));
+}
+
+// Shows the same person and channel in the other chat, where both are found by name.
+async function switchTo(chat) {
+  const { name } = person(view.user) ?? {};
+  const channel = place(view.channel);
+  view.chat = chat;
+  await go(null, null);
+  const user = view.data.people.find((p) => p.name === name)?.id ?? view.user;
+  const same = view.data.channels.find((c) => !c.home && (channel?.im ? c.im : c.name === channel?.name));
+  await go(user, same?.id ?? view.channel);
+  listen();
+}
+for (const button of $("chats").children) button.addEventListener("click", () => switchTo(button.value));
+
 function drawSituation() {
   const { text, trouble } = view.data.situation ?? {};
   const line = $("situation");
@@ -271,7 +308,7 @@ async function go(user, channel) {
   view.channel = channel;
   leaveThread();
   await load(true);
-  location.replace("#" + new URLSearchParams({ user: view.user, channel: view.channel }));
+  location.replace("#" + new URLSearchParams({ chat: view.chat, user: view.user, channel: view.channel }));
   if (place(channel)?.home) await post("/page/home", { user });
   if (!narrow.matches) $("input").focus();
 }
@@ -279,7 +316,8 @@ async function go(user, channel) {
 function enterThread(message) {
   view.thread = message.thread_ts ?? message.ts;
   $("thread-note").hidden = false;
-  $("thread-note").firstElementChild.textContent = "Slash commands don't work in threads: the app is mentioned instead.";
+  $("thread-note").firstElementChild.textContent =
+    inTeams() ? "Your message goes into the thread." : "Slash commands don't work in threads: the app is mentioned instead.";
   $("input").focus();
 }
 function leaveThread() {
@@ -343,6 +381,7 @@ function drawScheme() {
   const isDark = (localStorage.getItem("scheme") ?? (dark.matches ? "dark" : "light")) === "dark";
   document.documentElement.dataset.scheme = isDark ? "dark" : "light";
   $("scheme").setAttribute("aria-pressed", String(isDark));
+  if (view.data && inTeams()) drawMessages(true);
 }
 $("scheme").addEventListener("click", () => {
   localStorage.setItem("scheme", document.documentElement.dataset.scheme === "dark" ? "light" : "dark");
@@ -373,18 +412,18 @@ async function refresh() {
 }
 
 // A hidden page lets go of its stream: browsers open only six connections to one server.
-let changes = null;
+let changes = [];
 function listen() {
-  changes?.close();
-  changes = null;
+  changes.forEach((stream) => stream.close());
+  changes = [];
   if (document.hidden) return;
-  changes = new EventSource("/page/changes");
-  changes.addEventListener("message", refresh);
-  changes.addEventListener("open", () => { $("link").textContent = ""; });
-  changes.addEventListener("error", () => { $("link").textContent = "connection lost, trying again…"; });
+  const [slack] = changes = ["/page/changes", ...(inTeams() ? ["/teams/page/changes"] : [])].map((path) => new EventSource(path));
+  changes.forEach((stream) => stream.addEventListener("message", refresh));
+  slack.addEventListener("open", () => { $("link").textContent = ""; });
+  slack.addEventListener("error", () => { $("link").textContent = "connection lost, trying again…"; });
 }
 document.addEventListener("visibilitychange", listen);
-addEventListener("pagehide", () => changes?.close());
+addEventListener("pagehide", () => changes.forEach((stream) => stream.close()));
 
 await load(true);
 $("input").focus();

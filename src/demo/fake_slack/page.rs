@@ -67,7 +67,7 @@ async fn state(workspace: AxumState<Workspace>, query: Query<HashMap<String, Str
     let shortcuts: Vec<Value> = shortcuts.collect();
     Json(json!({
         "team": TEAM_NAME, "bot": BOT_USER, "command": "/db", "people": state.people, "channels": channels,
-        "messages": messages, "modal": state.modal(user), "guide": state.settings.guide, "can_restart": state.restart.is_some(),
+        "messages": messages, "modal": state.modal(user), "guide": state.settings.guide, "can_restart": state.restart.is_some(), "teams": state.settings.teams_view.is_some(),
         "shortcuts": shortcuts, "situation": state.situation, "home": state.home(user).map(|home| home.blocks),
     }))
 }

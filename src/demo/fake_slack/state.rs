@@ -37,6 +37,8 @@ pub struct Settings {
     pub scopes: Vec<String>,
     /// The page's panel "Try this first".
     pub guide: Vec<GuideStep>,
+    /// The routes of the page's view of Teams, if it has one.
+    pub teams_view: Option<axum::Router>,
 }
 
 impl Default for Settings {
@@ -50,6 +52,7 @@ impl Default for Settings {
             tier_burst: None,
             scopes: super::scopes::of_manifest(),
             guide: Vec::new(),
+            teams_view: None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod forms;
 mod inputs;
 mod invokes;
 mod keys;
+mod page;
 mod roster;
 mod state;
 mod view;
@@ -22,6 +23,7 @@ use super::changes::ChangeCount;
 pub use client::{ActivityAck, ActivityDelivery};
 pub use forms::field_name;
 pub use keys::{BotFrameworkToken, ISSUER, Signer};
+pub use page::page_routes;
 use state::TenantState;
 pub use state::{
     ActivityRef, ConnectorFault, ConversationKind, TeamsMessage, TeamsPayload, TenantConversation,

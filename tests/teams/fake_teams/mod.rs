@@ -3,6 +3,7 @@
 mod client;
 mod connector;
 mod look;
+mod page;
 mod tokens;
 
 use axum::Router;
