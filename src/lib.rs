@@ -83,7 +83,7 @@
 //! - Identity and guards are tested in the statement that acts, or in its transaction, never before.
 //! - A team's own SQL is of a few kinds, calls functions on a checked list only, and runs with PostgreSQL's own names alone on its path.
 //! - No secret, token or literal of a customer's data reaches a chat, a log, a process list or the history.
-//! - Text from a database or a person can never ping, link or format.
+//! - Text from a database or a person can never ping, link or format: links come from the configuration and the chat platform alone.
 
 pub mod access;
 pub mod actions;

@@ -15,6 +15,7 @@ use std::time::Duration;
 mod access;
 mod chat;
 mod environments;
+mod links;
 mod migrate;
 pub mod reference;
 mod secrets;
@@ -23,6 +24,7 @@ mod validate;
 
 pub use access::{NotificationPlace, QuietHours};
 pub use chat::*;
+pub use links::{LinkSubject, LinkTemplate};
 pub use store::{PostgresStoreSettings, StoreSettings, StoreTimeouts};
 
 use secrets::secret;
@@ -51,6 +53,7 @@ pub struct Config {
     pub people: Vec<PersonConfig>,
     pub access: Vec<Grant>,
     pub schedule: Vec<MaintenanceWindow>,
+    pub links: Vec<LinkTemplate>,
     /// SHA-256 of the file's bytes, in hex: kept in every run's record.
     pub hash: String,
 }
@@ -387,6 +390,7 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         break_glass,
         webhook: root.opt_table("webhook", |table| webhook(table, &context.of(ConfigPart::Chat))),
         schedule: environments::schedule(root, &environments),
+        links: links::links(root, &environments),
         environments,
         access,
         hash,

@@ -2,6 +2,7 @@
 
 mod card;
 mod form;
+mod link;
 mod person;
 mod plan;
 mod reply;
@@ -15,6 +16,7 @@ pub use form::{
     ENVIRONMENT_FIELD, Field, FieldError, FieldKind, Form, FormDraft, FormInput, FormOption, MAX_OPTIONS,
     REASON_FIELD,
 };
+pub use link::{Link, LinkUrl};
 pub use person::{
     ChatAccount, ChatEvent, ChatEventKind, Conversation, Mention, Person, PlatformKind, ReplyHandle,
     TypedText,

@@ -1,6 +1,6 @@
 //! Replies without a platform: what people read, as values. Nothing here knows Block Kit or Adaptive Cards.
 
-use super::{Button, EventKind, Person};
+use super::{Button, EventKind, Link, Person};
 use serde::{Deserialize, Serialize};
 
 /// A judgement: a colour and a word, never a colour alone.
@@ -239,19 +239,21 @@ pub enum Block {
     Progress { percent: Option<u8>, label: String },
     /// A row of buttons.
     Buttons(Vec<Button>),
+    /// A row of links.
+    Links(Vec<Link>),
     /// Small print.
     Note(Text),
 }
 
 impl Block {
-    /// Replaces the words of a block. SQL and buttons stay as they are: code, and the columns of query text.
+    /// Replaces the words of a block. SQL, buttons and links stay as they are: code, and the columns of query text.
     pub fn map_words(&mut self, map: &WordMap<'_>) {
         match self {
             Block::Verdict { text, .. } | Block::Text(text) | Block::Note(text) => text.map_words(map),
             Block::Facts(facts) => facts.iter_mut().for_each(|(_, value)| value.map_words(map)),
             Block::Table(table) => table.map_words(map),
             Block::Progress { label, .. } => *label = map(WordKind::Prose, label),
-            Block::Code { .. } | Block::Buttons(_) => {}
+            Block::Code { .. } | Block::Buttons(_) | Block::Links(_) => {}
         }
     }
 }

@@ -86,7 +86,7 @@ fn steady_block(block: &mut Block, sorted: bool) {
         Block::Facts(facts) => facts.iter_mut().for_each(|(_, text)| steady_text(text)),
         Block::Table(table) => steady_table(table, sorted),
         Block::Code { text, .. } => *text = steady(text),
-        Block::Progress { .. } | Block::Buttons(_) => {}
+        Block::Progress { .. } | Block::Buttons(_) | Block::Links(_) => {}
     }
 }
 

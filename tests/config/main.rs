@@ -6,6 +6,7 @@ use std::time::Duration;
 
 mod approval;
 mod example;
+mod links;
 mod migrate;
 mod reference;
 mod rules;

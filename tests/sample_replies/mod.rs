@@ -208,6 +208,12 @@ fn any_table() -> impl Strategy<Value = Table> {
     )
 }
 
+/// A link of the configuration's.
+pub fn link(label: &str) -> Link {
+    let url = LinkUrl::parse("https://grafana.example/d/postgres?var-service=asset-service");
+    Link { label: label.to_owned(), url: url.expect("an address") }
+}
+
 fn any_block() -> impl Strategy<Value = Block> {
     let severity = proptest::sample::select(vec![
         Severity::Neutral,
@@ -226,6 +232,7 @@ fn any_block() -> impl Strategy<Value = Block> {
         (proptest::option::of(any::<u8>()), any_string())
             .prop_map(|(percent, label)| Block::Progress { percent, label }),
         any_buttons(60).prop_map(Block::Buttons),
+        (any_string(), 1usize..30).prop_map(|(label, times)| Block::Links(vec![link(&label); times])),
         any_text().prop_map(Block::Note),
     ]
 }

@@ -64,7 +64,9 @@ pub fn check(rendered: &SlackMessage) -> Result<(), String> {
                     let text =
                         |pointer: &str| button.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
                     ensure((1..=75).contains(&units(text("/text/text"))), "button label")?;
-                    ensure((1..=2000).contains(&units(text("/value"))), "button value")?;
+                    let is_link =
+                        text("/url").starts_with("https://") && text("/action_id").starts_with("link:");
+                    ensure(is_link || (1..=2000).contains(&units(text("/value"))), "button value")?;
                     ensure((1..=255).contains(&units(text("/action_id"))), "action id")?;
                     ids.push(text("/action_id").to_owned());
                 }

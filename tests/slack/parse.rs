@@ -186,6 +186,10 @@ fn what_is_not_our_button_is_ignored() {
     let mut foreign_button = click();
     foreign_button["actions"][0]["action_id"] = json!("other");
     assert!(matches!(parser().interaction_json(&foreign_button.to_string()), Ok(ParsedRequest::Ignore)));
+    let mut link = click();
+    link["actions"] =
+        json!([{ "type": "button", "action_id": "link:0", "action_ts": "1.1", "url": "https://a.example/" }]);
+    assert!(matches!(parser().interaction_json(&link.to_string()), Ok(ParsedRequest::Ignore)));
     let mut select = click();
     select["actions"][0] = json!({ "type": "static_select", "action_id": "cs:0", "action_ts": "1.1" });
     assert!(matches!(parser().interaction_json(&select.to_string()), Ok(ParsedRequest::Ignore)));

@@ -161,7 +161,7 @@ fn tighter_limit<F: MessageFormat>(part: &BudgetPart, excess: usize) -> PartLimi
             _ if limit.rows > 1 => fewer_rows(),
             _ => less_text(half),
         },
-        Block::Facts(_) | Block::Buttons(_) if limit.rows > 1 => fewer_rows(),
+        Block::Facts(_) | Block::Buttons(_) | Block::Links(_) if limit.rows > 1 => fewer_rows(),
         Block::Facts(_) => less_text(half),
         _ => less_text(limit.text.min(size).saturating_sub(excess + F::PART_OVERHEAD)),
     }

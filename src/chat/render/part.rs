@@ -2,7 +2,9 @@
 //! queries beneath. What is left out is counted in the blocks, and remembered in the part.
 
 use super::text::{MAX_HEADING_COMMAND, TextRules, cut_note, mark, with_thousands_separators};
-use crate::model::{Block, Button, Cell, Column, ColumnKind, Heading, Row, Severity, Span, Table, Text, bar};
+use crate::model::{
+    Block, Button, Cell, Column, ColumnKind, Heading, Link, Row, Severity, Span, Table, Text, bar,
+};
 use serde_json::Value;
 
 /// Facts of one part, a line each: columns would stack on a phone, and nobody reads more than three screens.
@@ -90,6 +92,7 @@ pub trait MessageFormat: Sized {
     }
     fn is_token(token: &str) -> bool;
     fn buttons(buttons: &[&Button]) -> Vec<Value>;
+    fn links(links: &[Link]) -> Vec<Value>;
     /// The rows of a table that isn't empty, with its header and its queries. Returns how many rows are shown.
     fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize;
 }
@@ -114,6 +117,7 @@ pub fn max_limit<F: MessageFormat>(block: &Block) -> PartLimit {
         Block::Table(table) => table.rows.len().min(F::MAX_ROWS),
         Block::Facts(facts) => facts.len().min(MAX_FACTS),
         Block::Buttons(buttons) => buttons.len().min(F::MAX_BUTTONS),
+        Block::Links(links) => links.len().min(F::MAX_BUTTONS),
         _ => 1,
     };
     PartLimit { rows, text: F::MAX_TEXT }
@@ -147,6 +151,10 @@ pub fn render<F: MessageFormat>(format: &F, block: &Block, limit: PartLimit) -> 
                 format!("it has {} buttons", with_thousands_separators(buttons.len()))
             });
             self::buttons(format, buttons.iter().take(limit.rows), &mut part);
+        }
+        Block::Links(links) => {
+            part.mark_cut_if(limit.rows < links.len(), || format!("it has {} links", links.len()));
+            part.blocks.extend(F::links(&links[..limit.rows.min(links.len())]));
         }
     }
     part

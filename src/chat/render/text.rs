@@ -232,7 +232,7 @@ pub fn cut_note(characters: usize) -> String {
     format!("… cut, {} more characters", with_thousands_separators(characters))
 }
 
-/// The whole reply as lines of text, clean, for a platform that takes nothing else: buttons are left out.
+/// The whole reply as lines of text, clean, for a platform that takes nothing else: buttons and links are left out.
 pub fn whole(reply: &Reply) -> String {
     let run = reply.heading.run.map(|run| format!(" · #{run}")).unwrap_or_default();
     let mut lines = vec![format!("{}{run}", request(&reply.heading))];
@@ -249,7 +249,7 @@ pub fn whole(reply: &Reply) -> String {
                 let percent = percent.map(|percent| format!("{percent} % · ")).unwrap_or_default();
                 lines.push(format!("{percent}{label}"));
             }
-            Block::Buttons(_) => {}
+            Block::Buttons(_) | Block::Links(_) => {}
         }
     }
     clean(&lines.join("\n"))

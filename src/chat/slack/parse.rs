@@ -161,6 +161,9 @@ struct AppHomeOpened {
 /// Every button that [`super::render`] makes carries an `action_id` that begins so.
 pub(super) const ACTION_PREFIX: &str = "cs:";
 
+/// The same for buttons that open an address, about which Slack tells the app.
+pub(super) const LINK_PREFIX: &str = "link:";
+
 impl SlackParser {
     /// `workspaces` are team ids.
     pub fn new(workspaces: &[String]) -> Self {

@@ -1,12 +1,12 @@
 //! A neutral reply into Block Kit, within Slack's limits: a pure function. What doesn't fit is cut at characters, and the
 //! message says so. Text of a person or a database can neither ping, link nor format. Nothing is sent here.
 
-use super::parse::ACTION_PREFIX;
+use super::parse::{ACTION_PREFIX, LINK_PREFIX};
 use super::table;
 use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::text::{self, TextPiece, TextRules, clean, mark};
-use crate::model::{Audience, Block, Button, ButtonStyle, Person, Reply, Span, Table, Text};
+use crate::model::{Audience, Block, Button, ButtonStyle, Link, Person, Reply, Span, Table, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
@@ -175,6 +175,15 @@ impl MessageFormat for BlockKit<'_> {
         buttons.chunks(MAX_ACTIONS_PER_BLOCK).map(row).collect()
     }
 
+    /// Buttons that open an address: each is as large as a thumb.
+    fn links(links: &[Link]) -> Vec<Value> {
+        let row = |links: &[Link]| {
+            let elements: Vec<Value> = links.iter().map(link_element).collect();
+            json!({ "type": "actions", "elements": elements })
+        };
+        links.chunks(MAX_ACTIONS_PER_BLOCK).map(row).collect()
+    }
+
     fn table(layout: &TableLayout<'_, Self>, part: &mut RenderedPart) -> usize {
         table::rows(layout, part)
     }
@@ -196,6 +205,17 @@ fn button_element(button: &Button) -> Value {
         ButtonStyle::Danger => element["style"] = json!("danger"),
     }
     element
+}
+
+/// A click on it is told to the app, too, which ignores its `action_id`.
+fn link_element(link: &Link) -> Value {
+    let (label, _) = RULES.shorten(&link.label, MAX_BUTTON_TEXT);
+    json!({
+        "type": "button",
+        "action_id": LINK_PREFIX,
+        "text": plain_text(if label.trim().is_empty() { "-" } else { &label }),
+        "url": link.url.as_str(),
+    })
 }
 
 fn attachment(budget: &MessageBudget<'_, BlockKit<'_>>, reply: &Reply) -> Option<Attachment> {
@@ -236,7 +256,8 @@ fn number_actions(blocks: &mut [Value]) {
         .filter_map(|block| block["elements"].as_array_mut())
         .flatten();
     for (number, element) in elements.enumerate() {
-        element["action_id"] = json!(format!("{ACTION_PREFIX}{number}"));
+        let prefix = if element["url"].is_null() { ACTION_PREFIX } else { LINK_PREFIX };
+        element["action_id"] = json!(format!("{prefix}{number}"));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::chat::render::budget::MessageBudget;
 use crate::chat::render::part::{LineStyle, MessageFormat, ParagraphStyle, RenderedPart, TableLayout};
 use crate::chat::render::rows::{TREE_CHARS, TextRole, longest_word, row_lines};
 use crate::chat::render::text::{self, TextRules, mark};
-use crate::model::{Button, ButtonStyle, ColumnKind, Person, Reply, Severity, Span, Text};
+use crate::model::{Button, ButtonStyle, ColumnKind, Link, Person, Reply, Severity, Span, Text};
 use crate::platform::TooLarge;
 use serde_json::{Value, json};
 
@@ -225,7 +225,17 @@ impl MessageFormat for AdaptiveCard<'_> {
     }
 
     fn buttons(buttons: &[&Button]) -> Vec<Value> {
-        button_rows(buttons)
+        action_rows(buttons.iter().map(|button| {
+            let label = action_label(&button.label);
+            (action(button, &label), label)
+        }))
+    }
+
+    fn links(links: &[Link]) -> Vec<Value> {
+        action_rows(links.iter().map(|link| {
+            let label = action_label(&link.label);
+            (json!({ "type": "Action.OpenUrl", "title": label, "url": link.url.as_str() }), label)
+        }))
     }
 
     /// A table whose columns fit side by side on a phone is a native `Table`; a wider one is shown row by row, because a phone would break
@@ -243,21 +253,24 @@ impl MessageFormat for AdaptiveCard<'_> {
     }
 }
 
-/// Buttons in rows that a phone shows in full: Teams hides in a menu the ones that it has no room for.
-fn button_rows(buttons: &[&Button]) -> Vec<Value> {
+fn action_label(text: &str) -> String {
+    let (label, _) = RULES.shorten(text, MAX_BUTTON_LABEL);
+    if label.trim().is_empty() { "-".to_owned() } else { label }
+}
+
+/// Actions with their labels in rows that a phone shows in full: Teams hides in a menu the ones that it has no room for.
+fn action_rows(actions: impl Iterator<Item = (Value, String)>) -> Vec<Value> {
     let mut rows: Vec<Vec<Value>> = Vec::new();
     let mut width = 0;
-    for button in buttons {
-        let (label, _) = RULES.shorten(&button.label, MAX_BUTTON_LABEL);
-        let label = if label.trim().is_empty() { "-" } else { &label };
+    for (action, label) in actions {
         let button_width = label.chars().count() + BUTTON_PADDING;
         width += button_width;
         match rows.last_mut() {
             Some(row) if width <= PHONE_BUTTON_ROW_CHARS && row.len() < MAX_VISIBLE_ACTIONS => {
-                row.push(action(button, label))
+                row.push(action)
             }
             _ => {
-                rows.push(vec![action(button, label)]);
+                rows.push(vec![action]);
                 width = button_width;
             }
         }

@@ -20,7 +20,7 @@
 //! answer, or `none`. A tone is `neutral`, `ok`, `warning` or `critical`. `align` is `left`,
 //! `right` or `query`. `blocks` has everything in the order in which a person reads it, the verdict too; the other kinds are
 //! `verdict` (`severity`, `text`), `text` and `note` (`text`), `facts` (`facts`: `name`, `value`), `code` (`title`, `text`),
-//! `progress` (`percent`, `label`) and `buttons` (`commands`: lines to type). Texts are for people: their wording may change.
+//! `progress` (`percent`, `label`), `buttons` (`commands`: lines to type) and `links` (`links`: `label`, `url`). Texts are for people: their wording may change.
 
 use super::ButtonLines;
 use super::style::escaped_json;
@@ -65,6 +65,7 @@ fn block(block: &Block, button_lines: &ButtonLines) -> Value {
         Block::Buttons(buttons) => {
             json!({ "kind": "buttons", "commands": button_commands(buttons, button_lines) })
         }
+        Block::Links(links) => json!({ "kind": "links", "links": links }),
     }
 }
 

@@ -142,6 +142,12 @@ impl TerminalPage {
                 None => self.paragraph(label, Style::Plain),
             },
             Block::Buttons(buttons) => self.buttons(buttons.iter(), button_lines),
+            Block::Links(links) => {
+                for link in links {
+                    self.paragraph(&link.label, Style::Strong);
+                    self.lines.extend(break_code(&escaped_line(link.url.as_str()), self.width));
+                }
+            }
         }
     }
 

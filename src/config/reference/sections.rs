@@ -429,6 +429,26 @@ pub const SECTIONS: &[ConfigSection] = &[
             ),
         ],
     },
+    ConfigSection {
+        path: "links",
+        is_array: true,
+        is_required: false,
+        meaning: "A link to another system, such as a dashboard or a log search, below answers and outcomes.",
+        keys: &[
+            required("label", KeyType::Text, "The words of the link, 24 characters at most."),
+            required(
+                "about",
+                KeyType::Choice(&["session", "service", "run"]),
+                "The link is shown where a command, or a row with a button, names a session or a service; or with a run.",
+            ),
+            required(
+                "url",
+                KeyType::Text,
+                "An https address with {environment} and, for a session, {server} and {pid}; for a service, {server}, {service} and {database}; for a run, {command} and {run}.",
+            ),
+            optional("environments", KeyType::Texts, "Only these environments; all without it."),
+        ],
+    },
 ];
 
 const fn login(path: &'static str, is_required: bool, meaning: &'static str) -> ConfigSection {
