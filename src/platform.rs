@@ -1,6 +1,8 @@
 //! The interface of a chat platform, as the workflow uses it.
 
-use crate::model::{ChatAccount, ChatEvent, Conversation, Form, Mention, PlatformKind, PostedMessage, Reply};
+use crate::model::{
+    ChatAccount, ChatEvent, Conversation, Form, LinkUrl, Mention, PlatformKind, PostedMessage, Reply,
+};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -151,6 +153,11 @@ pub trait Platform: Send + Sync {
 
     /// Replaces a posted message.
     async fn edit(&self, posted: &PostedMessage, reply: &Reply) -> Result<(), SendError>;
+
+    /// The address of a posted message, at which people's clients show it; `None` if it has none.
+    async fn message_url(&self, _posted: &PostedMessage) -> Result<Option<LinkUrl>, SendError> {
+        Ok(None)
+    }
 
     /// Sends a direct message to an account.
     async fn send_direct(&self, recipient: &ChatAccount, reply: &Reply) -> Result<PostedMessage, SendError> {

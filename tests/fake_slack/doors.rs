@@ -62,6 +62,35 @@ async fn socket_mode_delivers_envelopes_and_takes_acknowledgements() {
 }
 
 #[tokio::test]
+async fn a_message_has_an_address_where_the_bot_can_see_it() {
+    let (slack, _) = workspace(200, "").await;
+    let posted = call(&slack, "chat.postMessage", json!({"channel": "C1", "text": "a"})).await;
+    let only = json!({"channel": "C1", "user": "U1", "text": "psst"});
+    let only = call(&slack, "chat.postEphemeral", only).await["message_ts"].clone();
+    let asks = async |channel: &str, ts: &str| {
+        let url = format!("{}/chat.getPermalink?channel={channel}&message_ts={ts}", slack.api_url());
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let answer = client.get(url).bearer_auth(BOT_TOKEN).send().await.expect("an answer");
+        answer.json::<Value>().await.expect("JSON")
+    };
+    let ts = posted["ts"].as_str().expect("a time stamp");
+    let address = format!("https://creatorbridge.slack.com/archives/C1/p{}", ts.replace('.', ""));
+    assert_eq!(asks("C1", ts).await["permalink"], address);
+    for (channel, ts, error) in [
+        ("C9", ts, "channel_not_found"),
+        ("", ts, "channel_not_found"),
+        ("C1", "1.000001", "message_not_found"),
+        ("C1", "", "message_not_found"),
+        ("C1", only.as_str().expect("a time stamp"), "message_not_found"),
+    ] {
+        assert_eq!(asks(channel, ts).await["error"], error, "{channel} {ts}");
+    }
+    // A read takes no JSON.
+    let json = json!({"channel": "C1", "message_ts": ts});
+    assert_eq!(call(&slack, "chat.getPermalink", json).await["error"], "invalid_arguments");
+}
+
+#[tokio::test]
 async fn the_page_shows_what_its_person_may_see_and_carries_what_they_do() {
     let (slack, _) = workspace(200, "").await;
     slack.on_restart(|| Box::pin(async { Ok("again".to_owned()) }));

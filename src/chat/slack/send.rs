@@ -11,7 +11,8 @@ use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFET
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, ChatAccount, ChatEvent, Conversation, Form, PlatformKind, PostedMessage, Reply, ReplyHandle,
+    Audience, ChatAccount, ChatEvent, Conversation, Form, LinkUrl, PlatformKind, PostedMessage, Reply,
+    ReplyHandle,
 };
 use crate::platform::{
     AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
@@ -298,6 +299,14 @@ impl Platform for SlackPlatform {
     fn terminal_conversation(&self) -> Option<Conversation> {
         let id = self.config.terminal_channel.clone()?;
         Some(Conversation::new(PlatformKind::Slack, self.config.workspaces.first()?, id))
+    }
+
+    /// Source: <https://docs.slack.dev/reference/methods/chat.getPermalink>.
+    async fn message_url(&self, posted: &PostedMessage) -> Result<Option<LinkUrl>, SendError> {
+        let arguments =
+            [("channel", posted.conversation.id.as_str()), ("message_ts", posted.message.as_str())];
+        let answer = self.api.get("chat.getPermalink", &arguments).await.map_err(send_error)?;
+        Ok(answer["permalink"].as_str().and_then(LinkUrl::parse))
     }
 
     async fn conversation(&self, conversation: &Conversation) -> Result<ConversationInfo, SendError> {

@@ -10,6 +10,7 @@ use axum::Router;
 use std::sync::Arc;
 
 pub mod connector;
+mod deep_link;
 mod errors;
 pub mod form;
 mod markup;

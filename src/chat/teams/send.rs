@@ -3,6 +3,7 @@
 //! what is unknown or can't be seen counts as external.
 
 use super::connector::{ConnectorClient, ConnectorError, ConversationReference, Member};
+use super::deep_link::{self, is_channel};
 use super::errors::{self, CallTarget};
 use super::form;
 use super::render::{self, View};
@@ -10,7 +11,8 @@ use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFET
 use crate::config;
 use crate::ephemeral::{RateLimiter, TtlCache};
 use crate::model::{
-    Audience, ChatAccount, ChatEvent, Conversation, Form, Mention, Person, PlatformKind, PostedMessage, Reply,
+    Audience, ChatAccount, ChatEvent, Conversation, Form, LinkUrl, Mention, Person, PlatformKind,
+    PostedMessage, Reply,
 };
 use crate::platform::{
     AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
@@ -89,8 +91,7 @@ impl TeamsPlatform {
     /// A thread's id names the message that it hangs from. Only channels have threads.
     fn thread_reference(&self, conversation: &Conversation) -> ConversationReference {
         let mut reference = self.reference(&conversation.id);
-        let channel = ["@thread.tacv2", "@thread.skype"].iter().any(|kind| conversation.id.ends_with(kind));
-        if let Some(thread) = conversation.thread.as_ref().filter(|_| channel) {
+        if let Some(thread) = conversation.thread.as_ref().filter(|_| is_channel(&conversation.id)) {
             reference.conversation.push_str(&format!(";messageid={thread}"));
         }
         reference
@@ -354,6 +355,10 @@ impl Platform for TeamsPlatform {
     fn terminal_conversation(&self) -> Option<Conversation> {
         let id = self.config.terminal_channel.clone()?;
         Some(Conversation::new(PlatformKind::Teams, self.default_workspace(), id))
+    }
+
+    async fn message_url(&self, posted: &PostedMessage) -> Result<Option<LinkUrl>, SendError> {
+        Ok(deep_link::message_url(posted))
     }
 
     async fn conversation(&self, conversation: &Conversation) -> Result<ConversationInfo, SendError> {

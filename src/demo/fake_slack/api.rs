@@ -19,8 +19,14 @@ use super::{BOT_USER, ORGANISATION, TEAM, TEAM_NAME, Workspace, chat, home, moda
 const BODY_LIMIT: usize = 64 << 20;
 
 /// Methods that only read: they take their arguments as a form or a query, never as JSON.
-const READ_METHODS: [&str; 5] =
-    ["users.info", "users.list", "conversations.info", "conversations.members", "usergroups.users.list"];
+const READ_METHODS: [&str; 6] = [
+    "chat.getPermalink",
+    "users.info",
+    "users.list",
+    "conversations.info",
+    "conversations.members",
+    "usergroups.users.list",
+];
 
 pub(super) fn routes() -> Router<Workspace> {
     Router::new()
@@ -195,6 +201,7 @@ fn dispatch(state: &mut State, method: &str, args: &Args) -> Result<Value, ApiEr
         "chat.postEphemeral" => chat::post_ephemeral(state, args),
         "chat.update" => chat::update(state, args),
         "chat.delete" => chat::delete(state, args),
+        "chat.getPermalink" => permalink(state, args),
         "users.info" => user_info(state, args),
         "users.list" => {
             let members: Vec<_> = state.people.iter().map(Account::to_json).collect();
@@ -336,6 +343,21 @@ fn channel_info(state: &State, args: &Args) -> Result<Value, ApiError> {
         info["is_ext_shared"] = json!(channel.shared_externally);
     }
     Ok(json!({"channel": info}))
+}
+
+/// Source: <https://docs.slack.dev/reference/methods/chat.getPermalink>.
+fn permalink(state: &State, args: &Args) -> Result<Value, ApiError> {
+    let channel = visible_room(state, args)?.channel.id.clone();
+    let ts = args.need("message_ts", "message_not_found")?;
+    // A message for one person alone is in no archive.
+    let mut posted = state.messages.iter().filter(|message| message.ephemeral_to.is_none());
+    let message = posted.find(|message| message.channel == channel && message.ts == ts);
+    let message = message.ok_or("message_not_found")?;
+    let mut url = format!("https://creatorbridge.slack.com/archives/{channel}/p{}", ts.replace('.', ""));
+    if let Some(thread) = message.thread_ts.as_deref().filter(|thread| *thread != ts) {
+        url = format!("{url}?thread_ts={thread}&cid={channel}");
+    }
+    Ok(json!({"channel": channel, "permalink": url}))
 }
 
 fn channel_members(state: &State, args: &Args) -> Result<Value, ApiError> {
