@@ -32,7 +32,7 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     blocks.push(Block::Table(event_table(&run)));
     blocks.extend(undelivered(call, &run).await);
     let card = (run.state == RunState::Pending).then_some(id);
-    Ok(Answer { card, ..answer(blocks) })
+    Ok(Answer { card, run: Some(Box::new(run)), ..answer(blocks) })
 }
 
 /// The note of a run whose outcome no chat has taken yet.

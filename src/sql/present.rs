@@ -10,7 +10,7 @@ use super::small_rows::SmallRows;
 use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope};
 use crate::model::{
-    Block, Cell, Column, ColumnKind, Coverage, Row, RunId, Severity, Span, Table, Text, TokenPurpose,
+    Block, Cell, Column, ColumnKind, Coverage, Row, Run, RunId, Severity, Span, Table, Text, TokenPurpose,
 };
 use std::collections::BTreeMap;
 
@@ -29,6 +29,8 @@ pub struct Answer {
     pub coverage: Coverage,
     /// A run whose card is posted after the answer.
     pub card: Option<RunId>,
+    /// The run that it is about, for its links.
+    pub run: Option<Box<Run>>,
     /// For the asker alone.
     pub private: bool,
 }

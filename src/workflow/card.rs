@@ -1,6 +1,7 @@
 //! The card of a run: a pure function of its record, with people named by their accounts on a platform. The `outbox` sends it.
 
 use super::eligibility::{approvals, pending_approvers, quorum};
+use super::links;
 use crate::actions::{self, Implementation, support::recovery};
 use crate::app::App;
 use crate::catalog::Command;
@@ -67,6 +68,9 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     }
     reply.blocks.extend(review_reminder(app, run, platform));
     reply.blocks.extend(event_lines(run));
+    if !run.state.is_open() {
+        reply.blocks.extend(links::block(links::of_run(app, run)));
+    }
     reply
 }
 

@@ -39,6 +39,7 @@ mod home;
 mod in_flight;
 mod ingress;
 mod intent;
+mod links;
 mod next_steps;
 mod outbox;
 mod platforms;

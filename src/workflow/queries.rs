@@ -2,13 +2,14 @@
 
 use super::in_flight::CardUpdate;
 use super::intent::{Intent, Recipients};
+use super::links::{self, Arguments};
 use super::next_steps::retain_buttons;
 use super::outbox::Outbox;
 use crate::actions::{self, Call, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Error, Result, contain_panic};
-use crate::model::{Block, CardKind, Conversation, EventKind, Reply, Run, RunId, Severity, Text};
+use crate::model::{Block, CardKind, Conversation, EventKind, Link, Reply, Run, RunId, Severity, Text};
 use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl Queries {
             heading.run = Some(run.id);
         }
         let mut answer = answer?;
+        let row_links = links::of_rows(&self.app, &answer.button_purposes);
         let next_steps = &self.outbox.next_steps;
         next_steps.drop_forbidden(&intent.person, &mut answer);
         if !next_steps
@@ -64,6 +66,13 @@ impl Queries {
             reply = reply.with(Block::Note(Text::new().strong("Warning: ").plain(warning)));
         }
         next_steps.add_to_answer(intent.incoming, intent.command, &mut reply).await;
+        let mut links = self.links(intent, answer.run.as_deref()).await;
+        for link in row_links {
+            if links.iter().all(|known| known.url != link.url) {
+                links.push(link);
+            }
+        }
+        reply.blocks.extend(links::block(links));
         let is_private = intent.private || answer.private;
         let reply = if is_private { reply.ephemeral() } else { reply };
         match answer.card.filter(|_| !is_private) {
@@ -74,6 +83,19 @@ impl Queries {
             }
             None => Ok(Some(reply)),
         }
+    }
+
+    /// The links of what the line names, and of the run that the answer is about.
+    async fn links(&self, intent: &Intent<'_>, run: Option<&Run>) -> Vec<Link> {
+        let environment = intent.environment.as_deref();
+        let arguments = Arguments { command: &intent.command.name, environment, values: &intent.values };
+        let mut found = links::of_arguments(&self.app, &arguments);
+        if let Some(run) = run {
+            let conversation = &intent.incoming.conversation;
+            found.extend(links::of_card(&self.app, &self.outbox.platforms, run, conversation).await);
+            found.extend(links::of_run(&self.app, run));
+        }
+        found
     }
 
     /// Posts the card of a pending request once more, where it may be posted.

@@ -8,6 +8,7 @@ mod client_texts;
 mod cross_platform;
 mod forms;
 mod harness;
+mod links;
 mod not_set_up;
 mod playground;
 mod scenarios;

@@ -3,11 +3,14 @@
 use crate::harness::{ANA, BEN, DAN, Scene, Servers, Twist};
 use countersign::model::RunState;
 
+const LINKS: &str =
+    "[[links]]\nlabel = \"Log\"\nabout = \"session\"\nurl = \"https://logs.example/{environment}/{pid}\"\n";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_finding_to_the_card_it_is_one_line_and_two_taps() {
     // Nobody else's incident stands in the answers.
     let servers = Some(Servers::alone(60).await);
-    let scene = Scene::with(Twist { servers, ..Twist::default() }).await;
+    let scene = Scene::with(Twist { servers, more: LINKS, ..Twist::default() }).await;
     let (holder, pid) = scene.session("asset-worker-7").await;
     holder.batch_execute("BEGIN; LOCK TABLE assets IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let (victim, _) = scene.session("asset-api").await;
@@ -46,6 +49,9 @@ async fn from_a_finding_to_the_card_it_is_one_line_and_two_taps() {
     assert!(seen.plain().contains(&pid.to_string()), "{}", seen.plain());
     let labels: Vec<String> = seen.buttons().into_iter().map(|button| button.label.clone()).collect();
     assert!(!labels.iter().any(|label| label.starts_with("Kill")), "{labels:?}");
+    assert!(seen.button(&format!("Log {pid}")).is_some(), "{}", seen.plain());
+    let address = format!("https://logs.example/production/{pid}");
+    assert!(serde_json::json!(seen.blocks).to_string().contains(&address), "{}", seen.plain());
     let seen = scene.asks(ANA, "idle --over 1s --env production").await;
     assert!(seen.button(&format!("Kill {pid}…")).is_some(), "{}", seen.plain());
 }
@@ -53,7 +59,7 @@ async fn from_a_finding_to_the_card_it_is_one_line_and_two_taps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_refusal_advises_is_one_tap_away() {
     let servers = Some(Servers::alone(60).await);
-    let scene = Scene::with(Twist { servers, ..Twist::default() }).await;
+    let scene = Scene::with(Twist { servers, more: LINKS, ..Twist::default() }).await;
     let asked = scene.asks(ANA, "sizes asset").await;
     let typed = "/db sizes asset-service --env production or /db sizes asset-service --env staging";
     assert!(asked.plain().contains(typed), "{}", asked.plain());
