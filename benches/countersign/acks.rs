@@ -1,132 +1,189 @@
-//! A signed slash command → its acknowledgement, beside the floor. The servers have one processor and the load another.
+//! A signed slash command → its acknowledgement, and its answer, beside the floors. The servers have one processor and the load another.
 //!
-//! Two kinds of command. *Redelivered*: it is verified, parsed, given a place among the events in work and handed to the flow,
-//! which drops it as seen before: all that stands before an acknowledgement, and as little as possible behind it. *New*: each
-//! is of an account that isn't listed, and so is answered, by one more HTTP request that the same processor makes. No server
-//! can do both at the floor's rate; what is too much is turned away, and counted as such.
+//! *Redelivered*: a command is verified, parsed, given a place among the events in work and handed to the workflow, which drops it as a
+//! duplicate: all that stands before an acknowledgement, and as little as possible behind it. *New*: each command is of an account
+//! that isn't listed, and is answered by one more HTTP request of the same processor, at a rate at which nothing is turned away.
 
+use crate::floor::Kind;
 use crate::house::{Bot, House};
-use crate::load::{Lane, drive};
-use crate::process::{Conversation, Process};
-use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
+use crate::load::{Lane, Tally, drive};
+use crate::process::{Process, Processors};
+use crate::report::{Goals, Rounds, Table, in_turn, tell};
 use crate::requests::NOBODY;
-use crate::start;
-use std::time::Duration;
+use anyhow::ensure;
+use std::time::{Duration, Instant};
 
-const CONNECTIONS: [usize; 3] = [1, 16, 64];
+const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
+/// The floor and the bot in turn, so many times each.
+const PAIRS: usize = 20;
 const WARM_UP: Duration = Duration::from_millis(200);
-const MEASURED: Duration = Duration::from_secs(1);
+const MEASURED: Duration = Duration::from_millis(500);
 
 /// Different commands that are redelivered.
 const KNOWN: usize = 64;
-/// New commands for one measurement: more than a processor verifies meanwhile.
-const NEW: usize = 120_000;
+/// Time between two new commands.
+const NEW_EVERY: Duration = Duration::from_micros(500);
+/// New commands of one measurement.
+const NEW: usize = 2_000;
+/// All answers come within this time, or never.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One line of the table.
+/// An idle bot has opened its audit log and warmed its connections by then.
+const SETTLED: Duration = Duration::from_secs(3);
+
+const LEAST_RATE: f64 = 0.95;
+const MOST_CPU: f64 = 1.05;
+const MOST_P99: f64 = 1.2;
+const MOST_CPU_OF_ANSWER: f64 = 1.5;
+const MOST_MIB_IDLE: f64 = 16.0;
+const MOST_MIB: f64 = 30.0;
+
+/// Measurements of one server.
 #[derive(Clone, Default)]
 struct Line {
     per_second: Rounds,
     p50: Rounds,
     p99: Rounds,
+    /// µs of CPU a command.
     cpu: Rounds,
+    /// Percent.
     shed: Rounds,
 }
 
-/// What is asked, of whom.
-struct Load<'a> {
-    process: &'a Process,
-    requests: &'a [Vec<u8>],
-    connections: usize,
+impl Line {
+    fn add(&mut self, tally: &Tally, cpu: f64) {
+        let all = (tally.latencies.len() + tally.shed) as f64;
+        self.per_second.add(tally.per_second());
+        self.p50.add(tally.percentile(50.0));
+        self.p99.add(tally.percentile(99.0));
+        self.cpu.add(cpu * 1e6 / all);
+        self.shed.add(100.0 * tally.shed as f64 / all);
+    }
 }
+
+/// The floor's line and the bot's.
+type Pair = [Line; 2];
 
 pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
-    let bot = house.bot("acks", (Conversation::Server, "")).await?;
-    let mut floor = house.floor(Conversation::Server)?;
-    floor.first_answer(&bot.signer.command(NOBODY, "help")?.bytes)?;
-    let idle = start::idle(&floor, &bot, goals).await?;
+    let bot = house.bot("acks", Processors::First, "").await?;
+    let help = bot.signer.command(NOBODY, "help")?.bytes;
+    let mut floor = house.floor(Kind::Acknowledges, Processors::First)?;
+    floor.first_answer(&help)?;
+    let mut answering_floor = house.floor(Kind::Answers, Processors::First)?;
+    answering_floor.first_answer(&help)?;
+    tokio::time::sleep(SETTLED).await;
+    let idle = [floor.resident()?, bot.process.resident()?];
     let known = bot.signer.commands(NOBODY, "blocked --env production", KNOWN)?;
-    let mut bare = vec![Line::default(); CONNECTIONS.len()];
-    let mut ours = bare.clone();
-    let mut answered = Line::default();
-    for round in 0..ROUNDS {
-        tell(&format!("acknowledgements, round {} of {ROUNDS}", round + 1));
-        for (at, connections) in CONNECTIONS.into_iter().enumerate() {
-            for (process, line) in in_turn(round, [(&floor, &mut bare[at]), (&bot.process, &mut ours[at])]) {
-                let load = Load { process, requests: &known, connections };
-                load.run(WARM_UP, &mut Line::default())?;
-                load.run(MEASURED, line)?;
+    let mut acknowledged: [Pair; CONNECTIONS.len()] = Default::default();
+    let mut answered = Pair::default();
+    for round in 0..PAIRS {
+        tell(&format!("acknowledgements, pair {} of {PAIRS}", round + 1));
+        for (connections, [bare, ours]) in CONNECTIONS.into_iter().zip(&mut acknowledged) {
+            for (process, line) in in_turn(round, [(&floor, bare), (&bot.process, ours)]) {
+                redeliver(process, &known, connections, WARM_UP, &mut Line::default())?;
+                redeliver(process, &known, connections, MEASURED, line)?;
             }
         }
-        let new = bot.signer.commands(NOBODY, "blocked --env production", NEW)?;
-        Load { process: &bot.process, requests: &new, connections: 64 }.run(MEASURED, &mut answered)?;
-    }
-    print(&[("floor", &bare), ("countersign, redelivered", &ours)], &answered);
-    judge((&bare, &ours), goals);
-    memory((&floor, &bot), idle)
-}
-
-impl Load<'_> {
-    /// Blocks: nothing else is to run meanwhile but the server, and the other threads' tasks.
-    fn run(&self, lasting: Duration, line: &mut Line) -> anyhow::Result<()> {
-        let lane = Lane { connections: self.connections, requests: self.requests, every: None };
-        let before = self.process.cpu()?;
-        let driven = tokio::task::block_in_place(|| drive(self.process.address, &[lane], lasting))?;
-        let cpu = self.process.cpu()? - before;
-        for tally in driven {
-            let all = (tally.latencies.len() + tally.shed) as f64;
-            line.per_second.add(tally.per_second());
-            line.p50.add(tally.percentile(50.0));
-            line.p99.add(tally.percentile(99.0));
-            line.cpu.add(cpu * 1e6 / all);
-            line.shed.add(100.0 * tally.shed as f64 / all);
+        let [bare, ours] = &mut answered;
+        for (process, line) in in_turn(round, [(&answering_floor, bare), (&bot.process, ours)]) {
+            answer(&bot, process, line).await?;
         }
-        Ok(())
     }
+    print(&acknowledged, &answered);
+    judge(&acknowledged, &answered, goals);
+    memory([&floor, &bot.process], idle, goals)
 }
 
-fn print(kinds: &[(&str, &Vec<Line>)], answered: &Line) {
-    let head = [
-        "Acknowledgements",
-        "connections",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "CPU µs each",
-        "× floor",
-        "turned away",
-    ];
+/// Blocks: nothing else is to run meanwhile but the server, and the other threads' tasks.
+fn redeliver(
+    process: &Process,
+    requests: &[Vec<u8>],
+    connections: usize,
+    duration: Duration,
+    line: &mut Line,
+) -> anyhow::Result<()> {
+    let lane = Lane { connections, requests, every: None };
+    let before = process.cpu()?;
+    let tallies = tokio::task::block_in_place(|| drive(process.address, &[lane], duration))?;
+    let cpu = process.cpu()? - before;
+    tallies.iter().for_each(|tally| line.add(tally, cpu));
+    Ok(())
+}
+
+/// New commands, until the last is answered.
+async fn answer(bot: &Bot, process: &Process, line: &mut Line) -> anyhow::Result<()> {
+    let requests = bot.signer.commands(NOBODY, "blocked --env production", NEW)?;
+    let lane = Lane { connections: 64, requests: &requests, every: Some(NEW_EVERY) };
+    let duration = NEW_EVERY * u32::try_from(NEW - 1)?;
+    let sink = &bot.signer.sink;
+    let (answers, cpu) = (sink.answered(), process.cpu()?);
+    let tallies = tokio::task::block_in_place(|| drive(process.address, &[lane], duration))?;
+    // What is turned away is told so in its acknowledgement.
+    let commands: usize = tallies.iter().map(|tally| tally.latencies.len()).sum();
+    let until = Instant::now() + PATIENCE;
+    while sink.answered() - answers < commands {
+        let arrived = sink.answered() - answers;
+        ensure!(Instant::now() < until, "{arrived} of {commands} answers arrived");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let cpu = process.cpu()? - cpu;
+    tallies.iter().for_each(|tally| line.add(tally, cpu));
+    Ok(())
+}
+
+fn print(acknowledged: &[Pair], answered: &Pair) {
+    let head =
+        ["", "connections", "requests/s", "p50 ms", "p99 ms", "CPU µs each", "CPU × floor", "turned away"];
     let mut table = Table::new(&head);
-    let mut row = |name: &str, connections: usize, (line, floor): (&Line, &Line)| {
-        table.row([
-            name.to_owned(),
-            connections.to_string(),
-            format!("{:.0}", line.per_second.median()),
-            format!("{:.2}", line.p50.median()),
-            format!("{:.2}", line.p99.median()),
-            format!("{:.1}", line.cpu.median()),
-            format!("{:.2}", line.per_second.median() / floor.per_second.median()),
-            format!("{:.0} %", line.shed.median()),
-        ]);
+    let mut pair = |names: [&str; 2], connections: usize, lines: &Pair| {
+        for (name, line) in names.into_iter().zip(lines) {
+            table.row([
+                name.to_owned(),
+                connections.to_string(),
+                format!("{:.0}", line.per_second.median()),
+                format!("{:.2}", line.p50.median()),
+                format!("{:.2}", line.p99.median()),
+                format!("{:.1}", line.cpu.median()),
+                format!("{:.2}", line.cpu.median() / lines[0].cpu.median()),
+                format!("{:.0} %", line.shed.median()),
+            ]);
+        }
     };
-    let floor = kinds[0].1;
-    for (at, connections) in CONNECTIONS.into_iter().enumerate() {
-        kinds.iter().for_each(|(name, lines)| row(name, connections, (&lines[at], &floor[at])));
+    for (connections, lines) in CONNECTIONS.into_iter().zip(acknowledged) {
+        pair(["floor, acknowledged", "countersign, redelivered"], connections, lines);
     }
-    row("countersign, new and answered", 64, (answered, &floor[CONNECTIONS.len() - 1]));
-    table.print("### Signed slash command → acknowledgement");
+    pair(["floor, answered", "countersign, new and answered"], 64, answered);
+    table.print("### Signed slash command → acknowledgement, answer");
 }
 
-fn judge((bare, ours): (&[Line], &[Line]), goals: &mut Goals) {
-    for (at, connections) in CONNECTIONS.into_iter().enumerate() {
-        let ratio = ours[at].per_second.median() / bare[at].per_second.median();
-        goals.at_least(&format!("acknowledgements/s at {connections}, × floor"), 0.8, ratio);
+fn judge(acknowledged: &[Pair], answered: &Pair, goals: &mut Goals) {
+    let ratio =
+        |[bare, ours]: &Pair, figure: fn(&Line) -> &Rounds| figure(ours).median() / figure(bare).median();
+    for (connections, lines) in CONNECTIONS.into_iter().zip(acknowledged) {
+        if connections == 256 {
+            let name = "p99 of acknowledgements at 256, × floor";
+            goals.at_most(name, MOST_P99, ratio(lines, |line| &line.p99));
+        } else {
+            let name = format!("acknowledgements/s at {connections}, × floor");
+            goals.at_least(&name, LEAST_RATE, ratio(lines, |line| &line.per_second));
+            let name = format!("CPU of an acknowledgement at {connections}, × floor");
+            goals.at_most(&name, MOST_CPU, ratio(lines, |line| &line.cpu));
+        }
     }
+    let name = "CPU of a new command, answered, × floor";
+    goals.at_most(name, MOST_CPU_OF_ANSWER, ratio(answered, |line| &line.cpu));
 }
 
-fn memory((floor, bot): (&Process, &Bot), idle: (f64, f64)) -> anyhow::Result<()> {
+/// Prints the resident memory of the floor and of the bot, idle and now.
+fn memory(processes: [&Process; 2], idle: [f64; 2], goals: &mut Goals) -> anyhow::Result<()> {
     let mut table = Table::new(&["Resident MiB", "idle", "after load"]);
-    table.row(["floor".into(), format!("{:.1}", idle.0), format!("{:.1}", floor.resident()?)]);
-    table.row(["countersign".into(), format!("{:.1}", idle.1), format!("{:.1}", bot.process.resident()?)]);
+    let mut after = [0.0; 2];
+    for (at, name) in ["floor", "countersign"].into_iter().enumerate() {
+        after[at] = processes[at].resident()?;
+        table.row([name.to_owned(), format!("{:.1}", idle[at]), format!("{:.1}", after[at])]);
+    }
     table.print("### Memory");
+    goals.at_most("resident memory, idle, MiB", MOST_MIB_IDLE, idle[1]);
+    goals.at_most("resident memory after load, MiB", MOST_MIB, after[1]);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The floor: what any Slack bot on axum must do before it may acknowledge, and nothing else. This program runs itself again
-//! as this server.
+//! The floors: what any Slack bot on axum must do before it may acknowledge, and nothing else; and the same with an answer of a fixed
+//! message. This program runs itself again as one of these servers.
 
 use anyhow::Context;
 use axum::Router;
@@ -13,8 +13,33 @@ use sha2::Sha256;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The argument that makes this program the floor; behind it stands the address.
-pub const ARGUMENT: &str = "floor";
+/// A server that this program can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Verifies, parses, acknowledges.
+    Acknowledges,
+    /// Answers, too: by one POST of a fixed message to the command's `response_url`.
+    Answers,
+}
+
+impl Kind {
+    /// The argument that makes this program such a server; the address follows it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Kind::Acknowledges => "floor",
+            Kind::Answers => "answering-floor",
+        }
+    }
+
+    pub fn of_argument(argument: &str) -> Option<Kind> {
+        [Kind::Acknowledges, Kind::Answers].into_iter().find(|kind| kind.argument() == argument)
+    }
+}
+
+/// The shortest message that Slack shows.
+const MESSAGE: &str =
+    r#"{"response_type":"ephemeral","text":"You aren't in the configuration.","replace_original":false}"#;
+
 /// The environment variable with the signing secret.
 pub const SECRET: &str = "SLACK_SIGNING_SECRET";
 
@@ -32,27 +57,47 @@ struct Command {
     trigger_id: String,
 }
 
+struct Floor {
+    secret: String,
+    /// For the answers, if it is to answer.
+    http: Option<reqwest::Client>,
+}
+
 /// Serves until it is killed.
-pub async fn serve(address: &str) -> anyhow::Result<()> {
-    let secret: Arc<str> = std::env::var(SECRET).context("the signing secret")?.into();
-    let router = Router::new().route("/slack/commands", post(command)).with_state(secret);
+pub async fn serve(kind: Kind, address: &str) -> anyhow::Result<()> {
+    let secret = std::env::var(SECRET).context("the signing secret")?;
+    let http = match kind {
+        Kind::Acknowledges => None,
+        Kind::Answers => Some(reqwest::Client::builder().no_proxy().build().context("the client")?),
+    };
+    let floor = Arc::new(Floor { secret, http });
+    let router = Router::new().route("/slack/commands", post(command)).with_state(floor);
     let listener = tokio::net::TcpListener::bind(address).await.context("listening")?;
     axum::serve(listener, router).await.context("serving")
 }
 
-async fn command(State(secret): State<Arc<str>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    match verified(&secret, &headers, &body) {
+async fn command(State(floor): State<Arc<Floor>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    match verified(&floor.secret, &headers, &body) {
         Some(true) => {}
         _ => return StatusCode::UNAUTHORIZED,
     }
     match serde_urlencoded::from_bytes::<Command>(&body) {
         Ok(command) => {
             std::hint::black_box((command.team_id, command.channel_id, command.user_id, command.user_name));
-            std::hint::black_box((command.text, command.response_url, command.trigger_id));
+            std::hint::black_box((command.text, command.trigger_id));
+            if let Some(http) = floor.http.clone() {
+                tokio::spawn(answer(http, command.response_url));
+            }
             StatusCode::OK
         }
         Err(_) => StatusCode::BAD_REQUEST,
     }
+}
+
+async fn answer(http: reqwest::Client, response_url: String) {
+    let request = http.post(response_url).header("content-type", "application/json; charset=utf-8");
+    // The measurement counts the answers that arrive.
+    let _ = request.body(MESSAGE).send().await;
 }
 
 fn verified(secret: &str, headers: &HeaderMap, body: &[u8]) -> Option<bool> {

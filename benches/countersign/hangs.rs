@@ -3,7 +3,7 @@
 
 use crate::house::{House, PRODUCTION};
 use crate::load::{Lane, Tally, drive};
-use crate::process::Conversation;
+use crate::process::Processors;
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
 use crate::requests::{ANA, NOBODY};
 use crate::sink::Sink;
@@ -90,7 +90,7 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
 
 /// One bot of its own, so that nothing of the last hang is left.
 async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) -> anyhow::Result<()> {
-    let bot = house.bot(directory, (Conversation::Server, "")).await?;
+    let bot = house.bot(directory, Processors::First, "").await?;
     let sink = &bot.signer.sink;
     let question = format!("blocked --env {PRODUCTION}");
     let known = bot.signer.commands(NOBODY, &question, CONNECTIONS)?;

@@ -2,7 +2,7 @@
 
 use crate::floor;
 use crate::load::Wire;
-use crate::process::{Conversation, Process, free_address};
+use crate::process::{Process, Processors, free_address};
 use crate::report::{ROUNDS, Rounds};
 use crate::requests::{ANA, Signer};
 use crate::sink::Sink;
@@ -78,9 +78,9 @@ impl House {
     }
 
     /// Starts a bot with a fresh record and waits until it answers; `more` is added to its configuration.
-    pub async fn bot(&self, name: &str, (place, more): (Conversation, &str)) -> anyhow::Result<Bot> {
+    pub async fn bot(&self, name: &str, processors: Processors, more: &str) -> anyhow::Result<Bot> {
         let (stage, signer) = self.stage(name, more).await?;
-        let mut process = self.start(&stage, place)?;
+        let mut process = self.start(&stage, processors)?;
         process
             .first_answer(&signer.ssl_check()?)
             .with_context(|| format!("the log is {:?}", log(&stage)))?;
@@ -135,19 +135,20 @@ impl House {
     }
 
     /// Starts the released program.
-    pub fn start(&self, stage: &Stage, place: Conversation) -> anyhow::Result<Process> {
+    pub fn start(&self, stage: &Stage, processors: Processors) -> anyhow::Result<Process> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.arg("serve").arg("--config").arg(stage.directory.join("countersign.toml"));
         command.envs(&stage.secrets).env_remove("RUST_LOG");
-        Process::start(&command, (stage.checked()?.listen, place, &log(stage)))
+        Process::start(&command, stage.checked()?.listen, processors, &log(stage))
     }
 
-    /// Starts this program as the floor.
-    pub fn floor(&self, place: Conversation) -> anyhow::Result<Process> {
+    /// Starts this program as a floor.
+    pub fn floor(&self, kind: floor::Kind, processors: Processors) -> anyhow::Result<Process> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe().context("finding this program")?);
-        command.arg(floor::ARGUMENT).arg(address.to_string()).env(floor::SECRET, SIGNING_SECRET);
-        Process::start(&command, (address, place, &self.directory.path().join("floor.log")))
+        command.arg(kind.argument()).arg(address.to_string()).env(floor::SECRET, SIGNING_SECRET);
+        let log = self.directory.path().join(format!("{}.log", kind.argument()));
+        Process::start(&command, address, processors, &log)
     }
 }
 

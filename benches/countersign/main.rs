@@ -1,5 +1,5 @@
 //! `make bench`: what the released program reaches, beside the least that any program would need, in one run. Everything that
-//! is compared is measured in five interleaved rounds, and their medians are shown; a goal that is missed is printed as missed.
+//! is compared is measured in interleaved rounds, five or twenty, and their medians are shown; a goal that is missed is printed as missed.
 //!
 //! Two equal programs differ by up to half in one round on a shared machine: trust ratios of one run, never times of two.
 //!
@@ -36,10 +36,11 @@ const PARTS: [&str; 10] =
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     if let [first, address] = arguments.as_slice()
-        && first == floor::ARGUMENT
+        && let Some(kind) = floor::Kind::of_argument(first)
     {
-        return floor::serve(address).await;
+        return floor::serve(kind, address).await;
     }
     if let Some(unknown) = arguments.iter().find(|argument| !PARTS.contains(&argument.as_str())) {
         anyhow::bail!("there is no part {unknown}; there are {}", PARTS.join(", "));
@@ -56,7 +57,6 @@ async fn main() -> anyhow::Result<()> {
         goals.print();
         return Ok(());
     }
-    let _ = rustls::crypto::ring::default_provider().install_default();
     tell("setting up");
     let house = House::build().await?;
     println!("{}", machine(&house));
@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
         step_aside(matches!(part, "acks" | "hangs"))?;
         match part {
             "sizes" => sizes::measure(&mut goals)?,
-            "start" => start::measure(&house).await?,
+            "start" => start::measure(&house, &mut goals).await?,
             "acks" => acks::measure(&house, &mut goals).await?,
             "hangs" => hangs::measure(&house, &mut goals).await?,
             "health" => health::measure(&house, &mut goals).await?,

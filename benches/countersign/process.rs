@@ -1,7 +1,8 @@
 //! The programs that are measured, as processes of their own: what they cost is read from `/proc`.
 
 use anyhow::{Context, bail};
-use std::net::{SocketAddr, TcpListener};
+use countersign::demo::free_port;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which processors a program may use.
 #[derive(Clone, Copy)]
-pub enum Conversation {
+pub enum Processors {
     /// All of them.
-    Anywhere,
+    All,
     /// The first, which nothing else of the measurement uses.
-    Server,
+    First,
 }
 
 /// A running server; it is killed when this is dropped.
@@ -31,10 +32,12 @@ impl Process {
     /// Starts a program; its log goes to the file.
     pub fn start(
         command: &Command,
-        (address, place, log): (SocketAddr, Conversation, &Path),
+        address: SocketAddr,
+        processors: Processors,
+        log: &Path,
     ) -> anyhow::Result<Process> {
-        let mut command = match place {
-            Conversation::Server if can_pin() => pinned(command),
+        let mut command = match processors {
+            Processors::First if can_pin() => pinned(command),
             _ => copy(command, Command::new(command.get_program())),
         };
         let log = std::fs::File::create(log).context("making the log")?;
@@ -156,7 +159,7 @@ pub fn step_aside(aside: bool) -> anyhow::Result<()> {
     }
 }
 
-/// A port that was free just now.
+/// An address on which nobody listens.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?.local_addr()?)
+    Ok((Ipv4Addr::LOCALHOST, free_port().context("finding a free port")?).into())
 }

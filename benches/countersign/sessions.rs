@@ -1,7 +1,7 @@
 //! `blocked`, `idle` and the plan of `kill-idle` on a server with 2,000 sessions, from the command to the whole answer.
 
 use crate::house::{House, PRODUCTION};
-use crate::process::Conversation;
+use crate::process::Processors;
 use crate::report::{Goals, Table, tell};
 use anyhow::{Context, ensure};
 use countersign::demo::postgres::Options;
@@ -27,7 +27,7 @@ pub async fn measure(goals: &mut Goals) -> anyhow::Result<()> {
     let settings = [("max_connections", (SESSIONS + 50).to_string()), ("deadlock_timeout", "1h".to_owned())];
     let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
     let house = House::with(Options { settings, ..Options::default() }).await?;
-    let bot = house.bot("sessions", (Conversation::Anywhere, "")).await?;
+    let bot = house.bot("sessions", Processors::All, "").await?;
     let mut table = Table::new(&["On a server with 2,000 sessions", "ms"]);
     let sessions = connect(&house).await?;
     tokio::time::sleep(IDLE_FOR).await;

@@ -3,7 +3,7 @@
 
 use crate::house::{Bot, House, PRODUCTION};
 use crate::load::Wire;
-use crate::process::Conversation;
+use crate::process::Processors;
 use crate::report::{Goals, Table, tell};
 use crate::requests::ANA;
 use anyhow::ensure;
@@ -38,7 +38,7 @@ pub async fn measure(house: &House, goals: &mut Goals) -> anyhow::Result<()> {
     let mut table = Table::new(&titles);
     for (number, kind, sent) in [(HEADS, "half a head", head), (BODIES, "half a body", body)] {
         tell(&format!("slow, {number} with {kind}"));
-        let bot = house.bot(&kind.replace(' ', "-"), (Conversation::Anywhere, "")).await?;
+        let bot = house.bot(&kind.replace(' ', "-"), Processors::All, "").await?;
         let slowest = slowest_acknowledgement(&bot, number, sent).await?;
         let memory = bot.process.most_resident()?;
         table.row([format!("{number} with {kind}"), format!("{slowest:.0}"), format!("{memory:.1}")]);

@@ -2,7 +2,7 @@
 //! the command to the whole answer.
 
 use crate::house::{House, PRODUCTION};
-use crate::process::Conversation;
+use crate::process::Processors;
 use crate::report::{Goals, Table, tell};
 use anyhow::Context;
 
@@ -25,7 +25,7 @@ pub async fn measure(goals: &mut Goals) -> anyhow::Result<()> {
     let tables = std::env::var("BENCH_TABLES").ok().and_then(|count| count.parse().ok()).unwrap_or(TABLES);
     let house = House::with_maintainer().await?;
     fill(&house, tables).await?;
-    let bot = house.bot("tables", (Conversation::Anywhere, "")).await?;
+    let bot = house.bot("tables", Processors::All, "").await?;
     let mut table = Table::new(&[&format!("In a database of {tables} tables"), "ms"]);
     for (command, words) in COMMANDS {
         tell(&format!("tables, {command}"));
