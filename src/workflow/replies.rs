@@ -30,6 +30,13 @@ pub fn refusal(rejection: &Rejection) -> Reply {
             reply.blocks.extend(instead.map(Block::Text));
             reply
         }
+        Error::Internal(cause) if cause.is::<StoreError>() => {
+            let command = &rejection.heading.command;
+            tracing::warn!(cause = format!("{cause:#}"), command, "command failed");
+            let text = format!("The audit log can't be read ({cause:#}).").into();
+            let instead = "Try again in a moment. Tell Countersign's operators if it can't be read then.";
+            reply.with(Block::Verdict { severity: Severity::Warning, text }).with(Block::Text(instead.into()))
+        }
         Error::Internal(cause) => {
             let reference =
                 crate::model::random_token().map_or("-".to_owned(), |token| token[..8].to_owned());

@@ -1,5 +1,5 @@
-//! A fault inside Countersign, a panic, anywhere in a command: whoever asked is answered, what was opened is closed, and the next
-//! command is as good as ever.
+//! A fault inside Countersign, a panic, anywhere in a command, or an audit log that can't be used: whoever asked is answered, what was
+//! opened is closed, and the next command is as good as ever.
 
 use crate::fake_chat::{self, Room, incident};
 use crate::harness::{Scene, Twist};
@@ -11,7 +11,8 @@ use countersign::model::{
 };
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{
-    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreResult,
+    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError,
+    StoreResult,
 };
 use countersign::workflow::{Completion, Workflow};
 use jiff::Timestamp;
@@ -19,13 +20,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A record whose code has a fault: one of its methods panics.
+/// A record one of whose methods panics, or finds the store broken.
 struct FaultyStore {
     store: SqliteStore,
-    faulty: Mutex<&'static str>,
+    panics: Mutex<&'static str>,
+    fails: Mutex<&'static str>,
 }
 
-/// Calls the method of the good store, unless it is the faulty one.
+/// Calls the method of the good store, unless it is a faulty one.
 macro_rules! faulty {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         const METHODS: &[&str] = &[$(stringify!($name)),*];
@@ -33,8 +35,11 @@ macro_rules! faulty {
         #[async_trait]
         impl Store for FaultyStore {
             $(async fn $name(&self, $($argument: $type),*) -> StoreResult<$answer> {
-                let faulty = *self.faulty.lock().unwrap();
-                assert!(faulty != stringify!($name), "the fault of {faulty}");
+                let panics = *self.panics.lock().unwrap();
+                assert!(panics != stringify!($name), "the fault of {panics}");
+                if *self.fails.lock().unwrap() == stringify!($name) {
+                    return Err(StoreError::Broken("its disk is gone".to_owned()));
+                }
                 self.store.$name($($argument),*).await
             })*
         }
@@ -85,14 +90,18 @@ impl Place {
         let mut app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
         let path = scene.directory.path().join("faulty.db");
         let store = SqliteStore::open(&path, StoreLimits::default()).unwrap();
-        let store = Arc::new(FaultyStore { store, faulty: Mutex::new("") });
+        let store = Arc::new(FaultyStore { store, panics: Mutex::new(""), fails: Mutex::new("") });
         app.audit.store = store.clone();
         let flow = Workflow::new(app, vec![room.clone()]);
         Place { scene, room, flow, store, deliveries: AtomicUsize::new(0) }
     }
 
     fn fault(&self, method: &'static str) {
-        *self.store.faulty.lock().unwrap() = method;
+        *self.store.panics.lock().unwrap() = method;
+    }
+
+    fn failure(&self, method: &'static str) {
+        *self.store.fails.lock().unwrap() = method;
     }
 
     /// Cara, who has every role, does something; what she is told, and all that was answered or posted.
@@ -153,6 +162,31 @@ async fn a_fault_is_told_and_the_run_is_closed() {
     let (ending, answers, _) =
         place.does(ChatEventKind::Button { token: "x".to_owned(), message: "1".to_owned() }).await;
     assert_eq!((ending, words(&answers).contains(INTERNAL)), (Completion::Failed, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_log_that_cannot_be_read_is_told_with_a_next_step() {
+    let place = Place::set().await;
+    for (method, line) in [
+        ("get", "show 1"),
+        ("get", "stop 1"),
+        ("get", "withdraw 1"),
+        ("list", "history"),
+        ("list", "jobs"),
+        ("frozen", "freeze --dry-run"),
+        ("frozen", "unfreeze"),
+    ] {
+        place.failure(method);
+        let (_, answers, _) = place.says(line).await;
+        place.failure("");
+        let text = words(&answers);
+        for words in [
+            "The audit log can't be read (the audit log's store can't be used: its disk is gone).",
+            "Tell Countersign's operators if it can't be read then.",
+        ] {
+            assert!(text.contains(words), "{line}: {text}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
