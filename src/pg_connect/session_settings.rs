@@ -87,6 +87,12 @@ impl SessionSettings {
         Ok(SessionSettings { pinned, connection_id })
     }
 
+    /// Pins one more setting, with its value as PostgreSQL shows it.
+    pub fn with(mut self, name: &'static str, value: &str) -> SessionSettings {
+        self.pinned.push((name, value.to_owned()));
+        self
+    }
+
     /// The `options` of the start-up packet.
     pub fn options(&self) -> String {
         options(self.pinned.iter().map(|(name, value)| (*name, value.as_str())))

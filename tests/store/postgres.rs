@@ -121,3 +121,24 @@ async fn an_instance_that_is_taken_for_dead_records_nothing_more() {
         assert_eq!((b.orphans().await.unwrap(), b.verify().await.unwrap().first_error), (vec![], None));
     }
 }
+
+#[tokio::test]
+async fn an_event_is_committed_synchronously_whatever_the_database_has_set() {
+    for (cluster, settings) in databases().await {
+        drop(store(&settings).await);
+        let hand = cluster.connect(&settings.database).await.unwrap();
+        let note = "CREATE TABLE public.noted (setting text); GRANT INSERT ON public.noted TO PUBLIC;
+            CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO public.noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+            CREATE TRIGGER note AFTER INSERT ON countersign.events FOR EACH ROW EXECUTE FUNCTION public.note()";
+        hand.batch_execute(note).await.unwrap();
+        for setting in ["off", "local"] {
+            let set = format!("ALTER DATABASE {} SET synchronous_commit = {setting}", settings.database);
+            hand.batch_execute(&set).await.unwrap();
+            opened(&store(&settings).await, new_run(setting)).await;
+        }
+        let rows = hand.query("SELECT setting FROM public.noted", &[]).await.unwrap();
+        let noted: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(noted, ["on", "on"]);
+    }
+}

@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time limit of a wait for the head of the chain, and of a transaction's wait for its next statement: nobody who is paused holds
 /// the others up for longer.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// An event that was confirmed is on the server's disk and on that of its synchronous standby, whatever a role, a database or the server
+/// has set. `remote_apply` would add only that a standby shows it, where nothing is read.
+const SYNCHRONOUS_COMMIT: &str = "on";
 
 /// Time limit of a statement, on the server.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -125,6 +128,7 @@ impl Connector {
             idle_in_transaction: LOCK_TIMEOUT,
         };
         let settings = SessionSettings::new(limits, false).map_err(CallError::Unreachable)?;
+        let settings = settings.with("synchronous_commit", SYNCHRONOUS_COMMIT);
         let opened = pg_connect::open(&endpoint, &settings).await.map_err(CallError::Unreachable)?;
         let mut session = StoreSession {
             client: opened.client,
