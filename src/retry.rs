@@ -3,6 +3,30 @@
 
 use std::time::Duration;
 
+/// Waits between the attempts of a call whose end is decided elsewhere: each twice as long as the one before, up to a longest, and each
+/// shortened at random by up to a half, so that several processes don't come back at one moment.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    pub fn new(first: Duration, longest: Duration) -> Backoff {
+        Backoff { next: first, longest }
+    }
+
+    /// The time to wait before the next attempt.
+    pub fn wait(&mut self) -> Duration {
+        let wait = self.next.min(self.longest);
+        self.next = wait.saturating_mul(2);
+        let mut random = [0];
+        // Without randomness the whole wait.
+        let _ = getrandom::fill(&mut random);
+        wait - wait / 2 * u32::from(random[0]) / u32::from(u8::MAX)
+    }
+}
+
 /// Limits of the repeats of one call.
 #[derive(Debug)]
 pub struct RetryPolicy {
@@ -55,6 +79,24 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_grow_to_the_longest_and_differ() {
+        let milliseconds = Duration::from_millis;
+        let mut all = Vec::new();
+        for _ in 0..20 {
+            let mut backoff = Backoff::new(milliseconds(50), milliseconds(1_000));
+            for whole in [50, 100, 200, 400, 800, 1_000, 1_000].map(milliseconds) {
+                let wait = backoff.wait();
+                assert!(whole / 2 <= wait && wait <= whole, "{wait:?} of {whole:?}");
+                all.push(wait);
+            }
+        }
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert!(all.len() > count / 4, "{} different waits of {count}", all.len());
+    }
 
     const POLICY: RetryPolicy = RetryPolicy {
         backoff: &[Duration::from_millis(1), Duration::from_millis(2)],

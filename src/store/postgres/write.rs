@@ -5,14 +5,17 @@
 use super::PostgresStore;
 use super::runs::{RunWrite, StoredRun, WriteAnswer, WriteOutcome, WritePlace};
 use super::session::{Backend, CallError, CallResult, SessionSlot, StoreSession};
+use crate::retry::Backoff;
 use crate::store::compensation::{Committed, Compensation};
 use crate::store::{Append, DeadlineCondition, NewEvent, StoreError, StoreResult};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Wait between two attempts.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Waits between attempts: a lock is free again in a moment, a lost server is not.
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(1))
+}
 
 /// A write whose obstacle may pass is tried again for this long, if nothing of it is in doubt.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -97,6 +100,7 @@ async fn deliver(
 ) -> CallResult<Option<WriteAnswer>> {
     let start = Instant::now();
     let mut delivery = Delivery { slot, write, in_doubt: None };
+    let mut backoff = backoff();
     loop {
         match delivery.attempt(is_wanted()).await {
             Attempt::Answer(answer) => return Ok(Some(answer)),
@@ -109,7 +113,7 @@ async fn deliver(
                 tracing::debug!(?error, "a write to the audit log is tried again");
             }
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+        tokio::time::sleep(backoff.wait()).await;
     }
 }
 
@@ -177,10 +181,11 @@ impl PostgresStore {
 
     /// Writes a compensation, as soon as the store can be reached.
     async fn compensate(&self, compensation: Compensation) {
+        let mut backoff = backoff();
         loop {
             match self.try_compensate(&compensation).await {
                 Ok(()) => return,
-                Err(error) if error.is_passing() => tokio::time::sleep(RETRY_INTERVAL).await,
+                Err(error) if error.is_passing() => tokio::time::sleep(backoff.wait()).await,
                 Err(error) => {
                     tracing::error!(?error, "a commit that came too late could not be followed by its event");
                     return;
