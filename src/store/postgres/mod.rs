@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use instance::RegisteredInstance;
 use jiff::Timestamp;
 use runs::RunWrite;
+pub use schema::{KnownSchema, SchemaMigration};
 use session::{CallError, CallResult, Connector, SessionSlot};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,9 +79,21 @@ impl PostgresStore {
         settings: PostgresStoreSettings,
         call_timeout: Duration,
     ) -> anyhow::Result<PostgresStore> {
+        PostgresStore::open_as(settings, call_timeout, KnownSchema::CURRENT).await
+    }
+
+    /// As [`PostgresStore::open`], as a program that knows these versions of the schema.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn open_as(
+        settings: PostgresStoreSettings,
+        call_timeout: Duration,
+        schema: KnownSchema,
+    ) -> anyhow::Result<PostgresStore> {
         let connector = Arc::new(Connector::new(settings)?);
         let session = connector.open().await.map_err(StoreError::from)?;
-        schema::migrate(&session).await.map_err(StoreError::from)?;
+        schema::migrate_if_needed(&connector, &session, schema).await.map_err(StoreError::from)?;
         drop(session);
         let general = Arc::new(SessionSlot::new(&connector));
         let instance = RegisteredInstance::register(Arc::clone(&general)).await.map_err(StoreError::from);

@@ -15,18 +15,38 @@ use tokio_postgres::{Client, Statement};
 /// Time limit of a connection's opening.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time limit of a wait for the head of the chain, and of a transaction's wait for its next statement: nobody who is paused holds
-/// the others up for longer.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// An event that was confirmed is on the server's disk and on that of its synchronous standby, whatever a role, a database or the server
 /// has set. `remote_apply` would add only that a standby shows it, where nothing is read.
 const SYNCHRONOUS_COMMIT: &str = "on";
 
-/// Time limit of a statement, on the server.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time limits of a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallLimits {
+    /// Of a wait for a lock.
+    lock: Duration,
+    /// Of a transaction's wait for its next statement.
+    idle: Duration,
+    /// Of a statement, on the server.
+    statement: Duration,
+    /// A server that gives no answer for this long has lost the connection.
+    answer: Duration,
+}
 
-/// A server that gives no answer for this long has lost the connection.
-const ANSWER_LIMIT: Duration = Duration::from_secs(9);
+/// Time limit of one step of a migration.
+pub(super) const LONGEST_MIGRATION: Duration = Duration::from_secs(3_600);
+
+/// Of a bot's sessions: nobody who is paused holds the head of the chain for longer than 2 s.
+const BOT_LIMITS: CallLimits = CallLimits {
+    lock: Duration::from_secs(2),
+    idle: Duration::from_secs(2),
+    statement: Duration::from_secs(8),
+    answer: Duration::from_secs(9),
+};
+
+/// Of a migration of the schema, which may rewrite a large table. Running replicas queue behind a lock that it waits for: it waits as
+/// briefly as they do, several times.
+pub(super) const MIGRATION_LIMITS: CallLimits =
+    CallLimits { statement: LONGEST_MIGRATION, answer: LONGEST_MIGRATION, ..BOT_LIMITS };
 
 /// The failure of a call.
 #[derive(Debug, Clone)]
@@ -112,7 +132,12 @@ impl Connector {
         Ok(Connector { tls: pg_connect::client_tls(&settings.tls)?, settings })
     }
 
+    /// Opens a bot's session.
     pub async fn open(&self) -> CallResult<StoreSession> {
+        self.open_with(BOT_LIMITS).await
+    }
+
+    pub async fn open_with(&self, limits: CallLimits) -> CallResult<StoreSession> {
         let PostgresStoreSettings { server, database, login, .. } = &self.settings;
         let endpoint = Endpoint {
             tls: &self.tls,
@@ -122,17 +147,18 @@ impl Connector {
             timeout: CONNECT_TIMEOUT,
             shows_sessions: false,
         };
-        let limits = SessionLimits {
-            statement_timeout: STATEMENT_TIMEOUT,
-            lock_timeout: LOCK_TIMEOUT,
-            idle_in_transaction: LOCK_TIMEOUT,
+        let session_limits = SessionLimits {
+            statement_timeout: limits.statement,
+            lock_timeout: limits.lock,
+            idle_in_transaction: limits.idle,
         };
-        let settings = SessionSettings::new(limits, false).map_err(CallError::Unreachable)?;
+        let settings = SessionSettings::new(session_limits, false).map_err(CallError::Unreachable)?;
         let settings = settings.with("synchronous_commit", SYNCHRONOUS_COMMIT);
         let opened = pg_connect::open(&endpoint, &settings).await.map_err(CallError::Unreachable)?;
         let mut session = StoreSession {
             client: opened.client,
             major: opened.major,
+            answer_limit: limits.answer,
             statements: Mutex::default(),
             backend: Backend { pid: 0, started_at: String::new() },
             _canceller: opened.canceller,
@@ -146,6 +172,7 @@ impl Connector {
 pub(super) struct StoreSession {
     client: Client,
     pub major: u32,
+    answer_limit: Duration,
     statements: Mutex<HashMap<&'static str, Statement>>,
     pub backend: Backend,
     _canceller: Canceller,
@@ -190,7 +217,7 @@ impl StoreSession {
             };
             self.client.query(&statement, values).await
         };
-        match tokio::time::timeout(ANSWER_LIMIT, call).await {
+        match tokio::time::timeout(self.answer_limit, call).await {
             Ok(Ok(rows)) => Ok(rows.into_iter().map(PgRow::from).collect()),
             Ok(Err(error)) => Err(call_error(&error)),
             Err(_) => Err(CallError::Lost),
@@ -199,7 +226,7 @@ impl StoreSession {
 
     /// Runs one statement that isn't kept prepared.
     pub async fn query_text(&self, sql: &str, values: SqlParameters<'_>) -> CallResult<Vec<PgRow>> {
-        match tokio::time::timeout(ANSWER_LIMIT, self.client.query(sql, values)).await {
+        match tokio::time::timeout(self.answer_limit, self.client.query(sql, values)).await {
             Ok(Ok(rows)) => Ok(rows.into_iter().map(PgRow::from).collect()),
             Ok(Err(error)) => Err(call_error(&error)),
             Err(_) => Err(CallError::Lost),
@@ -208,7 +235,7 @@ impl StoreSession {
 
     /// Runs statements without parameters, in one transaction unless they say otherwise.
     pub async fn batch(&self, sql: &str) -> CallResult<()> {
-        match tokio::time::timeout(ANSWER_LIMIT, self.client.batch_execute(sql)).await {
+        match tokio::time::timeout(self.answer_limit, self.client.batch_execute(sql)).await {
             Ok(result) => result.map_err(|error| call_error(&error)),
             Err(_) => Err(CallError::Lost),
         }
