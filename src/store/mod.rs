@@ -250,6 +250,12 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// refused with [`StoreError::NulCharacter`].
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Looks if the store answers and lets this instance write; it writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::InstanceLost`] if another replica has taken this one for dead.
+    async fn check_instance(&self) -> StoreResult<()>;
+
     /// Opens a run with its first event, in one transaction.
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome>;
 

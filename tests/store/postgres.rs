@@ -80,6 +80,22 @@ async fn fresh() -> Vec<Fresh> {
 }
 
 #[tokio::test]
+async fn an_instance_that_lives_beats() {
+    for (cluster, settings) in databases().await {
+        let _store = store(&settings).await;
+        let hand = cluster.connect(&settings.database).await.unwrap();
+        let beat = async || -> i64 {
+            let sql = "SELECT beat FROM countersign.instances";
+            hand.query_one(sql, &[]).await.unwrap().get(0)
+        };
+        let first = beat().await;
+        while beat().await == first {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_instance_that_is_taken_for_dead_records_nothing_more() {
     for (cluster, settings) in databases().await {
         let (a, b) = (store(&settings).await, store(&settings).await);
@@ -113,11 +129,8 @@ async fn an_instance_that_is_taken_for_dead_records_nothing_more() {
         assert_eq!(b.orphans().await.unwrap(), std::slice::from_ref(&running));
         assert_eq!(b.get(waiting.id).await.unwrap(), Some(waiting));
         done(&b, append(&running, "interrupted", RunState::Interrupted)).await;
-        // It begins anew with a later beat, when nothing that it began is open.
-        while let Err(error) = a.open(new_run("new")).await {
-            assert!(matches!(error, StoreError::InstanceLost), "{error}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // It registers again with a later beat, when nothing that it began is open.
+        registered_again(&a).await;
         assert_eq!((b.orphans().await.unwrap(), b.verify().await.unwrap().first_error), (vec![], None));
     }
 }
@@ -141,4 +154,31 @@ async fn an_event_is_committed_synchronously_whatever_the_database_has_set() {
         let noted: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         assert_eq!(noted, ["on", "on"]);
     }
+}
+
+/// Waits until an instance that was taken for dead may write again.
+async fn registered_again(store: &Arc<dyn Store>) {
+    while let Err(error) = store.check_instance().await {
+        assert!(matches!(error, StoreError::InstanceLost), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// On one server: it takes 20 s until the other is taken for dead, too.
+#[tokio::test]
+async fn an_instance_that_is_the_only_one_left_closes_its_own_runs() {
+    let (cluster, settings) = databases().await.swap_remove(0);
+    let store = store(&settings).await;
+    let pending = opened(&store, new_run("pending")).await;
+    let running = done(&store, append(&pending, "started", RunState::Running)).await;
+    let hand = cluster.connect(&settings.database).await.unwrap();
+    let other = "INSERT INTO countersign.instances (id) VALUES ('other')";
+    let mark = "UPDATE countersign.instances SET is_dead = true WHERE id <> 'other'";
+    hand.batch_execute(&format!("{other}; {mark}")).await.unwrap();
+
+    registered_again(&store).await;
+    assert_eq!(store.orphans().await.unwrap(), std::slice::from_ref(&running));
+    done(&store, append(&running, "interrupted", RunState::Interrupted)).await;
+    let is_dead = "SELECT is_dead FROM countersign.instances WHERE id = 'other'";
+    assert!(hand.query_one(is_dead, &[]).await.unwrap().get::<_, bool>(0));
 }

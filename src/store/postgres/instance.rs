@@ -1,6 +1,7 @@
 //! This process among those that share the store: it registers, beats, and marks another as dead whose counter stood still for a
 //! while on this machine's own clock, as leader elections do. No clock of another machine is compared.
 
+use super::schema;
 use super::session::{CallError, CallResult, SessionSlot};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -62,22 +63,40 @@ impl BeatWatch {
 pub(super) struct RegisteredInstance {
     id: RwLock<String>,
     slot: Arc<SessionSlot>,
+    /// The version of the schema that this program knows.
+    known_version: i32,
 }
 
 impl RegisteredInstance {
     /// Registers under a new id.
-    pub async fn register(slot: Arc<SessionSlot>) -> CallResult<RegisteredInstance> {
+    pub async fn register(slot: Arc<SessionSlot>, known_version: i32) -> CallResult<RegisteredInstance> {
         let id = new_id()?;
         let sql = "DELETE FROM countersign.instances i WHERE i.is_dead AND NOT EXISTS (
                        SELECT FROM countersign.runs r WHERE r.owner = i.id AND r.state IN ('pending', 'approved', 'running'))";
         slot.query(sql, &[]).await?;
         slot.query("INSERT INTO countersign.instances (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id])
             .await?;
-        Ok(RegisteredInstance { id: RwLock::new(id), slot })
+        Ok(RegisteredInstance { id: RwLock::new(id), slot, known_version })
     }
 
     pub fn id(&self) -> String {
         self.id.read().clone()
+    }
+
+    /// False once another has marked this instance as dead, until it registers again.
+    ///
+    /// # Errors
+    /// Also if a newer program has made the schema unusable for this one.
+    pub async fn is_alive(&self) -> CallResult<bool> {
+        let sql = "SELECT v.version, v.usable_from, EXISTS (SELECT FROM countersign.instances WHERE id = $1 AND NOT is_dead)
+                     FROM countersign.schema_versions v ORDER BY v.version DESC LIMIT 1";
+        let rows = self.slot.query(sql, &[&self.id()]).await?;
+        let row = rows.first().ok_or(CallError::Lost)?;
+        let (version, usable_from): (i32, i32) = (row.get(0)?, row.get(1)?);
+        if usable_from > self.known_version {
+            return Err(schema::refusal(version, self.known_version));
+        }
+        Ok(row.get(2)?)
     }
 
     /// Beats until it is dropped.
@@ -97,9 +116,13 @@ impl RegisteredInstance {
         let id = self.id();
         let sql =
             "UPDATE countersign.instances SET beat = beat + 1 WHERE id = $1 AND NOT is_dead RETURNING id";
-        if self.slot.query(sql, &[&id]).await?.is_empty() {
-            return self.replace(&id).await;
-        }
+        let is_alive = !self.slot.query(sql, &[&id]).await?.is_empty();
+        self.mark_dead(&id, watch).await?;
+        if is_alive { Ok(()) } else { self.replace(&id).await }
+    }
+
+    /// Marks the others as dead whose counters stood still for too long.
+    async fn mark_dead(&self, id: &str, watch: &mut BeatWatch) -> CallResult<()> {
         let sql = "SELECT id, beat FROM countersign.instances WHERE NOT is_dead AND id <> $1";
         let rows = self.slot.query(sql, &[&id]).await?;
         let others: Result<Vec<(String, i64)>, CallError> =
@@ -111,12 +134,13 @@ impl RegisteredInstance {
         Ok(())
     }
 
-    /// Registers anew after another has marked this instance as dead, once no run is its own any more: until then nothing that it
-    /// began may go on.
+    /// Registers again after another has marked this instance as dead. While others live, they close its runs first: nothing that it
+    /// began may continue. If none lives, it closes them itself, as those of a dead instance.
     async fn replace(&self, old: &str) -> CallResult<()> {
         let id = new_id()?;
         let sql = "INSERT INTO countersign.instances (id) SELECT $1 WHERE NOT EXISTS (
-                       SELECT FROM countersign.runs WHERE owner = $2 AND state IN ('approved', 'running')) RETURNING id";
+                       SELECT FROM countersign.runs WHERE owner = $2 AND state IN ('approved', 'running'))
+                       OR NOT EXISTS (SELECT FROM countersign.instances WHERE NOT is_dead) RETURNING id";
         if !self.slot.query(sql, &[&id, &old]).await?.is_empty() {
             tracing::warn!(instance = old, "this instance was taken for dead and registers under a new id");
             *self.id.write() = id;
@@ -166,5 +190,6 @@ mod tests {
     fn the_boot_clock_goes_forward() {
         let before = boot_time().unwrap();
         assert!(before > Duration::ZERO && boot_time().unwrap() >= before);
+        assert!(before < seconds(20 * 366 * 86_400), "a wall clock, which others set");
     }
 }

@@ -96,7 +96,9 @@ impl PostgresStore {
         schema::migrate_if_needed(&connector, &session, schema).await.map_err(StoreError::from)?;
         drop(session);
         let general = Arc::new(SessionSlot::new(&connector));
-        let instance = RegisteredInstance::register(Arc::clone(&general)).await.map_err(StoreError::from);
+        let instance = RegisteredInstance::register(Arc::clone(&general), schema.version())
+            .await
+            .map_err(StoreError::from);
         let instance = Arc::new(instance.context("registering this instance")?);
         let runtime = Handle::current();
         let beats = Beats(runtime.spawn(Arc::clone(&instance).beat()).abort_handle());
@@ -124,6 +126,11 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    async fn check_instance(&self) -> StoreResult<()> {
+        let is_alive = self.parts.instance.is_alive();
+        if self.within(is_alive).await? { Ok(()) } else { Err(StoreError::InstanceLost) }
+    }
+
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
         nul_check::check_run(&new)?;
         let write = RunWrite::open(&new, &self.parts.instance.id())?;

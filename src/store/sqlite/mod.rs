@@ -96,6 +96,11 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    /// Nobody takes a process for dead whose lock on the file is there.
+    async fn check_instance(&self) -> StoreResult<()> {
+        self.frozen().await.map(drop)
+    }
+
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
         nul_check::check_run(&new)?;
         let owner = self.instance.id.clone();
