@@ -105,8 +105,7 @@ impl<'a> JobsView<'a> {
                 continue;
             };
             for run in runs {
-                let sessions = backends.iter().filter(|backend| backend.is_of(run));
-                let longest = sessions.map(|backend| backend.for_s).reduce(f64::max);
+                let longest = backends.of(run).map(|backend| backend.for_s).reduce(f64::max);
                 view.sessions.extend(longest.map(|seconds| (run.id, seconds)));
                 let share = recovery::observe_progress(call.app, run).await;
                 view.progress.extend(share.map(|share| (run.id, share)));

@@ -256,6 +256,9 @@ pub trait Store: Send + Sync {
     /// [`StoreError::InstanceLost`] if another replica has taken this one for dead.
     async fn check_instance(&self) -> StoreResult<()>;
 
+    /// The time of the store's clock.
+    async fn now(&self) -> StoreResult<Timestamp>;
+
     /// Opens a run with its first event, in one transaction.
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome>;
 

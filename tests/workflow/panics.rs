@@ -48,6 +48,7 @@ macro_rules! faulty {
 
 faulty! {
     fn check_instance() -> ();
+    fn now() -> Timestamp;
     fn open(new: NewRun) -> OpenOutcome;
     fn append_if_unchanged(append: Append) -> AppendOutcome;
     fn get(run: RunId) -> Option<Run>;

@@ -36,8 +36,8 @@ fn crashes(run: &Run) -> usize {
 /// Looks for the outcome once none of the run's sessions is left; `None` where nothing can tell.
 pub async fn observe_outcome(app: &App, run: &Run) -> Option<Outcome> {
     let environment = run.request.environment.as_deref()?;
-    let sessions = backends::sessions(app, environment).await.ok()?;
-    if sessions.iter().any(|session| session.is_of(run)) {
+    let backends = backends::sessions(app, environment).await.ok()?;
+    if backends.of(run).next().is_some() {
         return None;
     }
     let interrupted = InterruptedRun::load(app, run)?;

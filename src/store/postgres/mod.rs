@@ -131,6 +131,10 @@ impl Store for PostgresStore {
         if self.within(is_alive).await? { Ok(()) } else { Err(StoreError::InstanceLost) }
     }
 
+    async fn now(&self) -> StoreResult<Timestamp> {
+        self.within(queries::now(&self.parts.general)).await
+    }
+
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
         nul_check::check_run(&new)?;
         let write = RunWrite::open(&new, &self.parts.instance.id())?;

@@ -18,6 +18,11 @@ const BATCH: i64 = 1_000;
 /// A search ends after this time, and the answer says which runs it didn't reach.
 const SEARCH_LIMIT: Duration = Duration::from_secs(3);
 
+pub(super) async fn now(slot: &SessionSlot) -> CallResult<Timestamp> {
+    let rows = slot.query("SELECT countersign.microseconds(clock_timestamp())", &[]).await?;
+    Ok(Timestamp::from_microsecond(rows.first().ok_or(CallError::Lost)?.get(0)?)?)
+}
+
 pub(super) async fn get(slot: &SessionSlot, id: RunId) -> CallResult<Option<Run>> {
     let rows = slot.query("SELECT countersign.run_json($1)::text", &[&id]).await?;
     let Some(row) = rows.first() else { return Ok(None) };

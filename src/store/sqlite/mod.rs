@@ -101,6 +101,10 @@ impl Store for SqliteStore {
         self.frozen().await.map(drop)
     }
 
+    async fn now(&self) -> StoreResult<Timestamp> {
+        Ok(Timestamp::now())
+    }
+
     async fn open(&self, new: NewRun) -> StoreResult<OpenOutcome> {
         nul_check::check_run(&new)?;
         let owner = self.instance.id.clone();
