@@ -167,6 +167,15 @@ impl AuditLog {
         self.store.append_if_unchanged(append).await
     }
 
+    /// Tells whether a run is still executed by this process, which claimed it with the last event of `claimed`.
+    ///
+    /// # Errors
+    /// As [`Store::check_instance`] and [`Store::get`].
+    pub async fn is_current(&self, claimed: &Run) -> StoreResult<bool> {
+        self.store.check_instance().await?;
+        Ok(self.store.get(claimed.id).await?.is_some_and(|current| claimed.is_continued_by(&current)))
+    }
+
     /// Appends an event whatever else was recorded meanwhile; `None` if it is no longer allowed in the run's state.
     ///
     /// # Errors
@@ -177,8 +186,32 @@ impl AuditLog {
         kind: EventKind,
         details: EventDetails,
     ) -> StoreResult<Option<Run>> {
+        self.append_while(run, kind, details, |_| true).await
+    }
+
+    /// As [`AuditLog::append_to_current`], by the process that claimed the run with the last event of `claimed`; `None` also if
+    /// another has taken the run over.
+    ///
+    /// # Errors
+    /// As [`Store::append_if_unchanged`].
+    pub async fn append_to_claimed(
+        &self,
+        claimed: &Run,
+        kind: EventKind,
+        details: EventDetails,
+    ) -> StoreResult<Option<Run>> {
+        self.append_while(claimed.id, kind, details, |current| claimed.is_continued_by(current)).await
+    }
+
+    async fn append_while(
+        &self,
+        run: RunId,
+        kind: EventKind,
+        details: EventDetails,
+        is_allowed: impl Fn(&Run) -> bool,
+    ) -> StoreResult<Option<Run>> {
         while let Some(current) = self.store.get(run).await? {
-            if next_state(Some(current.state), kind).is_none() {
+            if next_state(Some(current.state), kind).is_none() || !is_allowed(&current) {
                 break;
             }
             match self.append(&current, kind, details.clone()).await? {
@@ -197,16 +230,19 @@ impl AuditLog {
         }
     }
 
-    /// Records a run's outcome. Retries until the store accepts it, since the effect can't be undone.
-    pub async fn close(&self, run: &Run, kind: EventKind, details: EventDetails) -> Run {
+    /// Records a run's outcome. Retries until the store accepts it, since the effect can't be undone. A run that another process has
+    /// resumed is that one's to close.
+    pub async fn close(&self, claimed: &Run, kind: EventKind, details: EventDetails) -> Run {
         let mut pause = FIRST_CLOSE_RETRY;
-        let mut run = run.clone();
+        let mut run = claimed.clone();
         loop {
             match self.append(&run, kind, details.clone()).await {
                 Ok(AppendOutcome::Done(closed)) => return *closed,
                 // A run that was marked as interrupted a moment before still gets its outcome.
                 Ok(AppendOutcome::VersionConflict(current))
-                    if current.version == run.version || next_state(Some(current.state), kind).is_none() =>
+                    if current.version == run.version
+                        || next_state(Some(current.state), kind).is_none()
+                        || claimed.is_resumed_by(&current) =>
                 {
                     return *current;
                 }

@@ -7,13 +7,17 @@ use crate::catalog::{BACKUP_AGES, Body, Catalog, Command, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
 use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text, WordKind};
-use crate::postgres::{Address, PooledClient, Unreachable};
+use crate::postgres::{Address, PooledClient, QueryError, Unreachable};
 use crate::redact;
 use crate::sql::{self, Answer, QueryRequest, SectionResult, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// Wait between two attempts to read or write the audit log.
+const AUDIT_LOG_RETRY: Duration = Duration::from_secs(1);
 
 mod analyze;
 pub mod backup;
@@ -143,19 +147,78 @@ impl Execution<'_> {
         self.app.progress.set(self.run.id, percent, redact::name(&label.into()));
     }
 
-    /// Records a checkpoint: a part of the work is done. `facts` is all that a resumed run needs to continue from there.
+    /// Records a checkpoint, before the step that follows it: a part of the work is done. `facts` is all that a resumed run needs to
+    /// continue from there. Waits while the audit log can't be written: without it no step begins.
     ///
     /// # Errors
-    /// The audit log can't be written; the part is done nevertheless.
-    pub async fn checkpoint(&self, facts: serde_json::Value) -> StoreResult<()> {
+    /// The run is another process' now.
+    pub async fn checkpoint(&self, facts: serde_json::Value) -> Result<(), RunLost> {
         let details = EventDetails { facts, ..EventDetails::default() };
-        self.app.audit.append_to_current(self.run.id, EventKind::Checkpoint, details).await.map(drop)
+        let append = || self.app.audit.append_to_claimed(self.run, EventKind::Checkpoint, details.clone());
+        self.wait_for_audit_log(append).await.map(drop).ok_or(RunLost)
+    }
+
+    /// Asks the audit log whether the run is still this process', before a step: a process that was paused or cut off for long is taken
+    /// for dead, and its run is closed or resumed by another. Waits while the audit log can't be read.
+    ///
+    /// # Errors
+    /// The run is another process' now.
+    pub async fn ensure_current(&self) -> Result<(), RunLost> {
+        let is_current = || self.app.audit.is_current(self.run);
+        if self.wait_for_audit_log(is_current).await { Ok(()) } else { Err(RunLost) }
+    }
+
+    async fn wait_for_audit_log<T, F: Future<Output = StoreResult<T>>>(&self, call: impl Fn() -> F) -> T {
+        loop {
+            match call().await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    tracing::warn!(run = self.run.id, %error, "run's next step waits for the audit log");
+                    tokio::time::sleep(AUDIT_LOG_RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Locks a resource of the target for the session that acts, and asks the audit log afterwards. So two processes never work on one
+    /// resource: whoever takes the run over sees this session on the target, or this process hears of it here.
+    ///
+    /// # Errors
+    /// See [`TargetLockError`]. The lock stays with the session if the run is lost.
+    pub async fn lock_target(&self, session: &PooledClient, resource: &str) -> Result<(), TargetLockError> {
+        if !session.try_advisory_lock(resource).await? {
+            return Err(TargetLockError::Busy);
+        }
+        Ok(self.ensure_current().await?)
     }
 
     /// The facts of the last checkpoint, which only a resumed run has.
     pub fn last_checkpoint(&self) -> Option<&serde_json::Value> {
         self.run.event(EventKind::Checkpoint).map(|event| &event.facts)
     }
+}
+
+/// The run is no longer this process', which was paused or cut off for long: another has closed or resumed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Countersign's process was paused or cut off, and another process took the run over")]
+pub struct RunLost;
+
+impl From<RunLost> for Outcome {
+    fn from(lost: RunLost) -> Outcome {
+        Outcome::failed(lost.to_string())
+    }
+}
+
+/// The reason why a run may not work on a resource of the target.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetLockError {
+    /// Another run's session holds the lock.
+    #[error("another Countersign instance holds the lock")]
+    Busy,
+    #[error(transparent)]
+    RunLost(#[from] RunLost),
+    #[error(transparent)]
+    Query(#[from] QueryError),
 }
 
 /// The end of a run's work: which one, and how people read it.

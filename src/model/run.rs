@@ -102,6 +102,23 @@ impl Run {
     pub fn event(&self, kind: EventKind) -> Option<&RunEvent> {
         self.events.iter().rev().find(|event| event.kind == kind)
     }
+    /// Tells whether `current`, a later state of this run, is still the work of whoever claimed it in this state: it is running, and
+    /// nobody has interrupted or resumed it since.
+    pub fn is_continued_by(&self, current: &Run) -> bool {
+        let taken_over = [EventKind::Interrupted, EventKind::Resumed];
+        current.state == RunState::Running && !self.is_followed_by(current, &taken_over)
+    }
+
+    /// Tells whether another process has resumed this run by the time of `current`, a later state of it.
+    pub fn is_resumed_by(&self, current: &Run) -> bool {
+        self.is_followed_by(current, &[EventKind::Resumed])
+    }
+
+    fn is_followed_by(&self, current: &Run, kinds: &[EventKind]) -> bool {
+        let last = self.events.last().map(|event| event.seq);
+        current.events.iter().any(|event| Some(event.seq) > last && kinds.contains(&event.kind))
+    }
+
     /// The newest free text of that name.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.events.iter().rev().find_map(|event| event.texts.get(name)).map(String::as_str)
@@ -271,7 +288,42 @@ impl Run {
     /// Adds an event of its first second, without a person.
     pub fn with_event(mut self, kind: EventKind, facts: serde_json::Value) -> Run {
         let (at, state) = (self.opened_at, self.state);
-        self.events.push(RunEvent { seq: 1, at, kind, by: None, facts, texts: BTreeMap::new(), state });
+        let seq = 1 + self.events.last().map_or(0, |event| event.seq);
+        self.events.push(RunEvent { seq, at, kind, by: None, facts, texts: BTreeMap::new(), state });
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(kinds: &[EventKind]) -> Run {
+        let run = Run::example(("purge", None), Timestamp::UNIX_EPOCH, RunState::Running);
+        kinds.iter().fold(run, |run, kind| run.with_event(*kind, serde_json::Value::Null))
+    }
+
+    #[test]
+    fn a_claim_ends_with_an_interruption_even_if_another_process_runs_it_now() {
+        use EventKind::{Checkpoint, Interrupted, Requested, Resumed, Started, StopRequested};
+        let claimed = running(&[Requested, Started]);
+        for (later, is_continued, is_resumed) in [
+            (&[][..], true, false),
+            (&[Checkpoint, StopRequested], true, false),
+            (&[Checkpoint, Interrupted], false, false),
+            (&[Interrupted, Resumed], false, true),
+            (&[Interrupted, Resumed, Checkpoint], false, true),
+        ] {
+            let now = running(&[&[Requested, Started], later].concat());
+            assert_eq!(
+                (claimed.is_continued_by(&now), claimed.is_resumed_by(&now)),
+                (is_continued, is_resumed)
+            );
+        }
+        // The process that resumed it has its own claim.
+        let resumed = running(&[Started, Interrupted, Resumed]);
+        assert!(resumed.is_continued_by(&resumed) && !resumed.is_resumed_by(&resumed));
+        let closed = Run { state: RunState::Succeeded, ..resumed.clone() };
+        assert!(!resumed.is_continued_by(&closed));
     }
 }

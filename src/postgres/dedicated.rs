@@ -2,6 +2,7 @@
 //! CONCURRENTLY. PostgreSQL's warnings are part of the result: it calls a VACUUM done that skipped the table.
 
 use super::pool::{PooledClient, QueryError, QueryResult};
+use crate::model::RunId;
 use sha2::{Digest, Sha256};
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The class of Countersign's advisory locks: "CSGN" in ASCII.
-const LOCK_CLASS: i32 = 0x4353_474E;
+pub(super) const LOCK_CLASS: i32 = 0x4353_474E;
 
 /// A client with a connection of its own, which is closed afterwards: its settings are nobody else's.
 pub struct DedicatedSession {
@@ -66,9 +67,49 @@ impl PooledClient {
             never = cancel => never,
         }
     }
+
+    /// Releases a lock of [`Self::try_advisory_lock`].
+    pub async fn advisory_unlock(&self, resource: &str) -> Result<(), QueryError> {
+        let rows =
+            self.query("SELECT pg_advisory_unlock($1, $2)", &[&LOCK_CLASS, &lock_key(resource)]).await?;
+        let was_locked = rows.first().is_some_and(|row| row.value(0) == Some(true));
+        self.advisory_locks.fetch_sub(usize::from(was_locked), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Locks a resource of the database against every other Countersign instance, until [`Self::advisory_unlock`] or the
+    /// connection's end: a connection with a lock isn't reused. `false`: another has the lock.
+    pub async fn try_advisory_lock(&self, resource: &str) -> Result<bool, QueryError> {
+        let key = lock_key(resource);
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            let rows = self.query("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;
+            let is_locked = rows.first().is_some_and(|row| row.value(0) == Some(true));
+            if is_locked || Instant::now() >= deadline {
+                self.advisory_locks.fetch_add(usize::from(is_locked), Ordering::SeqCst);
+                return Ok(is_locked);
+            }
+            tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
+        }
+    }
+
+    /// Ends this role's sessions that work for a run and hold a resource's lock: those of a process that no longer has the run. Another
+    /// audit log's run of the same number has its own resource.
+    pub async fn end_lock_holders(&self, resource: &str, run: RunId) -> Result<(), QueryError> {
+        let sql = "SELECT pg_terminate_backend(a.pid)
+                     FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid JOIN pg_database d ON d.oid = l.database
+                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND d.datname = current_database()
+                      AND l.classid::int8 = $1::int4 AND l.objid::int8 = $2::int8
+                      AND a.usename = session_user AND a.pid <> pg_backend_pid()
+                      AND a.application_name LIKE 'countersign #' || $3::int8 || ' %'";
+        // An oid has no sign.
+        let key = i64::from(lock_key(resource).cast_unsigned());
+        self.query(sql, &[&LOCK_CLASS, &key, &run]).await.map(|_| ())
+    }
 }
 
-fn lock_key(resource: &str) -> i32 {
+/// The key of a resource's advisory lock.
+pub(super) fn lock_key(resource: &str) -> i32 {
     let digest = Sha256::digest(resource.as_bytes());
     i32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
@@ -87,26 +128,6 @@ impl DedicatedSession {
     /// done before.
     pub async fn execute_until(&self, sql: &str, stop: &CancellationToken) -> QueryResult<Vec<String>> {
         self.run_until_stopped(stop, self.execute(sql)).await
-    }
-
-    /// Releases a lock of [`Self::try_advisory_lock`].
-    pub async fn advisory_unlock(&self, resource: &str) -> Result<(), QueryError> {
-        self.query("SELECT pg_advisory_unlock($1, $2)", &[&LOCK_CLASS, &lock_key(resource)]).await.map(drop)
-    }
-
-    /// Locks a resource of the database until the connection ends, against every other Countersign instance. `false`: another
-    /// has the lock.
-    pub async fn try_advisory_lock(&self, resource: &str) -> Result<bool, QueryError> {
-        let key = lock_key(resource);
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            let rows = self.query("SELECT pg_try_advisory_lock($1, $2)", &[&LOCK_CLASS, &key]).await?;
-            let is_locked = rows.first().is_some_and(|row| row.value(0) == Some(true));
-            if is_locked || Instant::now() >= deadline {
-                return Ok(is_locked);
-            }
-            tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
-        }
     }
 }
 

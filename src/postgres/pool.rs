@@ -219,6 +219,8 @@ pub struct PooledClient {
     pub(super) broken: AtomicBool,
     /// The connection ran code that isn't ours, and is closed in place of being reused.
     pub(super) single_use: AtomicBool,
+    /// Advisory locks of the connection's session.
+    pub(super) advisory_locks: AtomicUsize,
 }
 
 /// The failure of a query.
@@ -274,7 +276,8 @@ impl PooledClient {
             .collect();
         let Environment { statement_timeout, lock_timeout, .. } = *environment;
         let (broken, single_use) = (AtomicBool::new(false), AtomicBool::new(false));
-        PooledClient { kind, statement_timeout, lock_timeout, name, broken, single_use }
+        let advisory_locks = AtomicUsize::new(0);
+        PooledClient { kind, statement_timeout, lock_timeout, name, broken, single_use, advisory_locks }
     }
 
     pub(super) fn connection(&self) -> Result<&Connection, QueryError> {
@@ -396,7 +399,9 @@ impl Connection {
 
 impl Drop for PooledClient {
     fn drop(&mut self) {
-        let broken = self.broken.load(Ordering::SeqCst) || self.single_use.load(Ordering::SeqCst);
+        let broken = self.broken.load(Ordering::SeqCst)
+            || self.single_use.load(Ordering::SeqCst)
+            || self.advisory_locks.load(Ordering::SeqCst) > 0;
         match &mut self.kind {
             ClientKind::Warm(guard) if broken => **guard = None,
             ClientKind::Warm(_) => {}
