@@ -26,7 +26,7 @@ use countersign::model::{CardKind, Run, RunState};
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{Filter, OpenOutcome, Store, StoreError};
 use rusqlite::Connection;
-use samples::{append, conversation, done, new_run, opened};
+use samples::{append, binding, conversation, done, new_run, opened};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -116,7 +116,7 @@ async fn a_late_answer_starts_nothing() {
     assert!(matches!(open, Err(StoreError::TooLate)), "{open:?}");
     other.execute_batch("COMMIT").unwrap();
     // The desk does one thing after another: when this is written, the others are behind it.
-    while hasty.bind_conversation(conversation("C1"), "staging".into()).await.is_err() {}
+    while hasty.bind_conversation(binding(conversation("C1"), "staging")).await.is_err() {}
     assert_eq!(patient.get(run.id).await.unwrap(), Some(run));
     assert_eq!(patient.list(Filter::default()).await.unwrap().total, 1);
     assert_eq!(patient.verify().await.unwrap().events, 1);

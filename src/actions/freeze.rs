@@ -4,6 +4,7 @@ use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{ActiveFreeze, Plan, Text};
 use crate::sql::moment;
+use crate::store::FreezeChange;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -26,16 +27,22 @@ impl Action for Freeze {
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
+        let store = &execution.app.audit.store;
         let freeze = ActiveFreeze {
             by: execution.run.request.requester.clone(),
             at: Timestamp::now(),
             reason: execution.run.text("reason").map(str::to_owned),
         };
-        match execution.app.audit.store.set_frozen(Some(freeze)).await {
-            Ok(()) => {
+        let change = FreezeChange { from: None, to: Some(freeze), while_executing: Some(execution.run.id) };
+        match store.change_freeze(change).await {
+            Ok(true) => {
                 let words = "All changes are frozen. Read commands still work. Lift the freeze with ";
                 Outcome::done(Text::from(words).code("unfreeze").plain(" and a second person."))
             }
+            Ok(false) => match execution.ensure_current().await {
+                Ok(()) => Outcome::invalidated("All changes have been frozen in the meantime."),
+                Err(lost) => lost.into(),
+            },
             Err(err) => Outcome::failed(format!("Freezing failed: {err}")),
         }
     }

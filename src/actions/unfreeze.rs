@@ -3,11 +3,14 @@
 use super::{Action, Call, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Plan, as_text};
+use crate::store::FreezeChange;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub struct Unfreeze;
+
+const NOT_IN_FORCE: &str = "The freeze that was shown is no longer in force.";
 
 /// The freeze that the approver saw.
 #[derive(Serialize, Deserialize)]
@@ -33,12 +36,19 @@ impl Action for Unfreeze {
         let store = &execution.app.audit.store;
         let shown = execution.plan.target::<UnfreezeTarget>().map(|target| target.frozen_at);
         let lifted = match store.frozen().await {
-            Ok(Some(freeze)) if Some(freeze.at) == shown => store.set_frozen(None).await,
-            Ok(_) => return Outcome::invalidated("The freeze that was shown is no longer in force."),
+            Ok(Some(freeze)) if Some(freeze.at) == shown => {
+                let while_executing = Some(execution.run.id);
+                store.change_freeze(FreezeChange { from: Some(freeze), to: None, while_executing }).await
+            }
+            Ok(_) => return Outcome::invalidated(NOT_IN_FORCE),
             Err(err) => Err(err),
         };
         match lifted {
-            Ok(()) => Outcome::done("The freeze is lifted: changes are allowed again."),
+            Ok(true) => Outcome::done("The freeze is lifted: changes are allowed again."),
+            Ok(false) => match execution.ensure_current().await {
+                Ok(()) => Outcome::invalidated(NOT_IN_FORCE),
+                Err(lost) => lost.into(),
+            },
             Err(err) => Outcome::failed(format!("Lifting the freeze failed: {err}")),
         }
     }

@@ -1,8 +1,9 @@
 //! `use <environment>`: binds a conversation to an environment.
 
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, Execution, Outcome, RunLost};
 use crate::error::{Error, Result};
 use crate::model::{Plan, Text};
+use crate::store::Binding;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +32,14 @@ impl Action for Use {
             return Outcome::invalidated("The plan names no environment.");
         };
         let conversation = execution.run.request.conversation.clone();
-        match execution.app.audit.store.bind_conversation(conversation, environment.clone()).await {
-            Ok(()) => {
+        let while_executing = Some(execution.run.id);
+        let binding = Binding { conversation, environment: environment.clone(), while_executing };
+        match execution.app.audit.store.bind_conversation(binding).await {
+            Ok(true) => {
                 let words = Text::from("This channel now uses ").strong(environment);
                 Outcome::done(words.plain(". To change it, type ").code("use").plain(" again."))
             }
+            Ok(false) => RunLost.into(),
             Err(err) => Outcome::failed(format!("The channel's environment could not be stored: {err}")),
         }
     }

@@ -167,6 +167,26 @@ pub struct Append {
     pub deadline_condition: DeadlineCondition,
 }
 
+/// A change of the freeze.
+#[derive(Debug, Clone)]
+pub struct FreezeChange {
+    /// The freeze that is in force: refused if it is another by now.
+    pub from: Option<ActiveFreeze>,
+    /// `None` lifts it.
+    pub to: Option<ActiveFreeze>,
+    /// Refused unless this instance executes that run: it may have been paused, and the run taken over.
+    pub while_executing: Option<RunId>,
+}
+
+/// An environment for a conversation.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    pub conversation: Conversation,
+    pub environment: String,
+    /// As [`FreezeChange::while_executing`].
+    pub while_executing: Option<RunId>,
+}
+
 /// Selects the runs of a list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -312,8 +332,8 @@ pub trait Store: Send + Sync {
     /// an open run's cards stay.
     async fn remove_old_cards(&self, age: Duration) -> StoreResult<usize>;
 
-    /// Sets or lifts the freeze, for every replica.
-    async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()>;
+    /// Sets or lifts the freeze, for every replica. False, and nothing is changed, if a condition of the change isn't met.
+    async fn change_freeze(&self, change: FreezeChange) -> StoreResult<bool>;
     /// The freeze that is in force.
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>>;
 
@@ -322,8 +342,8 @@ pub trait Store: Send + Sync {
     /// The times that are kept, by name. Those that have passed are dropped sooner or later.
     async fn rate_limits(&self) -> StoreResult<Vec<(String, Timestamp)>>;
 
-    /// Binds a conversation to an environment.
-    async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()>;
+    /// Binds a conversation to an environment. False, and nothing is changed, if the condition isn't met.
+    async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool>;
     /// The environment that a conversation is bound to.
     async fn conversation_environment(&self, conversation: Conversation) -> StoreResult<Option<String>>;
 }

@@ -3,6 +3,7 @@
 use crate::harness::{World, conversation, severity, words};
 use countersign::catalog::Body;
 use countersign::model::{Block, Risk, Severity};
+use countersign::store::Binding;
 
 /// A phone shows so many columns of a table beside the query text, which stands beneath.
 const PHONE: usize = 7;
@@ -118,7 +119,9 @@ async fn the_questions_about_the_team() {
     assert!(all.starts_with("CRITICAL: No answer from staging/primary.\nstaging/primary refuses"), "{all}");
     assert!(all.contains(" MiB | no answer\n"), "production's sizes stand there still: {all}");
 
-    world.app.audit.store.bind_conversation(conversation(), "staging".into()).await.unwrap();
+    let binding =
+        Binding { conversation: conversation(), environment: "staging".into(), while_executing: None };
+    assert!(world.app.audit.store.bind_conversation(binding).await.unwrap());
     let environments = world.told("environments").await;
     let address = format!("production | primary | 127.0.0.1:{} | off | 1", world.cluster.port());
     assert!(environments.starts_with("CRITICAL: No answer from staging/primary.\n"), "{environments}");

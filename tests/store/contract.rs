@@ -1,12 +1,14 @@
 //! What every store must do, whatever it stands on. A store's own test file says how to make some (`Fresh`) and names these
 //! tests with `contract!`; it includes `samples.rs` as `crate::samples`. What only one kind of store can show (its file, its locks) is not here.
 
-use crate::samples::{append, conversation, done, new_run, opened, person};
+use crate::samples::{append, binding, conversation, done, freeze, new_run, opened, person};
 use countersign::model::{
-    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PlatformKind, RunState,
-    TokenPurpose,
+    ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, PlatformKind, Run,
+    RunState, TokenPurpose,
 };
-use countersign::store::{Append, AppendOutcome, Deadline, Filter, NewRun, OpenOutcome, Store, StoreError};
+use countersign::store::{
+    Append, AppendOutcome, Binding, Deadline, Filter, FreezeChange, NewRun, OpenOutcome, Store, StoreError,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::any::Any;
@@ -31,7 +33,7 @@ pub struct Fresh {
 macro_rules! contract {
     ($fresh:path) => {
         $crate::contract::contract!($fresh: a_run_is_kept_as_it_was_opened, a_redelivery_finds_its_run, a_held_resource_is_refused,
-            every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, one_of_fifty_appends_wins,
+            every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, only_who_executes_a_run_changes_settings, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, a_deadline_is_a_condition,
             break_glass_is_limited, lists_are_filtered, a_list_has_pages, events_are_read_in_pages,
             finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
@@ -89,7 +91,7 @@ pub async fn a_run_is_kept_as_it_was_opened([a, b]: &[Arc<dyn Store>; 2]) {
 pub async fn a_redelivery_finds_its_run([a, b]: &[Arc<dyn Store>; 2]) {
     let run = opened(a, new_run("d1")).await;
     assert_eq!(b.open(new_run("d1")).await.unwrap(), OpenOutcome::Duplicate(run.id));
-    a.set_frozen(Some(frozen())).await.unwrap();
+    assert!(a.change_freeze(freeze(None, Some(frozen()))).await.unwrap());
     let again = NewRun { unless_frozen: true, ..new_run("d1") };
     assert_eq!(b.open(again).await.unwrap(), OpenOutcome::Duplicate(run.id));
     assert_eq!(a.verify().await.unwrap().events, 1);
@@ -157,7 +159,7 @@ pub async fn who_goes_on_takes_its_resources_again([a, b]: &[Arc<dyn Store>; 2])
 pub async fn a_freeze_stops_what_asks_to_be_stopped([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.frozen().await.unwrap(), None);
     let run = opened(a, NewRun { unless_frozen: true, ..new_run("d1") }).await;
-    a.set_frozen(Some(frozen())).await.unwrap();
+    assert!(a.change_freeze(freeze(None, Some(frozen()))).await.unwrap());
     assert_eq!(b.frozen().await.unwrap(), Some(frozen()));
     let acting = NewRun { unless_frozen: true, ..new_run("d2") };
     assert_eq!(b.open(acting.clone()).await.unwrap(), OpenOutcome::Frozen(frozen()));
@@ -165,10 +167,33 @@ pub async fn a_freeze_stops_what_asks_to_be_stopped([a, b]: &[Arc<dyn Store>; 2]
     let start = Append { unless_frozen: true, ..append(&run, "approved", RunState::Approved) };
     assert_eq!(b.append_if_unchanged(start.clone()).await.unwrap(), AppendOutcome::Frozen(frozen()));
     assert_eq!(b.get(run.id).await.unwrap(), Some(run));
-    a.set_frozen(None).await.unwrap();
+    let other = ActiveFreeze { by: person("cara"), ..frozen() };
+    assert!(!b.change_freeze(freeze(None, Some(other.clone()))).await.unwrap());
+    assert!(!b.change_freeze(freeze(Some(other), None)).await.unwrap());
+    assert_eq!(a.frozen().await.unwrap(), Some(frozen()));
+    assert!(a.change_freeze(freeze(Some(frozen()), None)).await.unwrap());
     assert_eq!(b.frozen().await.unwrap(), None);
     opened(b, acting).await;
     done(b, start).await;
+}
+
+pub async fn only_who_executes_a_run_changes_settings([a, b]: &[Arc<dyn Store>; 2]) {
+    let run = opened(a, new_run("d1")).await;
+    let change = |run: &Run| FreezeChange { while_executing: Some(run.id), ..freeze(None, Some(frozen())) };
+    let bind =
+        |run: &Run| Binding { while_executing: Some(run.id), ..binding(conversation("C1"), "staging") };
+    assert!(!a.change_freeze(change(&run)).await.unwrap() && !a.bind_conversation(bind(&run)).await.unwrap());
+    let running = done(a, append(&run, "started", RunState::Running)).await;
+    assert!(!b.change_freeze(change(&run)).await.unwrap() && !b.bind_conversation(bind(&run)).await.unwrap());
+    let interrupted = done(b, append(&running, "interrupted", RunState::Interrupted)).await;
+    assert!(!a.change_freeze(change(&run)).await.unwrap() && !a.bind_conversation(bind(&run)).await.unwrap());
+    done(b, append(&interrupted, "resumed", RunState::Running)).await;
+    assert!(!a.change_freeze(change(&run)).await.unwrap() && !a.bind_conversation(bind(&run)).await.unwrap());
+    assert_eq!(a.frozen().await.unwrap(), None);
+    assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), None);
+    assert!(b.change_freeze(change(&run)).await.unwrap() && b.bind_conversation(bind(&run)).await.unwrap());
+    assert_eq!(a.frozen().await.unwrap(), Some(frozen()));
+    assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), Some("staging".into()));
 }
 
 pub async fn one_of_fifty_appends_wins(stores: &[Arc<dyn Store>; 2]) {
@@ -235,10 +260,10 @@ pub async fn nul_characters_are_refused([a, _]: &[Arc<dyn Store>; 2]) {
     assert!(matches!(a.append_if_unchanged(approve).await, Err(StoreError::NulCharacter)));
     let card = a.add_card(run.id, conversation(&nul()), CardKind::Primary).await;
     assert!(matches!(card, Err(StoreError::NulCharacter)));
-    let bound = a.bind_conversation(conversation("C1"), nul()).await;
+    let bound = a.bind_conversation(binding(conversation("C1"), &nul())).await;
     assert!(matches!(bound, Err(StoreError::NulCharacter)));
-    let freeze = ActiveFreeze { reason: Some(nul()), ..frozen() };
-    assert!(matches!(a.set_frozen(Some(freeze)).await, Err(StoreError::NulCharacter)));
+    let wrong = ActiveFreeze { reason: Some(nul()), ..frozen() };
+    assert!(matches!(a.change_freeze(freeze(None, Some(wrong))).await, Err(StoreError::NulCharacter)));
     assert!(matches!(a.set_rate_limit(nul(), Timestamp::now()).await, Err(StoreError::NulCharacter)));
     assert_eq!((a.verify().await.unwrap().events, a.frozen().await.unwrap()), (1, None));
 }
@@ -335,10 +360,10 @@ pub async fn old_cards_are_removed([a, b]: &[Arc<dyn Store>; 2]) {
 
 pub async fn conversations_are_bound([a, b]: &[Arc<dyn Store>; 2]) {
     assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), None);
-    a.bind_conversation(conversation("C1"), "staging".into()).await.unwrap();
+    assert!(a.bind_conversation(binding(conversation("C1"), "staging")).await.unwrap());
     let thread = Conversation { thread: Some("171.1".into()), ..conversation("C1") };
     assert_eq!(b.conversation_environment(thread.clone()).await.unwrap(), Some("staging".into()));
-    b.bind_conversation(thread, "production".into()).await.unwrap();
+    assert!(b.bind_conversation(binding(thread, "production")).await.unwrap());
     assert_eq!(a.conversation_environment(conversation("C1")).await.unwrap(), Some("production".into()));
     assert_eq!(a.conversation_environment(conversation("C2")).await.unwrap(), None);
     let teams = Conversation { platform: PlatformKind::Teams, ..conversation("C1") };

@@ -27,7 +27,7 @@ async fn one_of_many_first_starts_makes_the_tables() {
         let hand = cluster.connect(&settings.database).await.unwrap();
         let versions =
             hand.query_one("SELECT array_agg(version) FROM countersign.schema_versions", &[]).await;
-        assert_eq!(versions.unwrap().get::<_, Vec<i32>>(0), [1]);
+        assert_eq!(versions.unwrap().get::<_, Vec<i32>>(0), [1, 2]);
         let verified = stores[0].verify().await.unwrap();
         assert_eq!((verified.events, verified.first_error), (6, None));
     }
@@ -56,7 +56,7 @@ async fn an_older_schema_is_brought_up_by_its_owner_alone() {
         ),
         (
             format!("{owned}; SET ROLE {ROLE}; {VERSIONS}; {readable}"),
-            "its schema has version 0, this program needs 1, and the store's user doesn't own it: start this program once as its owner",
+            "its schema has version 0, this program needs 2, and the store's user doesn't own it: start this program once as its owner",
         ),
     ];
     for (sql, words) in &cases {
@@ -74,14 +74,14 @@ async fn an_older_schema_is_brought_up_by_its_owner_alone() {
 async fn a_newer_schema_is_used_if_it_can_be() {
     for (cluster, settings) in databases().await {
         let before = store(&settings).await;
-        let newer = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (2, 1)";
+        let newer = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (3, 1)";
         execute(cluster, &settings.database, newer).await;
         opened(&store(&settings).await, new_run("d1")).await;
-        let newest = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (7, 2)";
+        let newest = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (7, 3)";
         execute(cluster, &settings.database, newest).await;
         let refused = refusal(&settings).await;
         assert!(
-            refused.contains("its schema has version 7, and this program knows 1: use a newer program"),
+            refused.contains("its schema has version 7, and this program knows 2: use a newer program"),
             "{refused}"
         );
         assert_eq!(before.verify().await.unwrap().events, 1, "nothing was changed");

@@ -1,8 +1,11 @@
 //! Runs and events for the store's tests, and the calls that must succeed.
 
-use countersign::model::{ChatAccount, Conversation, Person, PlatformKind, Risk, Run, RunRequest, RunState};
+use countersign::model::{
+    ActiveFreeze, ChatAccount, Conversation, Person, PlatformKind, Risk, Run, RunRequest, RunState,
+};
 use countersign::store::{
-    Append, AppendOutcome, Deadline, DeadlineCondition, NewEvent, NewRun, OpenOutcome, Store,
+    Append, AppendOutcome, Binding, Deadline, DeadlineCondition, FreezeChange, NewEvent, NewRun, OpenOutcome,
+    Store,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -74,6 +77,16 @@ pub fn append(run: &Run, kind: &str, state: RunState) -> Append {
         unless_frozen: false,
         deadline_condition: DeadlineCondition::Ignored,
     }
+}
+
+/// A change of the freeze on no other condition.
+pub fn freeze(from: Option<ActiveFreeze>, to: Option<ActiveFreeze>) -> FreezeChange {
+    FreezeChange { from, to, while_executing: None }
+}
+
+/// An unconditional binding.
+pub fn binding(conversation: Conversation, environment: &str) -> Binding {
+    Binding { conversation, environment: environment.to_owned(), while_executing: None }
 }
 
 /// Opens it; anything but a new run fails the test.

@@ -7,6 +7,7 @@ use crate::invalid_commands_harness::Conversation;
 use countersign::catalog::Command;
 use countersign::command_line::ArgType;
 use countersign::model::{ActiveFreeze, Audience, Block, Reply, Risk, Span, Text};
+use countersign::store::FreezeChange;
 use countersign::workflow::Completion;
 
 /// Who types it: on call and approver.
@@ -118,9 +119,11 @@ async fn every_argument_of_every_command_that_acts() {
             reason: None,
         });
         let store = &place.flow.app.audit.store;
-        store.set_frozen(frozen).await.unwrap();
+        let freeze = FreezeChange { from: None, to: frozen.clone(), while_executing: None };
+        assert!(store.change_freeze(freeze).await.unwrap());
         let (lines, said) = answers(&place, command, &commands).await;
-        store.set_frozen(None).await.unwrap();
+        let lift = FreezeChange { from: frozen, to: None, while_executing: None };
+        assert!(store.change_freeze(lift).await.unwrap());
         typed += lines;
         wrong.extend(said);
     }

@@ -11,8 +11,8 @@ use countersign::model::{
 };
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{
-    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError,
-    StoreResult,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
+    RunPage, Store, StoreError, StoreResult,
 };
 use countersign::workflow::{Completion, Workflow};
 use jiff::Timestamp;
@@ -68,11 +68,11 @@ faulty! {
     fn outdated_cards() -> Vec<Card>;
     fn run_cards(run: RunId) -> Vec<Card>;
     fn remove_old_cards(age: Duration) -> usize;
-    fn set_frozen(frozen: Option<ActiveFreeze>) -> ();
+    fn change_freeze(change: FreezeChange) -> bool;
     fn frozen() -> Option<ActiveFreeze>;
     fn set_rate_limit(name: String, until: Timestamp) -> ();
     fn rate_limits() -> Vec<(String, Timestamp)>;
-    fn bind_conversation(conversation: Conversation, environment: String) -> ();
+    fn bind_conversation(binding: Binding) -> bool;
     fn conversation_environment(conversation: Conversation) -> Option<String>;
 }
 
@@ -144,7 +144,7 @@ async fn a_fault_is_told_and_the_run_is_closed() {
         ("get", "stop 1", INTERNAL, None),
         ("frozen", "unfreeze", INTERNAL, None),
         ("frozen", "unfreeze --dry-run", INTERNAL, None),
-        ("set_frozen", "freeze", "failed inside Countersign", Some(RunState::Interrupted)),
+        ("change_freeze", "freeze", "failed inside Countersign", Some(RunState::Interrupted)),
     ] {
         let before = place.runs().await.len();
         place.fault(method);

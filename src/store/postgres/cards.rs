@@ -1,5 +1,5 @@
-//! Cards: adding, claiming and updating them, and the cards that are behind their runs. The tokens of buttons, the environments that
-//! conversations are bound to, and rate limits. None of it takes the head of the chain.
+//! Cards: adding, claiming and updating them, and the cards that are behind their runs. The tokens of buttons, and rate
+//! limits. None of it takes the head of the chain.
 
 use super::runs::{self, from_word, word};
 use super::session::{CallError, CallResult, SessionSlot};
@@ -135,27 +135,6 @@ pub(super) async fn remove_old(slot: &SessionSlot, age: Duration) -> CallResult<
         count += rows.first().map_or(Ok(0), |row| row.get::<i64>(0))?;
     }
     Ok(usize::try_from(count).unwrap_or_default())
-}
-
-pub(super) async fn bind(
-    slot: &SessionSlot,
-    conversation: &Conversation,
-    environment: &str,
-) -> CallResult<()> {
-    let sql = "INSERT INTO countersign.bindings (platform, workspace, conversation, environment) VALUES ($1, $2, $3, $4)
-               ON CONFLICT (platform, workspace, conversation) DO UPDATE SET environment = excluded.environment";
-    let platform = word(&conversation.platform)?;
-    slot.query(sql, &[&platform, &conversation.workspace, &conversation.id, &environment]).await.map(drop)
-}
-
-pub(super) async fn conversation_environment(
-    slot: &SessionSlot,
-    conversation: &Conversation,
-) -> CallResult<Option<String>> {
-    let sql = "SELECT environment FROM countersign.bindings WHERE platform = $1 AND workspace = $2 AND conversation = $3";
-    let platform = word(&conversation.platform)?;
-    let rows = slot.query(sql, &[&platform, &conversation.workspace, &conversation.id]).await?;
-    Ok(rows.first().map(|row| row.get(0)).transpose()?)
 }
 
 pub(super) async fn set_rate_limit(slot: &SessionSlot, name: &str, until: Timestamp) -> CallResult<()> {

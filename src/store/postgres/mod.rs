@@ -10,12 +10,13 @@ mod queries;
 mod runs;
 mod schema;
 mod session;
+mod settings;
 mod write;
 
 use super::compensation::Compensation;
 use super::{
-    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError,
-    StoreResult, nul_check,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
+    RunPage, Store, StoreError, StoreResult, nul_check,
 };
 use crate::config::PostgresStoreSettings;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -234,23 +235,13 @@ impl Store for PostgresStore {
         self.within(cards::remove_old(&self.parts.general, age)).await
     }
 
-    async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()> {
-        nul_check::check(&frozen)?;
-        let set = async {
-            let value = frozen.as_ref().map(serde_json::to_string).transpose()?;
-            self.parts.general.query("SELECT countersign.set_frozen($1)", &[&value]).await.map(drop)
-        };
-        self.within(set).await
+    async fn change_freeze(&self, change: FreezeChange) -> StoreResult<bool> {
+        nul_check::check(&change.to)?;
+        self.within(settings::change_freeze(&self.parts.general, &change, &self.parts.instance.id())).await
     }
 
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>> {
-        let read = async {
-            let sql = "SELECT value FROM countersign.settings WHERE name = 'frozen'";
-            let rows = self.parts.general.query(sql, &[]).await?;
-            let Some(row) = rows.first() else { return Ok(None) };
-            Ok(Some(serde_json::from_str(&row.get::<String>(0)?)?))
-        };
-        self.within(read).await
+        self.within(settings::frozen(&self.parts.general)).await
     }
 
     async fn set_rate_limit(&self, name: String, until: Timestamp) -> StoreResult<()> {
@@ -262,13 +253,13 @@ impl Store for PostgresStore {
         self.within(cards::rate_limits(&self.parts.general)).await
     }
 
-    async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()> {
-        nul_check::check(&(&conversation, &environment))?;
-        self.within(cards::bind(&self.parts.general, &conversation, &environment)).await
+    async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool> {
+        nul_check::check(&(&binding.conversation, &binding.environment))?;
+        self.within(settings::bind(&self.parts.general, &binding, &self.parts.instance.id())).await
     }
 
     async fn conversation_environment(&self, conversation: Conversation) -> StoreResult<Option<String>> {
-        self.within(cards::conversation_environment(&self.parts.general, &conversation)).await
+        self.within(settings::conversation_environment(&self.parts.general, &conversation)).await
     }
 }
 

@@ -23,7 +23,10 @@ pub struct KnownSchema {
 impl KnownSchema {
     /// The versions that this program knows.
     pub const CURRENT: KnownSchema = KnownSchema {
-        migrations: &[SchemaMigration { sql: include_str!("migrations/0001_init.sql"), usable_from: 1 }],
+        migrations: &[
+            SchemaMigration { sql: include_str!("migrations/0001_init.sql"), usable_from: 1 },
+            SchemaMigration { sql: include_str!("migrations/0002_conditional_settings.sql"), usable_from: 1 },
+        ],
     };
 
     /// The newest version.

@@ -5,7 +5,9 @@ use super::connection::{DbError, DbResult};
 use super::process_lock::Instance;
 use super::queries::ACTIVE;
 use super::rows::{self, to_json_word};
+use super::runs::is_executing;
 use crate::model::{ButtonToken, Card, CardKind, Conversation, RunId};
+use crate::store::Binding;
 use crate::store::compensation::{Committed, Compensation};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -153,17 +155,18 @@ pub(super) fn take_token(transaction: &Transaction<'_>, token: &str) -> DbResult
     Ok(rows::execute(transaction, "DELETE FROM tokens WHERE token = ?1", params![token])? == 1)
 }
 
-pub(super) fn bind(
-    transaction: &Transaction<'_>,
-    conversation: &Conversation,
-    environment: &str,
-) -> DbResult<()> {
+/// Binds a conversation; false if the condition isn't met.
+pub(super) fn bind(transaction: &Transaction<'_>, binding: &Binding, instance: &str) -> DbResult<bool> {
+    let Binding { conversation, environment, while_executing } = binding;
+    if !is_executing(transaction, *while_executing, instance)? {
+        return Ok(false);
+    }
     let sql = "INSERT INTO bindings (platform, workspace, conversation, environment) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET environment = excluded.environment";
     let values =
         params![to_json_word(&conversation.platform)?, conversation.workspace, conversation.id, environment];
     rows::execute(transaction, sql, values)?;
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn conversation_environment(

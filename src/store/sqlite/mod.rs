@@ -19,8 +19,8 @@ mod tests;
 mod worker;
 
 use super::{
-    Append, AppendOutcome, ChainReport, EventRow, Filter, NewRun, OpenOutcome, RunPage, Store, StoreError,
-    StoreResult, nul_check,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
+    RunPage, Store, StoreError, StoreResult, nul_check,
 };
 use crate::files;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -208,9 +208,10 @@ impl Store for SqliteStore {
         self.writer.write(remove).await
     }
 
-    async fn set_frozen(&self, frozen: Option<ActiveFreeze>) -> StoreResult<()> {
-        nul_check::check(&frozen)?;
-        self.writer.write(move |transaction| runs::set_frozen(transaction, frozen.as_ref())).await
+    async fn change_freeze(&self, change: FreezeChange) -> StoreResult<bool> {
+        nul_check::check(&change.to)?;
+        let instance = self.instance.id.clone();
+        self.writer.write(move |transaction| runs::change_freeze(transaction, &change, &instance)).await
     }
 
     async fn frozen(&self) -> StoreResult<Option<ActiveFreeze>> {
@@ -226,9 +227,10 @@ impl Store for SqliteStore {
         self.reader.read(|transaction| limits::all(transaction)).await
     }
 
-    async fn bind_conversation(&self, conversation: Conversation, environment: String) -> StoreResult<()> {
-        nul_check::check(&(&conversation, &environment))?;
-        self.writer.write(move |transaction| cards::bind(transaction, &conversation, &environment)).await
+    async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool> {
+        nul_check::check(&(&binding.conversation, &binding.environment))?;
+        let instance = self.instance.id.clone();
+        self.writer.write(move |transaction| cards::bind(transaction, &binding, &instance)).await
     }
 
     async fn conversation_environment(&self, conversation: Conversation) -> StoreResult<Option<String>> {

@@ -8,7 +8,7 @@ use super::{cards, queries, search};
 use crate::model::{ActiveFreeze, Run, RunId, RunRequest, RunState};
 use crate::store::compensation::{Committed, Compensation};
 use crate::store::hash_chain::{self, ChainPosition};
-use crate::store::{Append, AppendOutcome, NewEvent, NewRun, OpenOutcome};
+use crate::store::{Append, AppendOutcome, FreezeChange, NewEvent, NewRun, OpenOutcome};
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::BTreeSet;
@@ -235,11 +235,30 @@ pub(super) fn frozen(connection: &Connection) -> DbResult<Option<ActiveFreeze>> 
     rows::first(connection, sql, [], |row| rows::json(row, 0))
 }
 
-pub(super) fn set_frozen(transaction: &Transaction<'_>, frozen: Option<&ActiveFreeze>) -> DbResult<()> {
+/// Sets or lifts the freeze; false if a condition of the change isn't met.
+pub(super) fn change_freeze(
+    transaction: &Transaction<'_>,
+    change: &FreezeChange,
+    instance: &str,
+) -> DbResult<bool> {
+    if !is_executing(transaction, change.while_executing, instance)? || frozen(transaction)? != change.from {
+        return Ok(false);
+    }
     rows::execute(transaction, "DELETE FROM settings WHERE name = 'frozen'", [])?;
-    if let Some(frozen) = frozen {
+    if let Some(frozen) = &change.to {
         let value = serde_json::to_string(frozen)?;
         rows::execute(transaction, "INSERT INTO settings (name, value) VALUES ('frozen', ?1)", [value])?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Tells whether an instance executes a run, if there is one.
+pub(super) fn is_executing(
+    transaction: &Transaction<'_>,
+    run: Option<RunId>,
+    instance: &str,
+) -> DbResult<bool> {
+    let Some(run) = run else { return Ok(true) };
+    let sql = "SELECT 1 FROM runs WHERE id = ?1 AND state = 'running' AND owner = ?2";
+    Ok(rows::first(transaction, sql, params![run, instance], |_| Ok(()))?.is_some())
 }

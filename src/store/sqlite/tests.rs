@@ -176,11 +176,9 @@ async fn a_caller_that_leaves_before_the_commit_leaves_nothing() {
     let late: StoreResult<OpenOutcome> = store.writer.write(slow).await;
     assert!(matches!(late, Err(StoreError::TooLate)));
     go.send(()).unwrap();
-    while store
-        .bind_conversation(new_run("", RunState::Pending).request.conversation, "staging".into())
-        .await
-        .is_err()
-    {}
+    let conversation = new_run("", RunState::Pending).request.conversation;
+    let binding = Binding { conversation, environment: "staging".into(), while_executing: None };
+    while store.bind_conversation(binding.clone()).await.is_err() {}
     assert_eq!(store.get(1).await.unwrap(), None);
     assert_eq!(store.verify().await.unwrap().events, 0);
 }
@@ -222,7 +220,8 @@ async fn a_failed_write_leaves_nothing_and_the_next_one_works() {
 async fn readers_cannot_write() {
     let (_directory, store) = store();
     let conversation = new_run("", RunState::Pending).request.conversation;
-    let refused = store.reader.read(move |tx| cards::bind(tx, &conversation, "x")).await;
+    let binding = Binding { conversation, environment: "x".into(), while_executing: None };
+    let refused = store.reader.read(move |tx| cards::bind(tx, &binding, "x")).await;
     assert!(matches!(refused, Err(StoreError::Broken(why)) if why.contains("read-only")));
 }
 
