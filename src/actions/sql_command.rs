@@ -166,6 +166,11 @@ async fn execute(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     }
 }
 
+/// Name of the lock that keeps two runs from doing the same at once.
+fn resource(command: &Command, values: &Values) -> String {
+    format!("{} {}", command.name, serde_json::to_string(values).unwrap_or_default())
+}
+
 fn stopped() -> Outcome {
     Outcome::new(EventKind::Stopped, "Stopped and rolled back: nothing was changed.")
 }
@@ -388,10 +393,25 @@ impl Change<'_> {
         }
     }
 
+    /// Keeps out every other run of the command with the same arguments, and makes sure that this run is still this process'.
+    async fn lock(&self, transaction: &Transaction<'_>) -> Result<(), Outcome> {
+        let command = self.execution.command;
+        let locked = transaction.lock(&resource(command, self.source.values)).await;
+        locked.map_err(|error| match error {
+            QueryError::Refused { code, .. } if code == "55P03" => Outcome::failed(format!(
+                "Another run of {} with the same arguments holds Countersign's lock on {}.",
+                command.name, self.source.identity.server
+            )),
+            error => failed_outcome(&self.source.identity.server, &explain(&error, command)),
+        })?;
+        Ok(self.execution.ensure_current().await?)
+    }
+
     /// Runs the preview again, then every statement, up to the row limit. Returns the number of changed rows.
     async fn run(&self, transaction: &Transaction<'_>) -> Result<i64, Outcome> {
         let command = self.execution.command;
         let fail = |error| failed_outcome(&self.source.identity.server, &explain(&error, command));
+        self.lock(transaction).await?;
         // Cheaper than changing too many rows and rolling back.
         let preview = preview(transaction, command, &self.statements, &self.source).await;
         if let Some(preview) = preview.map_err(fail)? {

@@ -4,6 +4,7 @@
 //! tables, prepared statements and cursors outlive a transaction.
 
 use super::PgRow;
+use super::dedicated::{LOCK_CLASS, lock_key};
 use super::pool::{Connection, GRACE, PooledClient, QueryError, QueryResult, SqlValues};
 use crate::pg_connect::SEARCH_PATH;
 use std::sync::atomic::Ordering;
@@ -174,6 +175,13 @@ impl Transaction<'_> {
             work.await
         };
         self.client.with_time_limit(remaining + GRACE, timed).await
+    }
+
+    /// Locks a resource of the database against every other Countersign instance, until the transaction ends. Waits as long as for
+    /// any lock.
+    pub async fn lock(&self, resource: &str) -> Result<(), QueryError> {
+        let sql = "SELECT pg_advisory_xact_lock($1::int4, $2::int4)";
+        self.query(sql, &[&LOCK_CLASS, &lock_key(resource)]).await.map(drop)
     }
 
     /// Commits. A change counts as made only after this returned `Ok`.

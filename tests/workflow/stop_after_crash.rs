@@ -62,16 +62,21 @@ async fn a_known_outcome_is_kept_though_the_run_was_marked_as_interrupted_a_mome
     let twist = Twist { commands: vec![("count.sql", &acts)], instead: vec![PATIENT], ..Twist::default() };
     let scene = Scene::with(twist).await;
     let card = scene.card(ANA, "count --env production").await;
-    let holder = counter.held().await;
+    // Its row waits for another of the same name, in the transaction that acts.
+    let (superuser, holder) = (scene.superuser().await, scene.superuser().await);
+    superuser.batch_execute("CREATE UNIQUE INDEX ON counted_marked (by)").await.unwrap();
+    holder.batch_execute("BEGIN; INSERT INTO counted_marked VALUES ('countersign #1 ana')").await.unwrap();
     scene.click_button(BEN, &card.at(), "Approve").await;
-    counter.is_waited_for().await;
+    let waits =
+        "SELECT FROM pg_stat_activity WHERE query LIKE '%counted_marked%' AND wait_event = 'transactionid'";
+    found("a row that waits", async || superuser.query_opt(waits, &[]).await.unwrap()).await;
     let record = scene.store();
     let run = becomes(&record, "count", RunState::Running).await;
     let audit =
         AuditLog { store: Arc::new(scene.store()), approval: scene.stage.checked().unwrap().approval };
     let marked = audit.append(&run, EventKind::Interrupted, EventDetails::with_reason("shut down")).await;
     assert!(matches!(marked, Ok(AppendOutcome::Done(_))), "{marked:?}");
-    holder.batch_execute("COMMIT").await.unwrap();
+    holder.batch_execute("ROLLBACK").await.unwrap();
     let closed = becomes(&record, "count", RunState::Succeeded).await;
     assert_eq!(kinds(&closed), ["requested", "approved", "started", "interrupted", "succeeded"]);
     assert_eq!(counter.rows().await, 1);

@@ -1,16 +1,16 @@
 //! `backup`: a service's database, or all of them one after another, dumped into the storage. This file holds which databases, in
 //! which order, and the facts about each; `execute.rs` makes one dump. The plan's resource locks keep out a second backup of the same
-//! database. Facts are queried through the reader's login, without waiting for a lock: the acting role's few connections stay free
-//! for pg_dump.
+//! database, and an advisory lock on the target one beside a process that was paused and taken for dead. Facts are queried through the
+//! reader's login, without waiting for a lock: the acting role's few connections stay free for pg_dump and that lock.
 
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, Execution, Outcome, RunLost, TargetLockError};
 use crate::app::App;
 use crate::catalog::Need;
 use crate::config::BackupSettings;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{LoginKind, Plan};
-use crate::postgres::{Address, ColumnError, Unreachable, is_english};
+use crate::postgres::{Address, ColumnError, PooledClient, Unreachable, is_english};
 use crate::privileges::shortfalls;
 use crate::sql::bytes;
 use crate::storage::StorageError;
@@ -48,6 +48,10 @@ pub enum BackupError {
     NoClient(#[from] MissingClient),
     #[error("it was stopped")]
     Stopped,
+    #[error(transparent)]
+    RunLost(#[from] RunLost),
+    #[error("another Countersign instance holds the lock on its backups")]
+    Locked,
     #[error("the client program can't be started ({0})")]
     Start(#[source] std::io::Error),
     #[error("the client program's output can't be read ({0})")]
@@ -71,6 +75,8 @@ impl BackupError {
             BackupError::Server(_) => "server",
             BackupError::NoClient(_) => "no_client",
             BackupError::Stopped => "stopped",
+            BackupError::RunLost(_) => "run_lost",
+            BackupError::Locked => "locked",
             BackupError::Start(_) | BackupError::Pipe(_) => "client",
             BackupError::Dump(_) => "pg_dump",
             BackupError::Unreadable(_) => "pg_restore",
@@ -179,6 +185,7 @@ async fn back_up(
         execution.progress(percent, label);
     };
     report_progress(DumpProgress { bytes: 0, elapsed: Duration::ZERO, is_verifying: false });
+    let _lock = lock_backups(execution, target).await?;
     let result = match dump(&job, &report_progress).await {
         Err(BackupError::Dump(failure)) => {
             Err(context.explain(target, execution.command.header.login, failure).await)
@@ -188,6 +195,25 @@ async fn back_up(
     result.inspect_err(|error| {
         tracing::warn!(run = execution.run.id, database = target.database, ?error, "backup failed");
     })
+}
+
+/// Locks a database's backups in an environment, as long as the client lives: every unfinished object of theirs is left of a process
+/// that is gone.
+async fn lock_backups(execution: &Execution<'_>, target: &BackupTarget) -> Result<PooledClient, BackupError> {
+    let environment = execution.environment().unwrap_or_default();
+    let address = Address::new(environment, &target.server, execution.command.header.login)
+        .in_database(target.database.clone());
+    let client = execution.connect_single_use(&address).await;
+    let client = client.map_err(|error| BackupError::Server(error.to_string()))?;
+    // Another Countersign's backups of the database have a directory of their own.
+    let directory = execution.app.config.backups.directory.display();
+    let resource = format!("backups in {directory}: {}", prefix(environment, &target.database));
+    match execution.lock_target(&client, &resource).await {
+        Ok(()) => Ok(client),
+        Err(TargetLockError::Busy) => Err(BackupError::Locked),
+        Err(TargetLockError::RunLost(lost)) => Err(lost.into()),
+        Err(TargetLockError::Query(error)) => Err(BackupError::Server(error.to_string())),
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::output::CapturedOutput;
 use super::target::{MigrateIdentity, MigrateTarget, ensure_no_shadowing, lock_holder};
 use super::{changed_outcome, invalidated_outcome, text};
 use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
-use crate::actions::{Execution, Outcome};
+use crate::actions::{Execution, Outcome, TargetLockError};
 use crate::app::RunProgress;
 use crate::model::Run;
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
@@ -130,10 +130,14 @@ impl<'a> MigrationProcess<'a> {
         let reader = execution.connect(&connections.reader_address()).await;
         let reader = reader.map_err(|error| failed(&error))?;
         let resource = target.resource();
-        if !session.try_advisory_lock(&resource).await.map_err(|error| failed(&error))? {
-            let reason = format!("Another Countersign instance holds the lock on {resource}.");
-            return Err(Outcome::invalidated(reason));
-        }
+        execution.lock_target(&session, &resource).await.map_err(|error| match error {
+            TargetLockError::Busy => {
+                let reason = format!("Another Countersign instance holds the lock on {resource}.");
+                Outcome::invalidated(reason)
+            }
+            TargetLockError::RunLost(lost) => lost.into(),
+            TargetLockError::Query(error) => failed(&error),
+        })?;
         if plan.code != Some(target.code(&argv)) {
             return Err(changed_outcome("The configured command"));
         }
@@ -162,6 +166,8 @@ impl<'a> MigrationProcess<'a> {
         let rows = rows.map_err(|error| self.target.connections.failed(error))?;
         let started_at: Option<String> = rows.first().and_then(|row| row.value(0));
         let started_at = started_at.ok_or_else(|| self.target.connections.failed(QueryError::Lost))?;
+        // The checks before took their time. The session, which has answered, still holds the lock.
+        self.execution.ensure_current().await?;
         // One name for all of its sessions, and for no others.
         let application_name = application_name(self.execution.run);
         let url = self.target.url(&application_name, self.session.major());

@@ -3,7 +3,7 @@
 use super::batch::{Batch, BatchError, PurgeSpec};
 use super::{max_lag, resource, text};
 use crate::actions::support::database::DatabaseTarget;
-use crate::actions::{Execution, Outcome};
+use crate::actions::{Execution, Outcome, RunLost, TargetLockError};
 use crate::app::App;
 use crate::catalog::shared_query;
 use crate::model::{EventKind, LoginKind, Run, RunEvent};
@@ -88,6 +88,7 @@ pub(super) enum EndReason {
     ReplicaLag(String),
     /// Old rows remain although they were deleted.
     RowsKept,
+    RunLost,
     Failed(BatchError),
 }
 
@@ -102,7 +103,10 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     let target = DatabaseTarget::from_plan(execution);
     let session = match open_locked_session(execution, &target, &spec.relation, is_resumed).await {
         Ok(session) => session,
-        Err(error) => return text::outcome_without_lock(&error, execution.run, &spec, &progress),
+        Err(SessionError::RunLost(lost)) => return Outcome::unknown(format!("{lost}.")),
+        Err(SessionError::Message(error)) => {
+            return text::outcome_without_lock(&error, execution.run, &spec, &progress);
+        }
     };
     let max_lag = max_lag(&execution.run.request.arguments);
     let batches = BatchLoop { execution, target: &target, session: &session, spec: &spec, max_lag };
@@ -110,19 +114,32 @@ pub(super) async fn execute(execution: &Execution<'_>) -> Outcome {
     text::outcome(execution.run, &spec, reason, &progress, began.elapsed())
 }
 
-/// Opens the session that does the work, and locks the table against every other purge.
+/// The reason why there is no session that may work on the table.
+enum SessionError {
+    RunLost(RunLost),
+    Message(String),
+}
+
+impl From<String> for SessionError {
+    fn from(message: String) -> SessionError {
+        SessionError::Message(message)
+    }
+}
+
+/// Opens the session that does the work, and locks the table against every other purge. A session that is left of the process that
+/// was interrupted is ended.
 async fn open_locked_session(
     execution: &Execution<'_>,
     target: &DatabaseTarget,
     relation: &str,
     is_resumed: bool,
-) -> Result<DedicatedSession, String> {
+) -> Result<DedicatedSession, SessionError> {
     let database = &target.database;
     let environments = &execution.app.environments;
     let environment = environments.environment(&target.address.environment);
     let login = environment.and_then(|environment| environments.login(environment, target.address.login));
     if login.ok().map(|(_, login)| login.user).as_ref() != Some(&target.role) {
-        return Err("Its login has another role now than the card showed.".to_owned());
+        return Err("Its login has another role now than the card showed.".to_owned().into());
     }
     let session =
         target.dedicated_session(execution).await.map_err(|error| format!("{database} {error}."))?;
@@ -130,15 +147,22 @@ async fn open_locked_session(
     let lock_wait = if is_resumed { session.statement_timeout() + LOCK_GRACE } else { Duration::ZERO };
     let deadline = Instant::now() + lock_wait;
     loop {
-        if session.try_advisory_lock(&resource).await.map_err(|error| format!("{database} {error}."))? {
-            return Ok(session);
+        match execution.lock_target(&session, &resource).await {
+            Ok(()) => return Ok(session),
+            Err(TargetLockError::RunLost(lost)) => return Err(SessionError::RunLost(lost)),
+            Err(TargetLockError::Query(error)) => return Err(format!("{database} {error}.").into()),
+            Err(TargetLockError::Busy) if Instant::now() >= deadline => {
+                let holder = format!("it holds Countersign's advisory lock on {database}");
+                return Err(format!("Another purge of {relation} is running ({holder}).").into());
+            }
+            Err(TargetLockError::Busy) => {
+                if is_resumed && let Err(error) = session.end_lock_holders(&resource, execution.run.id).await
+                {
+                    tracing::warn!(run = execution.run.id, %error, "ending the session of an interrupted purge failed");
+                }
+                tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
+            }
         }
-        if Instant::now() >= deadline {
-            return Err(format!(
-                "Another purge of {relation} is running (it holds Countersign's advisory lock on {database})."
-            ));
-        }
-        tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
     }
 }
 
@@ -155,7 +179,7 @@ impl BatchLoop<'_> {
         let mut size = MAX_BATCH_ROWS;
         let mut failures = 0;
         let mut lag_checked_at: Option<Instant> = None;
-        let mut checkpoint_at: Option<Instant> = None;
+        let mut checkpoint_due_at = Instant::now() + CHECKPOINT_INTERVAL;
         self.report_progress(progress);
         loop {
             if self.execution.stop.is_cancelled() {
@@ -167,23 +191,23 @@ impl BatchLoop<'_> {
                 }
                 lag_checked_at = Some(Instant::now());
             }
+            if let Err(RunLost) = self.checkpoint(progress, &mut checkpoint_due_at).await {
+                return EndReason::RunLost;
+            }
             let began = Instant::now();
             match self.spec.delete_batch(self.session, progress, size).await {
                 Ok(batch) => {
                     // Without a key, a batch whose rows a lock or a trigger keeps would be selected again for ever.
                     let nothing_deleted = batch.rows_deleted == 0 && self.spec.key.is_none();
                     failures = if nothing_deleted { failures + 1 } else { 0 };
+                    if progress.batches == 0 && batch.rows_deleted > 0 {
+                        checkpoint_due_at = Instant::now();
+                    }
                     if progress.add(&batch, size, self.spec) {
                         return EndReason::Finished;
                     }
                     if failures >= MAX_ATTEMPTS {
                         return EndReason::RowsKept;
-                    }
-                    if batch.rows_deleted > 0
-                        && checkpoint_at.is_none_or(|since| since.elapsed() >= CHECKPOINT_INTERVAL)
-                    {
-                        self.record_checkpoint(progress).await;
-                        checkpoint_at = Some(Instant::now());
                     }
                     self.report_progress(progress);
                     if began.elapsed() > SLOW_BATCH {
@@ -246,20 +270,22 @@ impl BatchLoop<'_> {
         }
     }
 
+    /// Records the progress if that is due, before the batches that it allows: a process that was paused deletes nothing more once its
+    /// run is another's. Rows that no checkpoint covers are read once more after a crash, which does no harm.
+    async fn checkpoint(&self, progress: &PurgeProgress, due_at: &mut Instant) -> Result<(), RunLost> {
+        if Instant::now() >= *due_at {
+            self.execution.checkpoint(serde_json::to_value(progress).unwrap_or_default()).await?;
+            *due_at = Instant::now() + CHECKPOINT_INTERVAL;
+        }
+        Ok(())
+    }
+
     fn report_progress(&self, progress: &PurgeProgress) {
         let rows = self.spec.shown_rows.max(1);
         let percent = (progress.deleted.saturating_mul(100) / rows).clamp(0, 99);
         let label =
             format!("{} of {} rows deleted", grouped(progress.deleted), grouped(self.spec.shown_rows));
         self.execution.progress(u8::try_from(percent).ok(), label);
-    }
-
-    /// Records the progress. Rows that no checkpoint covers are read once more after a crash, which does no harm.
-    async fn record_checkpoint(&self, progress: &PurgeProgress) {
-        let facts = serde_json::to_value(progress).unwrap_or_default();
-        if let Err(error) = self.execution.checkpoint(facts).await {
-            tracing::warn!(run = self.execution.run.id, %error, "recording purge checkpoint failed; continuing");
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::batch::{BatchError, PurgeSpec};
 use super::execute::{EndReason, PurgeProgress};
-use crate::actions::Outcome;
 use crate::actions::support::{database::DatabaseTarget, row_count_text};
+use crate::actions::{Outcome, RunLost};
 use crate::error::Error;
 use crate::model::{Block, EventKind, Plan, Run, RunId};
 use crate::postgres::{PgRow, QueryError};
@@ -193,6 +193,7 @@ fn explain(reason: EndReason, progress: &PurgeProgress, spec: &PurgeSpec) -> (Ev
             let kept = format!("Deleted rows of {relation} are still there: a trigger or a rule keeps them.");
             return (failed_kind, kept);
         }
+        EndReason::RunLost => return (EventKind::Interrupted, format!("{RunLost}.")),
         EndReason::Failed(error) => error,
     };
     match error {

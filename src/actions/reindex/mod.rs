@@ -198,6 +198,9 @@ async fn set_lock_timeout(session: &MaintenanceSession<'_>, times: u32) -> Resul
 
 async fn rebuild(session: &MaintenanceSession<'_>, target: &PlannedRelation) -> TableOutcome {
     let PlannedRelation { relation, oid, .. } = target;
+    if session.execution.ensure_current().await.is_err() {
+        return TableOutcome::RunLost;
+    }
     match session.query(REBUILT, &[relation, oid]).await {
         Ok(rows) if rows.first().is_some_and(|row| row.is_true("same")) => {}
         Ok(_) => return TableOutcome::not_found(relation),

@@ -1,7 +1,7 @@
 //! The parts that `enable-stats` and `reset-stats` share: the state of pg_stat_statements in one database, and a session that changes it.
 
 use super::database::DatabaseTarget;
-use crate::actions::{Execution, Outcome};
+use crate::actions::{Execution, Outcome, TargetLockError};
 use crate::postgres::DedicatedSession;
 
 /// One row about the extension in this database and the login's rights.
@@ -16,8 +16,12 @@ pub fn resource(database: &str) -> String {
 pub async fn begin(execution: &Execution<'_>, target: &DatabaseTarget) -> Result<DedicatedSession, Outcome> {
     let session = target.dedicated_session(execution).await.map_err(|err| target.failed(err))?;
     let resource = resource(&target.database);
-    if session.try_advisory_lock(&resource).await.map_err(|err| target.failed(err))? {
-        return Ok(session);
+    match execution.lock_target(&session, &resource).await {
+        Ok(()) => Ok(session),
+        Err(TargetLockError::Busy) => {
+            Err(Outcome::failed(format!("Another Countersign instance holds the lock on the {resource}.")))
+        }
+        Err(TargetLockError::RunLost(lost)) => Err(lost.into()),
+        Err(TargetLockError::Query(err)) => Err(target.failed(err)),
     }
-    Err(Outcome::failed(format!("Another Countersign instance holds the lock on the {resource}.")))
 }

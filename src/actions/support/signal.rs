@@ -3,7 +3,7 @@
 
 use super::recovery::INTERRUPTED;
 use super::unblocked::{add_unblocked, sessions_behind};
-use crate::actions::{Execution, Outcome};
+use crate::actions::{Execution, Outcome, TargetLockError};
 use crate::model::{EventKind, Plan, as_text, from_identity};
 use crate::postgres::{Address, PgRow, PooledClient, QueryError};
 use serde::{Deserialize, Serialize};
@@ -131,18 +131,42 @@ impl Signaller {
         }
     }
 
-    /// Signals sessions, then waits for them to end. The results are in the sessions' order.
-    async fn signal_and_wait(&self, sessions: &[SessionId]) -> Vec<SignalResult> {
+    /// Signals sessions, then waits for them to end. The results are in the sessions' order. Meanwhile the connection has a lock that
+    /// only this run takes: whoever takes the run over sees it, and judges nothing before it is gone.
+    async fn signal_and_wait(
+        &self,
+        execution: &Execution<'_>,
+        sessions: &[SessionId],
+    ) -> Result<Vec<SignalResult>, Outcome> {
+        let resource = format!("signals of run #{} of {}", execution.run.id, execution.run.opened_at);
+        execution.lock_target(&self.client, &resource).await.map_err(|error| match error {
+            TargetLockError::RunLost(lost) => lost.into(),
+            error => Outcome::failed(error.to_string()),
+        })?;
         let mut results = Vec::new();
-        for batch in sessions.chunks(BATCH) {
+        for (index, batch) in sessions.chunks(BATCH).enumerate() {
+            if index > 0
+                && let Err(lost) = execution.ensure_current().await
+            {
+                return Err(Outcome::unknown(format!("{lost}.")));
+            }
             results.extend(self.signal(batch).await);
         }
+        self.wait_for_ends(sessions, &mut results).await;
+        if let Err(error) = self.client.advisory_unlock(&resource).await {
+            tracing::debug!(%error, "a signalling session's advisory lock could not be released; it ends with the session");
+        }
+        Ok(results)
+    }
+
+    /// Looks at the signalled sessions until none of them is running, or it takes too long.
+    async fn wait_for_ends(&self, sessions: &[SessionId], results: &mut [SignalResult]) {
         let deadline = tokio::time::Instant::now() + END_TIMEOUT;
         loop {
             let is_running = |result: &SignalResult| matches!(result, SignalResult::Signalled(Ok(current)) if current.is_running(self.kind));
             let running: Vec<usize> = (0..results.len()).filter(|at| is_running(&results[*at])).collect();
             if running.is_empty() {
-                return results;
+                return;
             }
             let asked: Vec<SessionId> = running.iter().map(|at| sessions[*at].clone()).collect();
             let current = self.current(&asked).await;
@@ -151,7 +175,7 @@ impl Signaller {
                 results[at] = SignalResult::Signalled(current);
             }
             if tokio::time::Instant::now() >= deadline {
-                return results;
+                return;
             }
             if results.iter().any(is_running) {
                 tokio::time::sleep(POLL_INTERVAL).await;
@@ -280,7 +304,7 @@ pub async fn signal_all(execution: &Execution<'_>, kind: SignalKind) -> Result<V
     let Some(sessions) = planned_sessions(execution.plan) else {
         return Err(Outcome::invalidated("The plan names no session."));
     };
-    Ok(Signaller::connect(execution, kind).await?.signal_and_wait(&sessions).await)
+    Signaller::connect(execution, kind).await?.signal_and_wait(execution, &sessions).await
 }
 
 /// Signals the one session of a plan, for `kill` and `cancel`.
@@ -297,7 +321,7 @@ async fn signal_one(execution: &Execution<'_>, kind: SignalKind) -> Result<Outco
         SignalKind::Cancel => Vec::new(),
         _ => Box::pin(sessions_behind(&signaller.client, pid)).await,
     };
-    let results = Box::pin(signaller.signal_and_wait(std::slice::from_ref(&session))).await;
+    let results = Box::pin(signaller.signal_and_wait(execution, std::slice::from_ref(&session))).await?;
     let result = results.into_iter().next().ok_or_else(no_session)?;
     let mut outcome = outcome(result, pid, kind);
     Box::pin(add_unblocked(&mut outcome, &signaller.client, &behind)).await;

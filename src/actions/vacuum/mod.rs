@@ -191,10 +191,8 @@ struct TableStep<'a> {
 impl TableStep<'_> {
     async fn execute(&self) -> TableOutcome {
         let PlannedRelation { relation, oid, .. } = self.target;
-        match self.session.try_lock(relation).await {
-            Ok(true) => {}
-            Ok(false) => return TableOutcome::Locked,
-            Err(error) => return TableOutcome::Rejected(error),
+        if let Err(error) = self.session.try_lock(relation).await {
+            return error.into();
         }
         let sql = "SELECT to_regclass($1)::oid::int8 IS NOT DISTINCT FROM $2, clock_timestamp()::text";
         let rows = match self.session.query(sql, &[relation, oid]).await {

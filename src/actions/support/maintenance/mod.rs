@@ -5,7 +5,7 @@ use super::blocks::{count, table};
 use super::database::DatabaseTarget;
 use super::recovery::INTERRUPTED;
 use super::relations::PlannedRelation;
-use crate::actions::{Execution, Outcome};
+use crate::actions::{Execution, Outcome, TargetLockError};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Severity, Table};
 use crate::postgres::{DedicatedSession, PgRow, PooledClient, QueryError, QueryResult};
@@ -96,9 +96,9 @@ impl<'a> MaintenanceSession<'a> {
         error.is_cancelled() && self.execution.stop.is_cancelled()
     }
 
-    /// Locks a table against every other Countersign instance. `false`: another instance holds the lock.
-    pub async fn try_lock(&self, table: &str) -> Result<bool, QueryError> {
-        self.worker.try_advisory_lock(&resource(&self.database.database, table)).await
+    /// Locks a table against every other Countersign instance, as long as the run is this process'.
+    pub async fn try_lock(&self, table: &str) -> Result<(), TargetLockError> {
+        self.execution.lock_target(&self.worker, &resource(&self.database.database, table)).await
     }
 
     /// Unlocks a table: the server holds only so many locks at a time, and a database can have more tables.
@@ -111,10 +111,13 @@ impl<'a> MaintenanceSession<'a> {
 
     /// As [`Self::try_lock`], for work that does nothing without the lock.
     pub async fn lock(&self, table: &str, failed: impl FnOnce(QueryError) -> Outcome) -> Result<(), Outcome> {
-        if self.try_lock(table).await.map_err(failed)? {
-            return Ok(());
-        }
-        Err(Outcome::failed(format!("Another Countersign instance holds the lock on {table}.")))
+        self.try_lock(table).await.map_err(|error| match error {
+            TargetLockError::Busy => {
+                Outcome::failed(format!("Another Countersign instance holds the lock on {table}."))
+            }
+            TargetLockError::RunLost(lost) => lost.into(),
+            TargetLockError::Query(error) => failed(error),
+        })
     }
 
     /// Awaits the work on the target of that index, and reports progress meanwhile.
@@ -187,6 +190,8 @@ pub enum TableOutcome {
     /// The name has bytes that aren't UTF-8, which no statement of ours can have.
     NotUtf8,
     Locked,
+    /// The run is another process' now.
+    RunLost,
     Stopped,
     /// Its VACUUM is done, and its ANALYZE is not: the reason, or `None` for the stop.
     OnlyVacuumed(Option<String>),
@@ -205,8 +210,18 @@ impl TableOutcome {
 
     /// Tells an outcome after which no other target is begun.
     pub fn ends_run(&self) -> bool {
-        use TableOutcome::{OnlyVacuumed, SessionLost, Stopped, Unknown};
-        matches!(self, Unknown(_) | SessionLost(_) | Stopped | OnlyVacuumed(None))
+        use TableOutcome::{OnlyVacuumed, RunLost, SessionLost, Stopped, Unknown};
+        matches!(self, Unknown(_) | SessionLost(_) | RunLost | Stopped | OnlyVacuumed(None))
+    }
+}
+
+impl From<TargetLockError> for TableOutcome {
+    fn from(error: TargetLockError) -> TableOutcome {
+        match error {
+            TargetLockError::Busy => TableOutcome::Locked,
+            TargetLockError::RunLost(_) => TableOutcome::RunLost,
+            TargetLockError::Query(error) => TableOutcome::Rejected(error),
+        }
     }
 }
 
@@ -248,7 +263,9 @@ pub fn summarize(
     let any = |is: fn(&TableOutcome) -> bool| results.iter().find(|result| is(&result.outcome));
     let half = |result: &TableResult| matches!(result.outcome, TableOutcome::OnlyVacuumed(_));
     let stopped = any(|outcome| matches!(outcome, TableOutcome::Stopped | TableOutcome::OnlyVacuumed(None)));
-    let session_lost = any(|outcome| matches!(outcome, TableOutcome::SessionLost(_))).is_some();
+    let is_lost =
+        |outcome: &TableOutcome| matches!(outcome, TableOutcome::SessionLost(_) | TableOutcome::RunLost);
+    let is_cut_off = results.iter().any(|result| is_lost(&result.outcome));
     let done = done(results).len();
     let took = duration(took.as_secs_f64());
     if any(|outcome| matches!(outcome, TableOutcome::Unknown(_))).is_some() {
@@ -260,7 +277,7 @@ pub fn summarize(
         let state = if half(only) { "vacuumed, but not analyzed".to_owned() } else { format!("not {past}") };
         return (EventKind::Stopped, format!("Stopped: {} is {state}.", only.relation));
     }
-    if stopped.is_some() || results.len() < total && !session_lost {
+    if stopped.is_some() || results.len() < total && !is_cut_off {
         let mut text = format!("Stopped: {done} of {} {past}", count(total, one, many));
         if let Some(stopped) = stopped {
             let behind = if half(stopped) { " after its VACUUM" } else { "" };
@@ -328,8 +345,8 @@ pub fn results_block(results: &[TableResult], targets: &[PlannedRelation], noun:
 fn outcome_cell(outcome: &TableOutcome) -> Cell {
     use Severity::{Critical, Warning};
     use TableOutcome::{
-        Done, Locked, NoTrace, NotUtf8, OnlyVacuumed, Rejected, Replaced, SessionLost, Skipped, Stopped,
-        Unknown,
+        Done, Locked, NoTrace, NotUtf8, OnlyVacuumed, Rejected, Replaced, RunLost, SessionLost, Skipped,
+        Stopped, Unknown,
     };
     let (text, severity) = match outcome {
         Done { .. } => ("done".to_owned(), Severity::Ok),
@@ -343,6 +360,7 @@ fn outcome_cell(outcome: &TableOutcome) -> Cell {
             Warning,
         ),
         Locked => ("another Countersign instance holds the lock on it: not touched".to_owned(), Warning),
+        RunLost => (format!("not touched: {}", crate::actions::RunLost), Warning),
         Stopped => ("interrupted by the stop".to_owned(), Warning),
         OnlyVacuumed(None) => ("vacuumed; the stop interrupted its ANALYZE".to_owned(), Warning),
         OnlyVacuumed(Some(reason)) => (format!("vacuumed, but not analyzed: {reason}"), Critical),
