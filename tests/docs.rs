@@ -1,5 +1,6 @@
 //! The README and the pages in docs/: what they say of commands comes from `commands/`, and what they tell to type is understood.
 
+use countersign::actions::effect_guard_tables;
 use countersign::catalog::{Catalog, sql_files};
 use countersign::command_line::{self, KnownNames};
 use countersign::config::Config;
@@ -80,6 +81,13 @@ fn the_command_table_is_the_catalog() {
         now.trim(),
         "run `cargo run -- commands` and paste its table into docs/commands.md"
     );
+}
+
+#[test]
+fn the_effect_guards_of_the_security_page_are_those_of_the_actions() {
+    let tables = between(include_str!("../docs/security.md"), "<!-- effect guards -->\n", "<!-- end -->");
+    let now = effect_guard_tables(&Catalog::built_in().expect("the commands"));
+    assert_eq!(tables, now, "paste these tables into docs/security.md:\n{now}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::support::database::DatabaseTarget;
 use super::support::needs::ensure_met;
 use super::support::pg_stat_statements::{STATE, begin, resource};
 use super::support::recovery::INTERRUPTED;
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::catalog::Need;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};
@@ -54,6 +54,10 @@ impl Action for EnableStats {
             }
             _ => created(execution, &target).await,
         }
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::Repeatable]
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {

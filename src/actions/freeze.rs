@@ -1,6 +1,6 @@
 //! `freeze`: stops all changes at once, in every replica.
 
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{ActiveFreeze, Plan, Text};
 use crate::sql::moment;
@@ -45,5 +45,9 @@ impl Action for Freeze {
             },
             Err(err) => Outcome::failed(format!("Freezing failed: {err}")),
         }
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::RunningRun, EffectGuard::PlannedTarget]
     }
 }

@@ -2,7 +2,7 @@
 
 use super::support::session_info::SessionInfo;
 use super::support::signal::{SignalKind, observe_outcome, signal};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::Result;
 use crate::model::Plan;
 use async_trait::async_trait;
@@ -24,6 +24,10 @@ impl Action for Kill {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         signal(execution, SignalKind::Terminate).await
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::PlannedTarget]
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {

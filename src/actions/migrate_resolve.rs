@@ -9,7 +9,7 @@ use super::migrate::{
     MigrationInspection, final_history, inspect, invalidated_outcome, observed_progress, planned_target,
     requested_target,
 };
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::app::RunProgress;
 use crate::command_line::{Values, as_word};
 use crate::error::{Error, Result};
@@ -53,6 +53,10 @@ impl Action for MigrateResolve {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         resolve(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::MigrationHistory]
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {

@@ -55,6 +55,8 @@ mod vacuum;
 mod vacuum_full;
 mod withdraw;
 
+pub use support::effect_guard::{EffectGuard, effect_guard_tables};
+
 /// One request for a command: the person, the conversation and the arguments.
 pub struct Call<'a> {
     pub app: &'a App,
@@ -337,6 +339,9 @@ pub trait Action: Send + Sync {
 
     /// Executes the plan, unless its target is no longer what was shown.
     async fn execute(&self, execution: &Execution<'_>) -> Outcome;
+
+    /// The mechanisms that make a second effect harmless, if a process that was taken for dead wakes. At least one.
+    fn effect_guards(&self) -> &'static [EffectGuard];
 
     /// Looks for the outcome of an interrupted run on PostgreSQL, changing nothing; `None` where nothing can tell.
     async fn observe_outcome(&self, _execution: &Execution<'_>) -> Option<Outcome> {

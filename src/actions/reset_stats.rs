@@ -4,7 +4,7 @@ use super::support::database::DatabaseTarget;
 use super::support::needs::ensure_met;
 use super::support::pg_stat_statements::{STATE, begin, resource};
 use super::support::recovery::INTERRUPTED;
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::catalog::Need;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan, as_text};
@@ -110,6 +110,10 @@ impl Action for ResetStats {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock]
     }
 
     /// Reads since when the statements are counted. PostgreSQL before 17 doesn't tell: `None`.

@@ -2,7 +2,7 @@
 
 use super::support::blocks::run_argument;
 use super::support::decision::{RunTarget, ensure_may_approve, record_decision};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan, RunId};
 use async_trait::async_trait;
@@ -41,5 +41,9 @@ impl Action for Review {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         record_decision(execution, EventKind::Reviewed, "Run #{run} is reviewed.").await
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::RunVersion]
     }
 }

@@ -2,7 +2,7 @@
 //! after its card was made has another hash and is not run.
 
 use super::sql_command::SqlCommand;
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::app::App;
 use crate::catalog::{Command, sql_files};
 use crate::config::Config;
@@ -49,6 +49,10 @@ impl Action for RunSql {
         let asker = execution.asker.clone();
         let Execution { app, run, plan, stop, .. } = *execution;
         SqlCommand.execute(&Execution { app, command: &command, run, plan, asker, stop }).await
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock]
     }
 
     fn is_transactional(&self) -> bool {

@@ -5,7 +5,7 @@
 use super::support::blocks::table;
 use super::support::database::read_only_error;
 use super::support::{max_change, row_count_text};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::app::App;
 use crate::catalog::{COUNT_COLUMN, Command, Scope, Section, Variant};
 use crate::clock::duration_seconds;
@@ -111,6 +111,10 @@ impl Action for SqlCommand {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock]
     }
 
     fn is_transactional(&self) -> bool {

@@ -4,7 +4,7 @@
 use super::support::blocks::{count, run_argument};
 use super::support::decision::{RunTarget, decision_details};
 use super::support::{backends, recovery};
-use super::{Action, Call, Execution, Outcome, action_of};
+use super::{Action, Call, EffectGuard, Execution, Outcome, action_of};
 use crate::audit::EventDetails;
 use crate::error::{Error, Result};
 use crate::model::{EventKind, LoginKind, Plan, Run, RunState};
@@ -69,6 +69,10 @@ impl Action for Stop {
             Err(err) => Err(err),
         };
         stopped.unwrap_or_else(|err| Outcome::failed(format!("The audit log can't be used: {err}")))
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::RunVersion]
     }
 }
 

@@ -1,6 +1,6 @@
 //! `unfreeze`: lifts the freeze that was shown, with a second person.
 
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Plan, as_text};
 use crate::store::FreezeChange;
@@ -51,5 +51,9 @@ impl Action for Unfreeze {
             },
             Err(err) => Outcome::failed(format!("Lifting the freeze failed: {err}")),
         }
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::RunningRun, EffectGuard::PlannedTarget]
     }
 }

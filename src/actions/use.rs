@@ -1,6 +1,6 @@
 //! `use <environment>`: binds a conversation to an environment.
 
-use super::{Action, Call, Execution, Outcome, RunLost};
+use super::{Action, Call, EffectGuard, Execution, Outcome, RunLost};
 use crate::error::{Error, Result};
 use crate::model::{Plan, Text};
 use crate::store::Binding;
@@ -42,5 +42,9 @@ impl Action for Use {
             Ok(false) => RunLost.into(),
             Err(err) => Outcome::failed(format!("The channel's environment could not be stored: {err}")),
         }
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::RunningRun, EffectGuard::Repeatable]
     }
 }

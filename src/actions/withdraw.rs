@@ -2,7 +2,7 @@
 
 use super::support::blocks::run_argument;
 use super::support::decision::{RunTarget, ensure_pending, record_decision};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{EventKind, Plan};
 use async_trait::async_trait;
@@ -24,5 +24,9 @@ impl Action for Withdraw {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         record_decision(execution, EventKind::Withdrawn, "Request #{run} is withdrawn.").await
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::RunVersion]
     }
 }

@@ -3,7 +3,7 @@
 //! database, and an advisory lock on the target one beside a process that was paused and taken for dead. Facts are queried through the
 //! reader's login, without waiting for a lock: the acting role's few connections stay free for pg_dump and that lock.
 
-use super::{Action, Call, Execution, Outcome, RunLost, TargetLockError};
+use super::{Action, Call, EffectGuard, Execution, Outcome, RunLost, TargetLockError};
 use crate::app::App;
 use crate::catalog::Need;
 use crate::config::BackupSettings;
@@ -132,6 +132,10 @@ impl Action for Backup {
             results.push((target, result));
         }
         text::outcome(&results)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::RunKey]
     }
 }
 

@@ -7,7 +7,7 @@ use super::support::session_info::{ensure_sees_sessions, query_error, reader, se
 use super::support::signal::{
     CurrentSession, ServerTarget, SessionId, SignalKind, SignalResult, observe_outcome, signal_all,
 };
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
@@ -71,6 +71,10 @@ impl Action for KillIdle {
             Ok(results) => outcome(&targets, &results),
             Err(outcome) => outcome,
         }
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::PlannedTarget]
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {

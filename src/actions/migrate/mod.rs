@@ -1,7 +1,7 @@
 //! `migrate`: a service's Prisma migrations, by the command that the configuration names. The result is what Prisma's
 //! migration history says afterwards, whatever the command's own output says; nothing is retried.
 
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::needs::ensure_met;
 use crate::app::RunProgress;
@@ -52,6 +52,10 @@ impl Action for Migrate {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         deploy(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::MigrationHistory]
     }
 
     async fn observe_outcome(&self, execution: &Execution<'_>) -> Option<Outcome> {

@@ -4,7 +4,7 @@
 use super::support::blocks::run_argument;
 use super::support::database::{DatabaseIdentity, DatabaseTarget, read_only_error};
 use super::support::relations::{RelationInfo, RelationKind};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::command_line::Values;
 use crate::error::{Error, Result};
@@ -66,6 +66,10 @@ impl Action for Purge {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute::execute(execution).await
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::PlannedTarget, EffectGuard::StepCheck]
     }
 
     fn is_resumable(&self) -> bool {

@@ -10,7 +10,7 @@ use super::support::maintenance::{
 };
 use super::support::needs::refuse_maintenance;
 use super::support::relations::{PlannedRelation, RelationKind, add_unnameable};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
 use crate::postgres::{ColumnError, PgRow, QueryError};
@@ -102,6 +102,10 @@ impl Action for Reindex {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         rebuild_all(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::PlannedTarget, EffectGuard::StepCheck]
     }
 
     /// Counts the indexes that are new ones now.

@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod choices;
 pub mod database;
 pub mod decision;
+pub mod effect_guard;
 pub mod maintenance;
 pub mod needs;
 pub mod pg_stat_statements;

@@ -10,7 +10,7 @@ use super::support::maintenance::{
 };
 use super::support::needs::refuse_maintenance;
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
 use crate::postgres::{PgRow, PooledClient, QueryResult};
@@ -127,6 +127,10 @@ impl Action for Operation {
             _ => None,
         };
         outcome(&session, *self, &results, took, holder)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::StepCheck, EffectGuard::Repeatable]
     }
 
     /// Counts the tables whose times have moved since the run started.

@@ -7,7 +7,7 @@ use super::support::max_change;
 use super::support::needs::refuse_maintenance;
 use super::support::recovery::INTERRUPTED;
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind};
-use super::{Action, Call, Execution, Outcome};
+use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, as_text, to_identity};
 use crate::postgres::{PgRow, PooledClient, QueryError};
@@ -92,6 +92,10 @@ impl Action for VacuumFull {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         rewrite(execution).await.unwrap_or_else(|outcome| outcome)
+    }
+
+    fn effect_guards(&self) -> &'static [EffectGuard] {
+        &[EffectGuard::TargetLock, EffectGuard::PlannedTarget]
     }
 
     /// Compares the table's file with the plan's. Only the file is read, which waits for no lock: until the rewrite is committed, it
