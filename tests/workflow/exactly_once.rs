@@ -1,8 +1,8 @@
 //! Exactly once: whoever clicks, however often, through whichever process.
 
-use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist, found};
+use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::process::{Counter, Process, all_runs, becomes, kinds, the_run};
-use countersign::config::StoreSettings;
+use crate::replicas::{log_database, scene_on_one_log, shared_log};
 use countersign::demo::fake_slack::{Account, Kind, Message};
 use countersign::demo::harness::INCIDENT;
 use countersign::model::{EventKind, RunId, RunRequest, RunState};
@@ -10,7 +10,6 @@ use countersign::store::postgres::PostgresStore;
 use countersign::store::{Deadline, Filter, NewEvent, NewRun, OpenOutcome, Store};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 const DUPLICATE: &str = "dropped duplicate delivery";
 const RECORDED: &str = "dropped recorded delivery";
@@ -150,22 +149,7 @@ async fn each_click_on_a_row_is_a_request_of_its_own_and_the_session_ends_once()
 /// Two bots that share an audit log on a PostgreSQL server: one takes the request, both take an approval, one of those counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_bots_on_one_server_carry_a_request_out_once() {
-    let servers = Servers::alone(60).await;
-    let superuser = servers.cluster.connect("postgres").await.unwrap();
-    for sql in [
-        "CREATE ROLE recorder LOGIN PASSWORD 'recorder'",
-        "CREATE DATABASE audit OWNER recorder TEMPLATE template0 ENCODING 'UTF8'",
-    ] {
-        superuser.batch_execute(sql).await.unwrap();
-    }
-    let place = format!(
-        "[store.postgres]\nhost = \"127.0.0.1\"\nport = {}\ndatabase = \"audit\"\nuser = \"recorder\"\n\
-         password = {{ env = \"RECORDER\" }}\ntls = \"off\"\n",
-        servers.cluster.port()
-    );
-    let instead = vec![("path = \"record.db\"", place.as_str())];
-    let mut scene = Scene::without_bot(Twist { instead, servers: Some(servers), ..Twist::default() }).await;
-    scene.stage.secrets.insert("RECORDER".into(), "recorder".into());
+    let scene = scene_on_one_log(Twist::default()).await;
     let (first, second) = (scene.stage.bot().await.unwrap(), scene.stage.bot().await.unwrap());
     let (_victim, pid) = scene.session("asset-worker-7").await;
 
@@ -183,8 +167,7 @@ async fn two_bots_on_one_server_carry_a_request_out_once() {
     assert!(done.buttons().is_empty(), "{}", done.plain());
     assert!(!scene.is_there(pid).await);
 
-    let StoreSettings::Postgres(settings) = scene.stage.checked().unwrap().store else { panic!("a file") };
-    let record = PostgresStore::open(*settings, Duration::from_secs(10)).await.unwrap();
+    let record = shared_log(&scene).await;
     let runs = record.list(Filter::default()).await.unwrap().runs;
     assert_eq!(runs.len(), 1);
     assert_eq!(kinds(&runs[0]), ["requested", "approved", "started", "succeeded"]);
@@ -205,7 +188,7 @@ async fn two_bots_on_one_server_carry_a_request_out_once() {
         deadline: Deadline::None,
     };
     let begun = begin(&record, runs[0].request.clone(), first_event).await;
-    let audit = servers.cluster.connect("audit").await.unwrap();
+    let (_, audit) = log_database(&scene).await;
     let mark = "SELECT countersign.mark_dead(i.id, i.beat) FROM countersign.instances i JOIN countersign.runs r ON r.owner = i.id
         WHERE r.id = $1";
     let interrupted = found("the end of what it began", async || {

@@ -58,6 +58,7 @@ mod quorum;
 mod reader_privileges;
 mod refusals;
 mod reindex;
+mod replicas;
 mod request_lifecycle;
 mod revocation;
 mod run_sql;
