@@ -14,10 +14,14 @@ mod migrations;
 mod postgres;
 #[path = "store/postgres_schema.rs"]
 mod postgres_schema;
+#[path = "store/promotion.rs"]
+mod promotion;
 #[path = "store/roles.rs"]
 mod roles;
 #[path = "store/samples.rs"]
 mod samples;
+#[path = "servers/shifted.rs"]
+mod shifted;
 #[path = "store/tampering.rs"]
 mod tampering;
 

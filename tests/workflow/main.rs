@@ -8,6 +8,7 @@ mod break_glass;
 mod button_tokens;
 mod card_updates;
 mod cards;
+mod clocks;
 mod config_change;
 mod connection_slots;
 mod conversations;

@@ -1,5 +1,6 @@
 //! The real program as a process of its own, which can be killed; and a command whose effect can be counted and held up.
 
+use crate::clocks::shifted::shift_library;
 use crate::harness::{Scene, found, servers};
 use countersign::demo::fake_slack::Workspace;
 use countersign::model::{Run, RunState};
@@ -42,6 +43,15 @@ impl Process {
         assert!(made.expect("cc").success());
         let more = [("LD_PRELOAD", library), ("HANG_WHILE", gate)];
         Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &more).await
+    }
+
+    /// One whose clock is so many seconds ahead of the system's.
+    pub async fn start_with_clock(scene: &Scene, ahead_s: i64) -> Process {
+        let library = shift_library(scene.directory.path());
+        let more = [("LD_PRELOAD", library), ("SHIFT_S", ahead_s.to_string().into())];
+        let process = Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &more).await;
+        scene.workspace().connect_bot(&process.url);
+        process
     }
 
     /// The same as the account that the servers run as, to which the scene's files belong from now on: no permission of a
