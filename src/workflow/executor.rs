@@ -159,6 +159,7 @@ impl RunExecutor {
         };
         let unknown = "The run failed inside Countersign: its outcome is unknown. Check the database before you request it again.";
         let outcome = outcome.unwrap_or_else(|_| Outcome::unknown(unknown));
+        tracing::debug!(run = run.id, outcome = outcome.kind.as_str(), "execution ended");
         self.app.progress.clear(run.id);
         let run = self.app.audit.close(&run, outcome.kind, outcome.details()).await;
         self.outbox.update_cards(run.id).await;

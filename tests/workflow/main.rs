@@ -1,5 +1,6 @@
 //! The tests that speak chat: a real router, a real PostgreSQL, a fake workspace as strict as Slack.
 
+mod acting_commands;
 mod all_commands;
 mod approval;
 mod authorization;
@@ -20,6 +21,7 @@ mod fair_share;
 mod fake_chat;
 mod forms;
 mod freeze;
+mod gate;
 mod german_server;
 mod groups;
 mod harness;
@@ -46,7 +48,10 @@ mod missing_privileges;
 mod next_steps;
 mod notifications;
 mod organisation;
+mod pair;
 mod panics;
+mod paused_audit_log;
+mod paused_process;
 mod pid_reuse;
 mod plan_content;
 mod planted;

@@ -25,6 +25,13 @@ pub struct Process {
 impl Process {
     /// Starts one more on the scene's configuration and record; the workspace speaks to it from now on.
     pub async fn start(scene: &Scene) -> Process {
+        let process = Process::start_unconnected(scene).await;
+        scene.workspace().connect_bot(&process.url);
+        process
+    }
+
+    /// The same, but the workspace goes on speaking to another.
+    pub async fn start_unconnected(scene: &Scene) -> Process {
         Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &[]).await
     }
 
@@ -42,7 +49,9 @@ impl Process {
             .await;
         assert!(made.expect("cc").success());
         let more = [("LD_PRELOAD", library), ("HANG_WHILE", gate)];
-        Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &more).await
+        let process = Process::run(scene, Command::new(env!("CARGO_BIN_EXE_countersign")), &more).await;
+        scene.workspace().connect_bot(&process.url);
+        process
     }
 
     /// One whose clock is so many seconds ahead of the system's.
@@ -72,7 +81,9 @@ impl Process {
                     .expect("another owner");
             }
         }
-        Process::run(scene, command, &[]).await
+        let process = Process::run(scene, command, &[]).await;
+        scene.workspace().connect_bot(&process.url);
+        process
     }
 
     async fn run(scene: &Scene, mut command: Command, more: &[(&str, PathBuf)]) -> Process {
@@ -107,7 +118,6 @@ impl Process {
             Some(listening["fields"]["address"].as_str()?.to_owned())
         });
         process.url = format!("http://{}", address.await);
-        scene.workspace().connect_bot(&process.url);
         process
     }
 
@@ -134,8 +144,22 @@ impl Process {
 
     /// SIGTERM: told to end.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// SIGSTOP: no instruction is executed until it is resumed.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.id().expect("a process that lives").to_string();
-        let status = std::process::Command::new("kill").arg(pid).status();
+        let status = std::process::Command::new("kill").args(["-s", name, &pid]).status();
         assert!(status.expect("kill").success());
     }
 
