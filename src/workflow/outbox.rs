@@ -258,9 +258,36 @@ impl Outbox {
         }
         if !retry_until(record_until, || store.update_card(card.clone())).await? {
             tracing::error!(run = run.id, card = card.id, "claim of card lost; another process updates it");
+            self.spawn_correction(card.id);
         }
         self.delivery_recorded.notify_waiters();
         Ok(())
+    }
+
+    /// Sends a card again, in the background, whose claim was lost while this process sent it, as after a pause: the message may show an
+    /// older state now than the other process has recorded.
+    fn spawn_correction(self: &Arc<Self>, card: i64) {
+        let outbox = Arc::clone(self);
+        self.background.spawn(async move {
+            let deadline = Instant::now() + CLAIM_PERIOD;
+            while Instant::now() < deadline {
+                if matches!(outbox.mark_outdated(card).await, Ok(true)) {
+                    return outbox.deliver(card, CardUpdate::IfOutdated).await;
+                }
+                tokio::time::sleep(STORE_RETRY_INTERVAL).await;
+            }
+            tracing::error!(card, "card could not be sent again; it may show an older state");
+        });
+    }
+
+    /// Records that a card shows nothing of its run. False while another process has claimed it.
+    async fn mark_outdated(&self, card: i64) -> StoreResult<bool> {
+        let store = &self.app.audit.store;
+        if !store.claim_card(card, CLAIM_PERIOD).await? {
+            return Ok(false);
+        }
+        let Some(card) = store.card(card).await? else { return Ok(true) };
+        store.update_card(Card { shown_version: 0, ..card }).await
     }
 
     /// Notes the result of a sending on its card, which isn't recorded yet.

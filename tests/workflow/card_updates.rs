@@ -5,7 +5,9 @@ use crate::harness::{ANA, BEN, CARA, Scene, Twist, found};
 use crate::notifications::direct;
 use crate::process::{Counter, PATIENT, kinds};
 use countersign::demo::fake_slack::{Account, Kind};
-use countersign::model::{CardKind, ChatAccount, ChatEvent, ChatEventKind, PlatformKind, RunId, RunState};
+use countersign::model::{
+    Card, CardKind, ChatAccount, ChatEvent, ChatEventKind, PlatformKind, RunId, RunState,
+};
 use countersign::store::Store;
 use countersign::workflow::Workflow;
 use std::sync::Arc;
@@ -176,6 +178,42 @@ async fn progress_does_not_pile_up_while_an_edit_hangs_and_never_follows_the_out
     let edits = place.edits(&message).split_off(before.1);
     assert!(edits.len() == 2 && edits[0].contains("step 2") && edits[1].contains(" ran on "), "{edits:#?}");
     assert_eq!((counter.rows().await, other.rows().await), (1, 1));
+}
+
+/// A process that was paused may edit a card when another has claimed and edited it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_ends_after_its_claim_is_corrected() {
+    let counter = Counter::new("corrected").await;
+    let acts = counter.acts();
+    let commands = vec![("count.sql", acts.as_str())];
+    let scene = Scene::without_bot(Twist { commands, instead: vec![PATIENT], ..Twist::default() }).await;
+    let room = Arc::new(Room::default());
+    let app = countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap();
+    let place = Place { flow: Workflow::new(app, vec![room.clone()]), room };
+    let card = place.asks("count").await;
+    let holder = counter.held().await;
+    place.room.hang(Some(&card.message));
+    let run = place.approves("count", &card).await;
+    found("an edit that hangs", async || (place.begun(&card.message) > 0).then_some(())).await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    let other = scene.store();
+    let ended = found("the end of the run", async || {
+        other.get(run).await.unwrap().filter(|run| run.state == RunState::Succeeded)
+    })
+    .await;
+
+    let hand = rusqlite::Connection::open(scene.directory.path().join("record.db")).unwrap();
+    hand.busy_timeout(Duration::from_secs(10)).unwrap();
+    hand.execute("UPDATE cards SET claimed_until = 0 WHERE run = ?1", [run]).unwrap();
+    let cards = other.run_cards(run).await.unwrap();
+    let primary = cards.into_iter().find(|card| card.kind == CardKind::Primary).expect("the card");
+    assert!(other.claim_card(primary.id, Duration::from_secs(600)).await.unwrap());
+    assert!(other.update_card(Card { shown_version: ended.version, ..primary }).await.unwrap());
+    place.room.hang(None);
+    place.until(&card.message, " ran on ").await;
+    let edits = place.edits(&card.message);
+    assert!(edits[0].contains("Running: ") && edits.len() == 2, "{edits:#?}");
+    assert_eq!(counter.rows().await, 1);
 }
 
 /// Approvers whose names differ in length, the shortest first.
