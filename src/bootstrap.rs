@@ -10,9 +10,9 @@ use crate::config::{Config, StoreSettings, StoreTimeouts};
 use crate::postgres::Environments;
 use crate::schedule::{self, EnvironmentWindow};
 use crate::storage::Storage;
-use crate::store::Store;
-use crate::store::postgres::PostgresStore;
-use crate::store::sqlite::{SqliteStore, StoreLimits};
+use crate::store::postgres::{PostgresHistory, PostgresStore};
+use crate::store::sqlite::{SqliteHistory, SqliteStore, StoreLimits};
+use crate::store::{History, Store};
 use crate::toml_reader::Problems;
 use crate::webhook::Webhook;
 use anyhow::Context;
@@ -45,17 +45,32 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
 /// # Errors
 /// The obstacle.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
     let context = "opening the audit log";
     Ok(match &config.store {
         StoreSettings::File(path) => {
-            Arc::new(SqliteStore::open(path, StoreLimits { call_timeout, lock_timeout }).context(context)?)
+            Arc::new(SqliteStore::open(path, store_limits(config)).context(context)?)
         }
         StoreSettings::Postgres(settings) => {
-            let opened = PostgresStore::open((**settings).clone(), call_timeout).await;
+            let opened = PostgresStore::open((**settings).clone(), config.store_timeouts.call_timeout).await;
             Arc::new(opened.context(context)?)
         }
     })
+}
+
+/// The audit log of the configuration, to copy it from or to. It is not opened yet.
+///
+/// # Errors
+/// A certificate file can't be read.
+pub fn history(config: &Config) -> anyhow::Result<Box<dyn History>> {
+    Ok(match &config.store {
+        StoreSettings::File(path) => Box::new(SqliteHistory::new(path.clone(), store_limits(config))),
+        StoreSettings::Postgres(settings) => Box::new(PostgresHistory::new((**settings).clone())?),
+    })
+}
+
+fn store_limits(config: &Config) -> StoreLimits {
+    let StoreTimeouts { call_timeout, lock_timeout } = config.store_timeouts;
+    StoreLimits { call_timeout, lock_timeout }
 }
 
 /// The configuration and the command files, checked against each other.

@@ -47,7 +47,7 @@
 //! | [`http_client`] | the HTTP clients of the webhook, of Entra and of Teams |
 //! | [`azure`] | Entra tokens; the only user of the Azure crates |
 //! | [`pg_connect`] | one connection to a PostgreSQL server: TLS verified, settings pinned |
-//! | [`store`] | the audit log's storage: a trait, and SQLite behind it |
+//! | [`store`] | the audit log's storage: a trait, SQLite and PostgreSQL behind it, and the copy from one place to another |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
 //! | [`ephemeral`] | rate limits, duplicate deliveries and caches: may be lost |
 //! | [`rate_limits`] | the times before which a platform asked not to be called |

@@ -2,6 +2,8 @@
 
 #[path = "store/contract.rs"]
 mod contract;
+#[path = "store/copy.rs"]
+mod copy;
 #[path = "store/event_bytes.rs"]
 mod event_bytes;
 #[path = "servers/installed.rs"]

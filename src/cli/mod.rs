@@ -18,6 +18,7 @@ mod generate;
 mod init;
 mod new_command;
 mod run;
+mod store;
 mod verify;
 
 /// Runs a team's PostgreSQL runbook from chat; what destroys waits for a second person.
@@ -69,6 +70,9 @@ enum Cli {
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,
     },
+    /// Move the audit log to another place.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Print the table of commands, as docs/commands.md has it.
     Commands,
     /// Print the tables of docs/configuration.md: every key of the configuration.
@@ -108,7 +112,7 @@ pub type Variables<'v> = dyn Fn(&str) -> Option<String> + 'v;
 /// Runs the command line, and returns the exit status.
 pub async fn run(variables: &Variables<'_>) -> ExitCode {
     let cli = Cli::parse();
-    let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. } | Cli::Verify { .. });
+    let quiet = matches!(cli, Cli::Run { .. } | Cli::Check { .. } | Cli::Verify { .. } | Cli::Store(_));
     crate::telemetry::init(if quiet { QUIET } else { "warn,countersign=info" });
     let (status, failure_status) = match cli {
         Cli::Serve { config } => (serve(&config, variables).await, 1),
@@ -123,6 +127,7 @@ pub async fn run(variables: &Variables<'_>) -> ExitCode {
             (check::check(args, variables).await, EXIT_MISSING)
         }
         Cli::Verify { config } => (verify::verify(&config, variables).await, 1),
+        Cli::Store(command) => (store::store(command, variables).await, 1),
         Cli::Commands => (commands(), 1),
         Cli::ConfigReference => (print(&reference::markdown()).map(|()| 0), 1),
         Cli::ConfigSchema => (print(&format!("{:#}\n", reference::schema())).map(|()| 0), 1),

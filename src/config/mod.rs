@@ -153,6 +153,13 @@ pub struct Server {
     pub port: u16,
 }
 
+impl Server {
+    /// True for the same host and port, as they are written: another name of one host isn't known.
+    pub fn is_same(&self, other: &Server) -> bool {
+        self.port == other.port && self.host.eq_ignore_ascii_case(&other.host)
+    }
+}
+
 /// A role of the database, for one kind of work.
 #[derive(Debug, Clone)]
 pub struct LoginCredentials {

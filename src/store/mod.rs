@@ -17,11 +17,13 @@ use std::path::Path;
 use std::time::Duration;
 
 mod compensation;
+mod copy;
 mod hash_chain;
 mod nul_check;
 pub mod postgres;
 pub mod sqlite;
 
+pub use copy::{Copied, CopyProgress, History, HistorySummary, copy};
 pub use hash_chain::{EventRow, TextRow};
 
 /// Checks that the audit log of the configuration can be written, and changes no file: true if it exists, false if it could be

@@ -95,7 +95,8 @@ fn events() -> Vec<NewEvent> {
     every.collect()
 }
 
-async fn record(store: &Arc<dyn Store>) -> Vec<EventRow> {
+/// Records runs and events of every kind, and returns them as they are stored.
+pub async fn record(store: &Arc<dyn Store>) -> Vec<EventRow> {
     for new in requests() {
         let mut run = opened(store, new.clone()).await;
         assert_eq!((&run.request, &run.events[0].facts), (&new.request, &new.first_event.facts));

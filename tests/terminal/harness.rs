@@ -146,7 +146,8 @@ impl<'s> World<'s> {
         self.directory.path()
     }
 
-    fn program(&self, arguments: &[&str]) -> Command {
+    /// The program, ready to start.
+    pub fn program(&self, arguments: &[&str]) -> Command {
         self.command(env!("CARGO_BIN_EXE_countersign"), arguments)
     }
 

@@ -16,4 +16,5 @@ mod render;
 mod requests;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
+mod store_copy;
 mod verify;

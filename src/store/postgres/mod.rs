@@ -5,6 +5,7 @@
 //! is for cards, tokens, beats and short reads; one lists. Checking the whole chain opens another.
 
 mod cards;
+mod copy;
 mod instance;
 mod queries;
 mod runs;
@@ -22,6 +23,7 @@ use crate::config::PostgresStoreSettings;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
 use anyhow::Context;
 use async_trait::async_trait;
+pub use copy::PostgresHistory;
 use instance::RegisteredInstance;
 use jiff::Timestamp;
 use runs::RunWrite;

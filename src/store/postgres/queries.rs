@@ -241,6 +241,13 @@ const AUDITED_EVENTS: &str = "SELECT e.seq, e.run, e.bytes, encode(e.hash, 'hex'
 /// Checks the whole chain over a connection of its own, in pages of one snapshot.
 pub(super) async fn verify(session: &StoreSession) -> CallResult<ChainReport> {
     session.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let report = audit(session).await?;
+    session.batch("COMMIT").await?;
+    Ok(report)
+}
+
+/// Checks the whole chain within a transaction in which it doesn't change.
+pub(super) async fn audit(session: &StoreSession) -> CallResult<ChainReport> {
     let mut audit = ChainAudit::default();
     let (mut after, mut text_count) = (i64::MIN, 0);
     loop {
@@ -271,7 +278,6 @@ pub(super) async fn verify(session: &StoreSession) -> CallResult<ChainReport> {
             None => "a run begins twice".to_owned(),
         });
     }
-    session.batch("COMMIT").await?;
     Ok(audit.finish())
 }
 

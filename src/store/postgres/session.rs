@@ -48,6 +48,14 @@ const BOT_LIMITS: CallLimits = CallLimits {
 pub(super) const MIGRATION_LIMITS: CallLimits =
     CallLimits { statement: LONGEST_MIGRATION, answer: LONGEST_MIGRATION, ..BOT_LIMITS };
 
+/// Of a copy: no bot waits for what it locks.
+pub(super) const COPY_LIMITS: CallLimits = CallLimits {
+    lock: Duration::from_secs(10),
+    idle: Duration::from_secs(3_600),
+    statement: Duration::from_secs(3_600),
+    answer: Duration::from_secs(3_600),
+};
+
 /// The failure of a call.
 #[derive(Debug, Clone)]
 pub(super) enum CallError {

@@ -6,6 +6,7 @@
 
 mod cards;
 mod connection;
+mod copy;
 mod limits;
 mod lists;
 mod process_lock;
@@ -27,6 +28,7 @@ use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run,
 use anyhow::Context;
 use async_trait::async_trait;
 use connection::FileConnector;
+pub use copy::SqliteHistory;
 use jiff::Timestamp;
 use process_lock::Instance;
 use std::path::Path;

@@ -20,7 +20,7 @@ pub(super) struct Instance {
 impl Instance {
     /// Takes a fresh id and its lock, in `<database>.instances/`.
     pub fn start(database: &Path) -> anyhow::Result<Instance> {
-        let directory = database.with_added_extension("instances");
+        let directory = directory_of(database);
         files::create_directory(&directory).context("making the instances' directory")?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).context("making an instance's id")?;
@@ -35,19 +35,7 @@ impl Instance {
     }
 
     pub fn is_alive(&self, id: &str) -> io::Result<bool> {
-        if id == self.id {
-            return Ok(true);
-        }
-        match File::open(path_of(&self.directory, id)) {
-            // Shared: two that look at once don't take each other for the owner.
-            Ok(file) => match file.try_lock_shared() {
-                Ok(()) => Ok(false),
-                Err(TryLockError::WouldBlock) => Ok(true),
-                Err(TryLockError::Error(error)) => Err(error),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        if id == self.id { Ok(true) } else { is_locked(&path_of(&self.directory, id)) }
     }
 
     /// Ids that have a lock file and no process.
@@ -69,6 +57,38 @@ impl Instance {
             _ => Ok(()),
         }
     }
+}
+
+fn directory_of(database: &Path) -> PathBuf {
+    database.with_added_extension("instances")
+}
+
+/// True if a process that is alive has the lock of that file.
+fn is_locked(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        // Shared: two that look at once don't take each other for the owner.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// True if any process uses the database as an instance.
+pub(super) fn has_living_instance(database: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(directory_of(database)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        if is_locked(&entry?.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn path_of(directory: &Path, id: &str) -> PathBuf {
