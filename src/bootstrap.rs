@@ -25,12 +25,16 @@ use tokio_util::sync::CancellationToken;
 /// Every mistake in the commands or the access rules, or a store that can't be opened.
 pub async fn assemble(config: Config) -> anyhow::Result<App> {
     let Rules { catalog, access, schedule } = rules(&config)?;
+    let environments = Environments::new(&config)?;
     let store = open_store(&config).await?;
+    if let Some(server) = store.postgres_server() {
+        environments.exclude(server.to_owned());
+    }
     Ok(App {
         catalog,
         access,
         schedule,
-        environments: Environments::new(&config)?,
+        environments,
         storage: Storage::open(&config.backups).context("opening the backups' directory")?,
         audit: AuditLog { store, approval: config.approval.clone() },
         webhook: config.webhook.as_ref().map(Webhook::new).transpose()?,

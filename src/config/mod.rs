@@ -373,7 +373,7 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
     let migrate = root.opt_table("migrate", |table| migrate::section(table, context));
     let services = environments::services(root, &environments, migrate.as_ref(), context);
     let store = root.table("store", |table| {
-        let settings = store::settings(table, &environments, &services, &context.of(ConfigPart::Host));
+        let settings = store::settings(table, &environments, &context.of(ConfigPart::Host));
         (settings, store::timeouts(table))
     });
     // A missing section was reported.

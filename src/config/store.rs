@@ -1,9 +1,8 @@
-//! The section `[store]`: the audit log in a file, or in a PostgreSQL database of its own.
+//! The section `[store]`: the audit log in a file, or in a PostgreSQL database on a server of its own.
 
 use super::environments::{PORT, host, login, tls};
 use super::validate::{count, duration, identifier, path};
-use super::{Environment, LoadContext, LoginCredentials, Server, Service, Tls};
-use crate::suggest::quoted;
+use super::{Environment, LoadContext, LoginCredentials, Server, Tls};
 use crate::toml_reader::Reader;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +30,20 @@ impl StoreSettings {
         match self {
             StoreSettings::File(path) => Some(path),
             StoreSettings::Postgres(_) => None,
+        }
+    }
+
+    /// True for the same file, or the same database by host, port and name.
+    pub fn is_same(&self, other: &StoreSettings) -> bool {
+        match (self, other) {
+            (StoreSettings::File(path), StoreSettings::File(other)) => {
+                let real = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                real(path) == real(other)
+            }
+            (StoreSettings::Postgres(settings), StoreSettings::Postgres(other)) => {
+                settings.server.is_same(&other.server) && settings.database == other.database
+            }
+            _ => false,
         }
     }
 }
@@ -62,7 +75,6 @@ pub(super) fn timeouts(table: &mut Reader<'_>) -> StoreTimeouts {
 pub(super) fn settings(
     table: &mut Reader<'_>,
     environments: &[Environment],
-    services: &[Service],
     context: &LoadContext<'_>,
 ) -> StoreSettings {
     match (table.has("path"), table.has("postgres")) {
@@ -72,7 +84,7 @@ pub(super) fn settings(
                 drop(path(table, "path", context));
                 table.problem("path", "the audit log has one place: `path` or `[store.postgres]`, not both");
             }
-            let read = table.table("postgres", |table| postgres(table, environments, services, context));
+            let read = table.table("postgres", |table| postgres(table, environments, context));
             read.map_or_else(
                 || StoreSettings::File(PathBuf::new()),
                 |read| StoreSettings::Postgres(read.into()),
@@ -84,7 +96,6 @@ pub(super) fn settings(
 fn postgres(
     table: &mut Reader<'_>,
     environments: &[Environment],
-    services: &[Service],
     context: &LoadContext<'_>,
 ) -> PostgresStoreSettings {
     let port = count(table, "port", u16::MAX).unwrap_or(PORT);
@@ -92,36 +103,15 @@ fn postgres(
     let database = identifier(table, "database");
     let tls = tls(table, std::slice::from_ref(&server), context);
     let login = login(table, context).value;
-    if let Some(owner) = target_of(&server, &database, environments, services) {
-        let message =
-            format!("the audit log needs a database of its own, and {} is {owner}", quoted(&database));
-        table.problem("database", message);
+    // Another name of one host isn't known here: the servers themselves are asked at the start.
+    for environment in environments {
+        if let Some(target) = environment.servers.iter().find(|target| target.is_same(&server)) {
+            let (name, target) = (&environment.name, &target.name);
+            table.problem(
+                "host",
+                format!("the audit log needs a server of its own, and this one is {target} of {name}"),
+            );
+        }
     }
     PostgresStoreSettings { server, database, login, tls }
-}
-
-/// Words for the target that is this database, if one is, by host, port and name: another name of one host isn't known.
-fn target_of(
-    server: &Server,
-    database: &str,
-    environments: &[Environment],
-    services: &[Service],
-) -> Option<String> {
-    for environment in environments {
-        let is_same =
-            |other: &&Server| other.port == server.port && other.host.eq_ignore_ascii_case(&server.host);
-        let Some(target) = environment.servers.iter().find(is_same) else { continue };
-        if environment.maintenance_database == database {
-            return Some(format!("the maintenance database of {}", environment.name));
-        }
-        let is_on_target = |service: &&Service| {
-            let named = service.servers.get(&environment.name);
-            let name = named.or_else(|| environment.servers.first().map(|first| &first.name));
-            name == Some(&target.name) && service.database == database
-        };
-        if let Some(service) = services.iter().find(is_on_target) {
-            return Some(format!("{}'s, in {}", service.name, environment.name));
-        }
-    }
-    None
 }

@@ -55,6 +55,7 @@ impl HttpServer {
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
         let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
         let app = crate::bootstrap::assemble(config).await?;
+        app.environments.check_audit_log_server().await.context("opening the audit log")?;
         let platforms = chat::platforms(&app.config, &app.audit.store)?;
         let connections = OpenConnections::new(connection_limits(&app.config));
         let workflow = Workflow::new(app, chat::senders(&platforms));

@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 mod row;
@@ -145,6 +145,17 @@ async fn handshake(
         Some(tls) => connect!(tls.clone()),
         None => connect!(NoTls),
     }
+}
+
+/// The system identifier of a server's data: initdb gives each server its own, and its replicas and backups keep it. `None` if the
+/// session ends or may not read it.
+pub async fn system_identifier(client: &Client) -> Option<String> {
+    let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let messages = client.simple_query(sql).await.ok()?;
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    })
 }
 
 /// "17.4 (Debian …)" → 17.

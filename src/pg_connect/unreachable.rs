@@ -50,6 +50,14 @@ pub enum Unreachable {
     IgnoresOptions,
     #[error("changes {setting} when Countersign logs in, by {cause}: let it leave Countersign's roles out")]
     ChangesSetting { setting: &'static str, cause: SettingChange },
+    #[error(
+        "has the audit log, and Countersign runs no command on that server: give the audit log a server of its own"
+    )]
+    AuditLogServer,
+    #[error(
+        "doesn't tell whether it has the audit log: GRANT EXECUTE ON FUNCTION pg_control_system() to Countersign's roles"
+    )]
+    UnknownIdentity,
     #[error("is not in the configuration")]
     Misconfigured,
     #[error("can't be reached ({0})")]
@@ -60,12 +68,14 @@ impl Unreachable {
     /// True if the server itself replied.
     pub fn is_reply(&self) -> bool {
         use Unreachable::{
-            ChangesSetting, HalfDropped, Login, NoConnectionsAllowed, NoDatabase, NoSlot, NotYetHot, Pooler,
-            Restarting,
+            AuditLogServer, ChangesSetting, HalfDropped, Login, NoConnectionsAllowed, NoDatabase, NoSlot,
+            NotYetHot, Pooler, Restarting, UnknownIdentity,
         };
         matches!(
             self,
             Login(_)
+                | AuditLogServer
+                | UnknownIdentity
                 | ChangesSetting { .. }
                 | NoDatabase
                 | NoSlot(_)
@@ -80,12 +90,13 @@ impl Unreachable {
     /// True for a reason that holds for every login and every database of the server.
     pub fn is_of_server(&self) -> bool {
         use Unreachable::{
-            Closed, IgnoresOptions, NoRoute, NotYetHot, Pooler, Refused, Restarting, TimedOut, Tls,
-            UnknownHost,
+            AuditLogServer, Closed, IgnoresOptions, NoRoute, NotYetHot, Pooler, Refused, Restarting,
+            TimedOut, Tls, UnknownHost,
         };
         matches!(
             self,
             TimedOut(_)
+                | AuditLogServer
                 | Refused
                 | UnknownHost
                 | NoRoute

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
+mod audit_log_server;
 mod dedicated;
 mod pool;
 mod transaction;
@@ -23,6 +24,7 @@ pub use dedicated::DedicatedSession;
 pub use pool::{PooledClient, QueryError, QueryResult, SqlValues};
 pub use transaction::{AccessMode, BoundSql, READ_ONLY, Transaction};
 
+use audit_log_server::AuditLogServer;
 use pool::{ClientKind, Connection, ConnectionPool, ConnectionUse, GRACE, Lease, Lifetime, Priority};
 
 /// Time limit of a transaction's wait for its next statement.
@@ -55,6 +57,7 @@ pub struct Environments {
     environments: HashMap<String, EnvironmentPools>,
     names: Vec<String>,
     services: Vec<Service>,
+    audit_log_server: AuditLogServer,
 }
 
 struct EnvironmentPools {
@@ -86,7 +89,39 @@ impl Environments {
             environments.insert(environment.name.clone(), pools);
         }
         let names = config.environments.iter().map(|environment| environment.name.clone()).collect();
-        Ok(Environments { environments, names, services: config.services.clone() })
+        let services = config.services.clone();
+        Ok(Environments { environments, names, services, audit_log_server: AuditLogServer::default() })
+    }
+
+    /// Excludes the audit log's server, of that system identifier, from the targets: connections to it are refused from now on.
+    pub fn exclude(&self, audit_log_server: String) {
+        self.audit_log_server.set(audit_log_server);
+    }
+
+    /// Asks every server that can be reached if it is the audit log's. The others are asked when they are first connected to.
+    ///
+    /// # Errors
+    /// One is, by its environment and name.
+    pub async fn check_audit_log_server(&self) -> anyhow::Result<()> {
+        if !self.audit_log_server.is_set() {
+            return Ok(());
+        }
+        let servers = self.environments.iter().flat_map(|(name, pools)| {
+            pools
+                .environment
+                .servers
+                .iter()
+                .map(move |server| Address::new(name, &server.name, LoginKind::Reader))
+        });
+        let checks = servers.map(|address| async move {
+            match self.acquire(&address, "countersign warm").await {
+                Err(error @ Unreachable::AuditLogServer) => {
+                    anyhow::bail!("{} of {} {error}", address.server, address.environment)
+                }
+                _ => Ok(()),
+            }
+        });
+        futures::future::join_all(checks).await.into_iter().collect()
     }
 
     /// The environments' names, in the configuration's order.
@@ -207,7 +242,7 @@ impl Environments {
             timeout: environment.connect_timeout,
             shows_sessions: *database == environment.maintenance_database,
         };
-        let connect = open(environment, login, &endpoint);
+        let connect = self.open(environment, login, &endpoint);
         let warm = pools.warm.get(&(server.name.clone(), login)).filter(|_| address.database.is_none());
         let warm = warm.filter(|_| usage.lifetime == Lifetime::Shared);
         if let Some(warm) = warm
@@ -242,6 +277,25 @@ impl Environments {
         let client = PooledClient::new(kind, environment, application_name);
         client.single_use.store(usage.lifetime == Lifetime::SingleUse, Ordering::SeqCst);
         Ok(client)
+    }
+
+    /// Opens a connection with an environment's limits. The reader's transactions are read-only.
+    async fn open(
+        &self,
+        environment: &Environment,
+        login: LoginKind,
+        endpoint: &Endpoint<'_>,
+    ) -> Result<Connection, Unreachable> {
+        let limits = SessionLimits {
+            statement_timeout: environment.statement_timeout,
+            lock_timeout: environment.lock_timeout,
+            idle_in_transaction: IDLE_IN_TRANSACTION,
+        };
+        let settings = SessionSettings::new(limits, login == LoginKind::Reader)?;
+        let opened = pg_connect::open(endpoint, &settings).await?;
+        let server = &endpoint.server.name;
+        self.audit_log_server.check(&environment.name, server, &opened, endpoint.timeout).await?;
+        Ok(Connection::from(opened))
     }
 
     /// As [`Environments::acquire`], for a client that begins a transaction, or that has to know whether it may write: a new
@@ -280,21 +334,6 @@ impl Environments {
         });
         futures::future::join_all(all).await;
     }
-}
-
-/// Opens a connection with an environment's limits. The reader's transactions are read-only.
-async fn open(
-    environment: &Environment,
-    login: LoginKind,
-    endpoint: &Endpoint<'_>,
-) -> Result<Connection, Unreachable> {
-    let limits = SessionLimits {
-        statement_timeout: environment.statement_timeout,
-        lock_timeout: environment.lock_timeout,
-        idle_in_transaction: IDLE_IN_TRANSACTION,
-    };
-    let settings = SessionSettings::new(limits, login == LoginKind::Reader)?;
-    pg_connect::open(endpoint, &settings).await.map(Connection::from)
 }
 
 /// "`--env production` or `--env staging`".

@@ -201,7 +201,7 @@ impl ServerCheck<'_> {
         database: Option<&str>,
     ) -> Finding {
         let database = database.unwrap_or(&self.environment.maintenance_database);
-        let fix = unreachable::fix(error, self.environment, self.server, credentials, database);
+        let fix = unreachable::fix(error, &self.environment.name, self.server, credentials, database);
         Finding::missing(subject, error.to_string(), fix)
     }
 }

@@ -1,31 +1,26 @@
 //! The fix for each reason that a server or one of its databases can't be reached, for `countersign check`.
 
 use super::quoted;
-use crate::config::{Environment, LoginCredentials, Server};
+use crate::config::{LoginCredentials, Server};
 use crate::postgres::{LoginRefusal, SettingChange, SlotLimit, Unreachable};
 
-/// The fix, in whole sentences.
+/// The fix, in whole sentences. `section` is the server's in the configuration.
 pub(super) fn fix(
     error: &Unreachable,
-    environment: &Environment,
+    section: &str,
     server: &Server,
     credentials: &LoginCredentials,
     database: &str,
 ) -> String {
-    let address = format!("{}:{}", server.host, server.port);
     match error {
         Unreachable::NoSlot(limit) => slots(*limit, credentials),
         Unreachable::Login(refusal) => login(*refusal, credentials, database),
-        Unreachable::TimedOut(_) => format!(
-            "Allow connections from Countersign to {address}: a firewall drops them, or the server hangs."
-        ),
-        Unreachable::Refused => {
-            format!("Start the server, or correct its `host` and `port`: no server listens at {address}.")
-        }
-        Unreachable::Tls(_) => format!(
-            "Enable TLS on the server, with a certificate for {} from an authority that this system trusts, or set the authority's certificate as `ca_file` of {}.",
-            server.host, environment.name
-        ),
+        Unreachable::TimedOut(_)
+        | Unreachable::Refused
+        | Unreachable::Tls(_)
+        | Unreachable::UnknownHost
+        | Unreachable::NoRoute
+        | Unreachable::Closed => network(error, section, server),
         Unreachable::NoDatabase => {
             "Correct the name in the configuration, or create the database.".to_owned()
         }
@@ -38,28 +33,56 @@ pub(super) fn fix(
         Unreachable::HalfDropped => {
             "Drop it with DROP DATABASE and restore it, or take it out of the configuration.".to_owned()
         }
-        Unreachable::UnknownHost => {
-            format!("Correct `host` of {}, or add {} to the DNS.", server.name, server.host)
-        }
-        Unreachable::NoRoute => format!("Let Countersign's network reach {address}."),
-        Unreachable::Closed => {
-            format!("Look for what closes connections to {address}: a firewall, a proxy, or the server.")
-        }
         Unreachable::Pooler | Unreachable::IgnoresOptions => format!(
             "Set `host` and `port` of {} to PostgreSQL's own: port 5432 as a rule, where a pooler has another.",
             server.name
         ),
-        Unreachable::ChangesSetting { cause: SettingChange::Other, .. } => {
-            "Look for what sets it: session_preload_libraries, or a proxy between Countersign and the server."
+        Unreachable::ChangesSetting { cause, .. } => setting(cause, credentials),
+        Unreachable::AuditLogServer => {
+            "Name another server in `[store.postgres]`, and move the audit log with `countersign store copy`."
                 .to_owned()
         }
-        Unreachable::ChangesSetting { .. } => format!(
-            "In the trigger's function, return before it sets anything where session_user is {}.",
-            quoted(&credentials.user)
-        ),
+        Unreachable::UnknownIdentity => {
+            format!("GRANT EXECUTE ON FUNCTION pg_control_system() TO {};", quoted(&credentials.user))
+        }
         Unreachable::Misconfigured | Unreachable::Other(_) => {
             "Check the server's log for the reason.".to_owned()
         }
+    }
+}
+
+/// The fix for a server to which no connection could be made.
+fn network(error: &Unreachable, section: &str, server: &Server) -> String {
+    let address = format!("{}:{}", server.host, server.port);
+    match error {
+        Unreachable::TimedOut(_) => format!(
+            "Allow connections from Countersign to {address}: a firewall drops them, or the server hangs."
+        ),
+        Unreachable::Refused => {
+            format!("Start the server, or correct its `host` and `port`: no server listens at {address}.")
+        }
+        Unreachable::Tls(_) => format!(
+            "Enable TLS on the server, with a certificate for {} from an authority that this system trusts, or set the authority's certificate as `ca_file` of {section}.",
+            server.host
+        ),
+        Unreachable::UnknownHost => {
+            format!("Correct `host` of {}, or add {} to the DNS.", server.name, server.host)
+        }
+        Unreachable::NoRoute => format!("Let Countersign's network reach {address}."),
+        _ => format!("Look for what closes connections to {address}: a firewall, a proxy, or the server."),
+    }
+}
+
+fn setting(cause: &SettingChange, credentials: &LoginCredentials) -> String {
+    match cause {
+        SettingChange::Other => {
+            "Look for what sets it: session_preload_libraries, or a proxy between Countersign and the server."
+                .to_owned()
+        }
+        _ => format!(
+            "In the trigger's function, return before it sets anything where session_user is {}.",
+            quoted(&credentials.user)
+        ),
     }
 }
 

@@ -272,6 +272,11 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// refused with [`StoreError::NulCharacter`].
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// The system identifier of the PostgreSQL server that the store is on; `None` for another kind of store.
+    fn postgres_server(&self) -> Option<&str> {
+        None
+    }
+
     /// Looks if the store answers and lets this instance write; it writes nothing.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ pub const SECTIONS: &[ConfigSection] = &[
         path: "store.postgres",
         is_array: false,
         is_required: false,
-        meaning: "A database for the audit log alone, in place of `path`.",
+        meaning: "A database for the audit log, on a server that no environment uses, in place of `path`.",
         keys: &[
             required(
                 "host",
@@ -105,7 +105,7 @@ pub const SECTIONS: &[ConfigSection] = &[
                 default: DefaultValue::Number(environments::PORT as usize),
                 ..optional("port", KeyType::Count(u16::MAX), "Its port.")
             },
-            required("database", KeyType::Text, "The database: none that a service or an environment uses."),
+            required("database", KeyType::Text, "The database, for the audit log alone."),
             USER,
             PASSWORD,
             TLS,

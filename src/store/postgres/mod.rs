@@ -1,5 +1,4 @@
-//! The store on a PostgreSQL server, which several replicas share. Its database is its own: `config` refuses one that it knows as a
-//! target's.
+//! The store on a PostgreSQL server, which several replicas share. No target is on that server (`postgres/audit_log_server.rs`).
 //!
 //! Three connections: one writes runs, whose calls the server's functions do as a whole, so that a paused process holds no lock; one
 //! is for cards, tokens, beats and short reads; one lists. Checking the whole chain opens another.
@@ -49,6 +48,7 @@ struct Parts {
     call_timeout: Duration,
     places: Arc<Semaphore>,
     runtime: Handle,
+    system_identifier: String,
 }
 
 /// The store on a PostgreSQL server.
@@ -97,6 +97,7 @@ impl PostgresStore {
         let connector = Arc::new(Connector::new(settings)?);
         let session = connector.open().await.map_err(StoreError::from)?;
         schema::migrate_if_needed(&connector, &session, schema).await.map_err(StoreError::from)?;
+        let system_identifier = session.system_identifier().await.map_err(StoreError::from)?;
         drop(session);
         let general = Arc::new(SessionSlot::new(&connector));
         let instance = RegisteredInstance::register(Arc::clone(&general), schema.version())
@@ -114,6 +115,7 @@ impl PostgresStore {
             instance,
             call_timeout,
             runtime,
+            system_identifier,
         };
         Ok(PostgresStore { parts: Arc::new(parts), _beats: Arc::new(beats) })
     }
@@ -129,6 +131,10 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn postgres_server(&self) -> Option<&str> {
+        Some(&self.parts.system_identifier)
+    }
+
     async fn check_instance(&self) -> StoreResult<()> {
         let is_alive = self.parts.instance.is_alive();
         if self.within(is_alive).await? { Ok(()) } else { Err(StoreError::InstanceLost) }

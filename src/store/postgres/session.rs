@@ -249,6 +249,17 @@ impl StoreSession {
         }
     }
 
+    /// The system identifier of the server's data.
+    ///
+    /// # Errors
+    /// The session ends, or may not read it.
+    pub async fn system_identifier(&self) -> CallResult<String> {
+        let hidden =
+            "its user may not call pg_control_system(): GRANT EXECUTE ON FUNCTION pg_control_system() to it";
+        let identifier = pg_connect::system_identifier(&self.client).await;
+        identifier.ok_or_else(|| CallError::Message(hidden.to_owned()))
+    }
+
     /// Ends a backend that may still be at work for a connection that was lost: afterwards it commits nothing more.
     ///
     /// # Errors
