@@ -1,5 +1,7 @@
 //! The embedded store: the contract, and what only a file can show: its lock, its damage, its tampering, its processes.
 
+#[path = "store/checks.rs"]
+mod checks;
 #[path = "store/contract.rs"]
 mod contract;
 #[path = "store/copy.rs"]

@@ -1,13 +1,14 @@
 //! Checks of the host: the audit log's file, the backups' directory, and the access of other accounts to them. By permissions
 //! only: nothing is written.
 
-use super::{CheckContext, CheckStatus, Finding};
+use super::{CheckContext, CheckStatus, Finding, unreachable};
 use crate::actions::{backup, migrate, run_sql};
-use crate::config::process_account;
+use crate::config::{PostgresStoreSettings, process_account};
 use crate::error::{Error, Result};
 use crate::files::{self, Exposure, shell_word};
 use crate::prisma;
 use crate::store;
+use crate::store::postgres::{PostgresCheck, PostgresCheckError};
 use std::io;
 use std::path::Path;
 
@@ -93,6 +94,60 @@ const BACKUP_STORAGE: &str = "backup storage";
 fn audit_log(path: &Path) -> Finding {
     let fix = "Let the account that Countersign runs as write to `path` of `[store]` and its directory, or set another path.";
     finding(AUDIT_LOG, store::check_writable(path), fix)
+}
+
+/// The audit log on a PostgreSQL server, as `check` found it.
+pub(super) struct CheckedAuditLog {
+    pub findings: Vec<Finding>,
+    /// By which it is told from the targets; `None` if it can't be reached.
+    pub system_identifier: Option<String>,
+}
+
+/// Checks the audit log's store on a PostgreSQL server: without it only read commands work.
+pub(super) async fn audit_log_server(settings: &PostgresStoreSettings) -> CheckedAuditLog {
+    let PostgresStoreSettings { server, database, login, .. } = settings;
+    let checked = store::postgres::check(settings.clone()).await;
+    let finding = match &checked {
+        Ok(check) => {
+            return CheckedAuditLog {
+                findings: postgres_findings(check),
+                system_identifier: Some(check.system_identifier.clone()),
+            };
+        }
+        Err(PostgresCheckError::Unreachable(reason)) => {
+            let fix = unreachable::fix(reason, "[store.postgres]", server, login, database);
+            Finding::missing(AUDIT_LOG, format!("its server {reason}"), fix)
+        }
+        Err(PostgresCheckError::Unusable(error)) => {
+            let fix = "Correct it, or name another database in `[store.postgres]`: docs/operations.md has what the audit log needs.";
+            Finding::missing(AUDIT_LOG, error.to_string(), fix)
+        }
+    };
+    CheckedAuditLog { findings: vec![finding], system_identifier: None }
+}
+
+fn postgres_findings(check: &PostgresCheck) -> Vec<Finding> {
+    let PostgresCheck { server_version, has_schema, missing_grants, warnings, .. } = check;
+    let missing = missing_grants.iter().map(|grant| {
+        let privilege = grant.trim_start_matches("GRANT ").split(" TO ").next().unwrap_or_default();
+        Finding::missing(AUDIT_LOG, format!("its user misses a privilege: {privilege}"), grant)
+    });
+    let mut findings: Vec<Finding> = missing.collect();
+    if findings.is_empty() {
+        let details = if *has_schema {
+            format!("PostgreSQL {server_version}; can be written by its user")
+        } else {
+            format!(
+                "PostgreSQL {server_version}; its tables can be created by its user, as `serve` does at its first start"
+            )
+        };
+        findings.push(Finding::works(AUDIT_LOG, details));
+    }
+    findings.extend(warnings.iter().map(|warning| Finding {
+        status: CheckStatus::Optional,
+        ..Finding::missing(AUDIT_LOG, warning.problem, warning.fix)
+    }));
+    findings
 }
 
 /// The finding that a thing can be written (true) or created (false), or the obstacle.

@@ -4,7 +4,7 @@
 use crate::access::Access;
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::catalog::Catalog;
-use crate::config::{Config, ConfigPart, Environment, LoginCredentials, Server};
+use crate::config::{Config, ConfigPart, Environment, LoginCredentials, Server, StoreSettings};
 use crate::model::LoginKind;
 use crate::postgres::{Address, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable};
 use crate::schedule::EnvironmentWindow;
@@ -35,6 +35,16 @@ pub struct CheckContext<'a> {
 /// Checks a part, or all: the environments in parallel. The chat platforms add their own findings.
 pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Report {
     let includes = |part| only.is_none_or(|only| only == part);
+    let audit_log = match &context.config.store {
+        StoreSettings::Postgres(settings) if includes(ConfigPart::Host) => {
+            let checked = host::audit_log_server(settings).await;
+            if let Some(server) = checked.system_identifier {
+                context.environments.exclude(server);
+            }
+            checked.findings
+        }
+        _ => Vec::new(),
+    };
     let mut sections = Vec::new();
     if includes(ConfigPart::Servers) {
         let installations = find_installations(&context.config.backups).await;
@@ -43,7 +53,7 @@ pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Repo
         sections = futures::future::join_all(checks).await;
     }
     if includes(ConfigPart::Host) {
-        sections.push((HOST_SECTION.to_owned(), host::check(context).await));
+        sections.push((HOST_SECTION.to_owned(), [audit_log, host::check(context).await].concat()));
     }
     if only.is_none() {
         sections.push((rules::RULES_SECTION.to_owned(), rules::check(context)));

@@ -30,7 +30,8 @@ fn psql(cluster: &Cluster, user: &str, password: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {output:?}");
 }
 
-fn limit(cluster: &Cluster, database: &str, owner: &str) {
+/// Grants the limited role what it needs in a database.
+pub fn limit(cluster: &Cluster, database: &str, owner: &str) {
     let (database, bot) = (format!("--dbname={database}"), format!("--set=bot={LIMITED_ROLE}"));
     psql(cluster, owner, owner, &[&database, &bot, "--file=deploy/audit-log-grants.sql"]);
 }

@@ -17,4 +17,5 @@ mod requests;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
 mod store_copy;
+mod store_server;
 mod verify;

@@ -4,6 +4,7 @@
 //! is for cards, tokens, beats and short reads; one lists. Checking the whole chain opens another.
 
 mod cards;
+mod check;
 mod copy;
 mod instance;
 mod queries;
@@ -22,6 +23,7 @@ use crate::config::PostgresStoreSettings;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
 use anyhow::Context;
 use async_trait::async_trait;
+pub use check::{PostgresCheck, PostgresCheckError, StoreWarning, check};
 pub use copy::PostgresHistory;
 use instance::RegisteredInstance;
 use jiff::Timestamp;

@@ -236,6 +236,29 @@ const VERSIONS: &str = "CREATE TABLE countersign.schema_versions (
     applied_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );\n";
 
+/// Checks that this session may make the next step from a state.
+///
+/// # Errors
+/// It may not: the words of the step itself.
+pub(super) async fn check_migration(session: &StoreSession, state: SchemaState) -> CallResult<()> {
+    let sql = match state {
+        SchemaState::Absent { has_schema: false } => {
+            "SELECT has_database_privilege(current_database(), 'CREATE')"
+        }
+        SchemaState::Absent { has_schema: true } => "SELECT has_schema_privilege('countersign', 'CREATE')",
+        SchemaState::Version { .. } => {
+            "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = to_regclass('countersign.schema_versions')"
+        }
+    };
+    let rows = session.query(sql, &[]).await?;
+    let may = rows.first().ok_or(CallError::Lost)?.get(0)?;
+    if may {
+        Ok(())
+    } else {
+        Err(in_words(state, KnownSchema::CURRENT.version(), CallError::Refused("42501".to_owned())))
+    }
+}
+
 /// A missing privilege in words that say what to grant.
 fn in_words(state: SchemaState, known: i32, error: CallError) -> CallError {
     match (&error, state) {

@@ -192,12 +192,17 @@ pub(super) type SqlParameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl StoreSession {
     /// Reads which backend this is, and refuses a server that can't hold the audit log.
     async fn check(&mut self) -> CallResult<()> {
-        let sql = "SELECT pid, backend_start::text, pg_is_in_recovery(), current_setting('server_encoding')
+        let sql = "SELECT pid, backend_start::text, pg_is_in_recovery(), current_setting('server_encoding'),
+                          current_setting('transaction_read_only') = 'on'
                      FROM pg_stat_activity WHERE pid = pg_backend_pid()";
         let rows = self.query(sql, &[]).await?;
         let row = rows.first().ok_or(CallError::Lost)?;
         if row.get(2)? {
             return Err(CallError::Message("its server is a replica, which can't be written".to_owned()));
+        }
+        if row.get(4)? {
+            let words = "its database can't be written: the transaction is read-only (default_transaction_read_only is on)";
+            return Err(CallError::Message(words.to_owned()));
         }
         let encoding: String = row.get(3)?;
         if encoding != "UTF8" {
