@@ -15,11 +15,13 @@ use crate::error::Result;
 use crate::model::{EventKind, Plan, Run, RunId};
 use crate::platform::Freshness;
 use crate::store::AppendOutcome;
+use crate::telemetry::run_span;
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// The record is polled this often for a request to stop.
 const STOP_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -142,6 +144,11 @@ impl RunExecutor {
 
     /// Executes a claimed run to its end and closes it in every case.
     pub async fn perform(self: &Arc<Self>, run: Run) -> Run {
+        let span = run_span(run.id, &run.request.command);
+        self.perform_in_span(run).instrument(span).await
+    }
+
+    async fn perform_in_span(self: &Arc<Self>, run: Run) -> Run {
         // It may last for hours.
         work_queue::leave();
         self.running_runs.insert(run.id);
@@ -151,7 +158,8 @@ impl RunExecutor {
         }
         let (executor, its_run, its_stop) = (Arc::clone(self), run.clone(), stop.clone());
         // A task of its own: a panic in an action must not prevent the recording of the end.
-        let action = tokio::spawn(async move { executor.act(&its_run, &its_stop).await });
+        let action = async move { executor.act(&its_run, &its_stop).await };
+        let action = tokio::spawn(action.in_current_span());
         let outcome = tokio::select! {
             outcome = action => outcome,
             never = self.outbox.show_progress(run.id) => match never {},

@@ -12,8 +12,10 @@ use crate::error::{Error, Result, contain_panic};
 use crate::model::{Block, CardKind, Conversation, EventKind, Link, Reply, Run, RunId, Severity, Text};
 use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
+use crate::telemetry::run_span;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::{Instrument, Span};
 
 /// A read waits this long for the audit log and then continues with a warning: in an incident the answer matters more.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,7 +42,8 @@ impl Queries {
             return Ok(None);
         }
         let own_run = if let RecordOutcome::As(run) = &recorded { Some(run.id) } else { None };
-        let answer = contain_panic(self.query(intent, own_run)).await;
+        let span = own_run.map_or_else(Span::none, |run| run_span(run, &intent.command.name));
+        let answer = contain_panic(self.query(intent, own_run)).instrument(span).await;
         let mut heading = intent.heading(&self.app);
         if let RecordOutcome::As(run) = &recorded {
             self.close_in_background(run, &answer);

@@ -9,9 +9,11 @@ use crate::app::{App, RunProgress};
 use crate::audit::{AppendConditions, EventDetails};
 use crate::model::{EventKind, Run, RunId, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
+use crate::telemetry::run_span;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// After this time an inspection shows nothing new, and a person has looked. Work that is running, or will resume, is never forgotten.
 const OBSERVATION_PERIOD: Duration = Duration::from_secs(86_400);
@@ -97,7 +99,8 @@ impl Reconciler {
     async fn record_outcome(self: &Arc<Self>, run: &Run, action: &dyn Action) -> bool {
         let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
         let outcome = if age < OBSERVATION_PERIOD || action.reports_progress() {
-            recovery::observe_outcome(&self.app, run).await
+            let span = run_span(run.id, &run.request.command);
+            recovery::observe_outcome(&self.app, run).instrument(span).await
         } else {
             None
         };

@@ -67,6 +67,7 @@ mod reindex;
 mod replicas;
 mod request_lifecycle;
 mod revocation;
+mod run_logs;
 mod run_sql;
 mod schedule;
 mod session_defaults;
