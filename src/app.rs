@@ -4,13 +4,12 @@ use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::model::RunId;
 use crate::postgres::Environments;
 use crate::schedule::EnvironmentWindow;
+use crate::shared_state::{Progress, SharedState};
 use crate::storage::Storage;
 use crate::webhook::Webhook;
-use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// The parts that commands and the workflow use.
@@ -23,35 +22,8 @@ pub struct App {
     pub audit: AuditLog,
     pub storage: Storage,
     pub webhook: Option<Webhook>,
-    pub progress: Progress,
+    pub progress: Arc<Progress>,
+    pub shared: Arc<dyn SharedState>,
     /// Cancelled a moment before the process ends: runs that can't outlive it stop, and record it.
     pub shutdown: CancellationToken,
-}
-
-/// The progress of runs, for the cards. It is lost with the process.
-#[derive(Debug, Default)]
-pub struct Progress(Mutex<HashMap<RunId, RunProgress>>);
-
-/// The share that is done, if it is known, and the current step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunProgress {
-    /// 0 to 100.
-    pub percent: Option<u8>,
-    pub label: String,
-}
-
-impl Progress {
-    pub fn set(&self, run: RunId, percent: Option<u8>, label: String) {
-        self.0.lock().insert(run, RunProgress { percent, label });
-    }
-    pub fn get(&self, run: RunId) -> Option<RunProgress> {
-        self.0.lock().get(&run).cloned()
-    }
-    /// The progress of the only run, for a process with one run.
-    pub fn current(&self) -> Option<RunProgress> {
-        self.0.lock().values().next().cloned()
-    }
-    pub fn clear(&self, run: RunId) {
-        self.0.lock().remove(&run);
-    }
 }

@@ -3,12 +3,13 @@
 
 use crate::access::Access;
 use crate::actions;
-use crate::app::{App, Progress};
+use crate::app::App;
 use crate::audit::AuditLog;
 use crate::catalog::{Catalog, sql_files};
 use crate::config::{Config, StoreSettings, StoreTimeouts};
 use crate::postgres::Environments;
 use crate::schedule::{self, EnvironmentWindow};
+use crate::shared_state::{MemoryState, Progress};
 use crate::storage::Storage;
 use crate::store::postgres::{PostgresHistory, PostgresStore};
 use crate::store::sqlite::{SqliteHistory, SqliteStore, StoreLimits};
@@ -30,6 +31,8 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
     if let Some(server) = store.postgres_server() {
         environments.exclude(server.to_owned());
     }
+    let progress = Arc::new(Progress::default());
+    let shared = Arc::new(MemoryState::default());
     Ok(App {
         catalog,
         access,
@@ -38,7 +41,8 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
         storage: Storage::open(&config.backups).context("opening the backups' directory")?,
         audit: AuditLog { store, approval: config.approval.clone() },
         webhook: config.webhook.as_ref().map(Webhook::new).transpose()?,
-        progress: Progress::default(),
+        progress,
+        shared,
         shutdown: CancellationToken::new(),
         config,
     })

@@ -1,4 +1,4 @@
-//! State in memory that may be lost: rate limits, duplicate deliveries, cached answers. All of it is bounded, and none of it may be the
+//! State in memory that may be lost: duplicate deliveries, cached answers. All of it is bounded, and none of it may be the
 //! only copy of something that matters.
 
 use parking_lot::Mutex;
@@ -6,35 +6,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Limits each key to one call an interval, in the order of asking.
-#[derive(Debug)]
-pub struct RateLimiter {
-    interval: Duration,
-    /// The latest turn of each key; turns more than an interval ago are removed.
-    last: Mutex<HashMap<String, Instant>>,
-}
-
-impl RateLimiter {
-    /// `interval` is the shortest time between two turns of one key.
-    pub fn new(interval: Duration) -> Self {
-        RateLimiter { interval, last: Mutex::default() }
-    }
-
-    /// Waits for this key's next turn.
-    pub async fn wait_turn(&self, key: &str) {
-        tokio::time::sleep_until(self.reserve(key, Instant::now())).await;
-    }
-
-    /// Takes the key's next turn, and returns its time.
-    fn reserve(&self, key: &str, now: Instant) -> Instant {
-        let mut last = self.last.lock();
-        last.retain(|_, turn| *turn + self.interval > now);
-        let turn = last.get(key).map_or(now, |turn| *turn + self.interval);
-        last.insert(key.to_owned(), turn);
-        turn
-    }
-}
 
 /// The ids of recent deliveries, so that one that a platform sends twice counts once.
 #[derive(Debug)]
@@ -186,18 +157,6 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn turns_of_a_key_lie_an_interval_apart_and_keys_do_not_wait_for_each_other() {
-        let limiter = RateLimiter::new(SECOND);
-        let now = Instant::now();
-        assert_eq!(limiter.reserve("C1", now), now);
-        assert_eq!(limiter.reserve("C1", now), now + SECOND);
-        assert_eq!(limiter.reserve("C1", now), now + 2 * SECOND);
-        assert_eq!(limiter.reserve("C2", now), now);
-        assert_eq!(limiter.reserve("C1", now + 10 * SECOND), now + 10 * SECOND);
-        assert_eq!(limiter.last.lock().len(), 1, "C2's turn is long past");
-    }
 
     #[test]
     fn an_id_is_new_once_within_its_time() {

@@ -49,7 +49,8 @@
 //! | [`pg_connect`] | one connection to a PostgreSQL server: TLS verified, settings pinned |
 //! | [`store`] | the audit log's storage: a trait, SQLite and PostgreSQL behind it, and the copy from one place to another |
 //! | [`storage`] | backups as objects: a directory now, a blob container later |
-//! | [`ephemeral`] | rate limits, duplicate deliveries and caches: may be lost |
+//! | [`ephemeral`] | duplicate deliveries and caches of one process: may be lost |
+//! | [`shared_state`] | pace, wake-ups and progress that replicas share, in memory or on Redis: may be lost |
 //! | [`rate_limits`] | the times before which a platform asked not to be called |
 //! | [`webhook`] | a team's webhook, notified of pending requests |
 //! | [`prisma`] | a directory of migrations, to compare a migration history with |
@@ -115,6 +116,7 @@ pub mod rate_limits;
 pub mod redact;
 pub mod retry;
 pub mod schedule;
+pub mod shared_state;
 pub mod sql;
 pub mod sql_lexer;
 pub mod storage;

@@ -7,10 +7,10 @@ use super::support::blocks::{
     run_table, verdict,
 };
 use super::support::{backends, recovery};
-use crate::app::RunProgress;
 use crate::error::Result;
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Coverage, EventKind, Run, RunState, Severity};
+use crate::shared_state::RunProgress;
 use crate::sql::{Answer, duration};
 use crate::store::Filter;
 use jiff::Timestamp;

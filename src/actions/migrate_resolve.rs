@@ -10,10 +10,10 @@ use super::migrate::{
     requested_target,
 };
 use super::{Action, Call, EffectGuard, Execution, Outcome};
-use crate::app::RunProgress;
 use crate::command_line::{Values, as_word};
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, Text};
+use crate::shared_state::RunProgress;
 use crate::suggest::shown;
 use async_trait::async_trait;
 

@@ -1,7 +1,7 @@
 //! Coded commands: name → code, one line each. Code returns values; it neither sends messages nor writes the audit log. A command that
 //! reads is a [`Query`]; an [`Action`] first makes a plan and is called again with that plan.
 
-use crate::app::{App, RunProgress};
+use crate::app::App;
 use crate::audit::EventDetails;
 use crate::catalog::{BACKUP_AGES, Body, Catalog, Command, Scope};
 use crate::command_line::Values;
@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text, WordKind};
 use crate::postgres::{Address, PooledClient, QueryError, Unreachable};
 use crate::redact;
+use crate::shared_state::RunProgress;
 use crate::sql::{self, Answer, QueryRequest, SectionResult, Target, scope_targets};
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;

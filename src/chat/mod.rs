@@ -1,10 +1,12 @@
 //! The chat platforms, one module each: verify, parse, render, send; and the terminal, for when chat is down. Each knows its own
 //! wire format and the neutral values of [`crate::model`], decides nothing, and never imports another.
 
+use crate::app::App;
 use crate::config::Config;
 use crate::ephemeral::TtlCache;
 use crate::platform::{Freshness, Platform, SendError};
 use crate::preflight::{CheckStatus, Finding};
+use crate::shared_state::SharedState;
 use crate::store::Store;
 use anyhow::Context;
 use async_trait::async_trait;
@@ -79,6 +81,9 @@ pub trait ChatPlatform: Platform {
         Ok(())
     }
 
+    /// Counts the messages that other replicas send in the pace of each conversation.
+    fn pace_with(&self, shared: &Arc<dyn SharedState>);
+
     /// Keeps the waits that the platform asks for in the store, for the process that follows.
     fn keep_limits_in(&self, store: &Arc<dyn Store>);
 
@@ -107,15 +112,16 @@ fn named<S, P: ChatPlatform + 'static>(
     Some((name, platform))
 }
 
-/// The chat platforms of the configuration, which keep their rate limits in the store. Fails when the system has no certificates to
-/// trust.
-pub fn platforms(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Vec<Arc<dyn ChatPlatform>>> {
+/// The chat platforms of the configuration, which keep their rate limits in the store, and their pace with other replicas. Fails when
+/// the system has no certificates to trust.
+pub fn platforms(app: &App) -> anyhow::Result<Vec<Arc<dyn ChatPlatform>>> {
     let set_up = |(name, platform): Named| {
         let platform = platform.with_context(|| format!("setting up {name}"))?;
-        platform.keep_limits_in(store);
+        platform.keep_limits_in(&app.audit.store);
+        platform.pace_with(&app.shared);
         Ok(platform)
     };
-    register(config).into_iter().map(set_up).collect()
+    register(&app.config).into_iter().map(set_up).collect()
 }
 
 /// The platforms, to send to.

@@ -79,7 +79,7 @@ pub async fn run(args: RunArgs, variables: &Variables<'_>) -> anyhow::Result<u8>
     let config = load_config(&args.config, variables)?;
     let app = crate::bootstrap::assemble(config.clone()).await?;
     let terminal = Arc::new(Terminal::default());
-    let mut senders = chat::senders(&chat::platforms(&config, &app.audit.store)?);
+    let mut senders = chat::senders(&chat::platforms(&app)?);
     senders.push(terminal.clone());
     let workflow = Workflow::new(app, senders);
     let incoming = incoming_event(&login_name(), args.line).context("asking the system for randomness")?;

@@ -56,7 +56,7 @@ impl HttpServer {
         let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
         let app = crate::bootstrap::assemble(config).await?;
         app.environments.check_audit_log_server().await.context("opening the audit log")?;
-        let platforms = chat::platforms(&app.config, &app.audit.store)?;
+        let platforms = chat::platforms(&app)?;
         let connections = OpenConnections::new(connection_limits(&app.config));
         let workflow = Workflow::new(app, chat::senders(&platforms));
         let listener = listener(listen).with_context(|| format!("listening on {listen}"))?;

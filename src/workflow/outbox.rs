@@ -10,12 +10,12 @@ use super::webhook_notices::{self, WAITING};
 use super::work_queue;
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::ephemeral::RateLimiter;
 use crate::error::Result;
 use crate::model::{
     Card, CardKind, Conversation, EventKind, PlatformKind, PostedMessage, Run, RunId, RunState,
 };
 use crate::platform::{Platform, SendError};
+use crate::shared_state::RateLimiter;
 use crate::store::StoreResult;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -27,8 +27,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// Time between two edits that show progress, of all runs on one platform: at most 20 a minute. Slack allows 50 messages a minute in a
-/// workspace, so that two processes leave 10 for decisions and outcomes. Teams allows 1,800 an hour in a conversation; progress takes
-/// 1,200 at most.
+/// workspace, so that two processes that share no pace leave 10 for decisions and outcomes. Teams allows 1,800 an hour in a conversation;
+/// progress takes 1,200 at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Approvers' copies of cards that are sent at the same time, on one platform. Slack takes 50 edits a minute in a workspace: where each
@@ -140,6 +140,8 @@ impl Outbox {
         let turns =
             |platform: &Arc<dyn Platform>| (platform.name(), Arc::new(Semaphore::new(MAX_DIRECT_SENDS)));
         let direct_turns = platforms.iter().map(turns).collect();
+        let progress_limiter = RateLimiter::new("progress", PROGRESS_INTERVAL);
+        progress_limiter.share(&app.shared);
         Arc::new(Outbox {
             next_steps,
             direct_turns,
@@ -150,7 +152,7 @@ impl Outbox {
             sending: CardsInFlight::default(),
             retries: RetrySchedule::default(),
             refusals: RefusalQueue::default(),
-            progress_limiter: RateLimiter::new(PROGRESS_INTERVAL),
+            progress_limiter,
             delivery_recorded: Notify::new(),
         })
     }

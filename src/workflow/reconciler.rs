@@ -5,9 +5,10 @@ use super::executor::RunExecutor;
 use super::in_flight::RunSet;
 use super::outbox::Outbox;
 use crate::actions::{self, Action, Implementation, support::recovery};
-use crate::app::{App, RunProgress};
+use crate::app::App;
 use crate::audit::{AppendConditions, EventDetails};
 use crate::model::{EventKind, Run, RunId, RunState};
+use crate::shared_state::RunProgress;
 use crate::store::{AppendOutcome, Filter, StoreResult};
 use crate::telemetry::run_span;
 use std::collections::HashSet;
@@ -125,9 +126,9 @@ impl Reconciler {
             return;
         }
         match progress {
-            Some(RunProgress { percent, label }) => {
+            Some(progress) => {
                 self.watched_runs.insert(run.id);
-                self.app.progress.set(run.id, percent, label);
+                self.app.progress.set_observed(run.id, progress);
             }
             None => self.stop_watching(run.id),
         }

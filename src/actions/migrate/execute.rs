@@ -9,9 +9,9 @@ use super::target::{MigrateIdentity, MigrateTarget, ensure_no_shadowing, lock_ho
 use super::{changed_outcome, invalidated_outcome, text};
 use crate::actions::support::subprocess::{CapturedStreams, GRACE, Subprocess};
 use crate::actions::{Execution, Outcome, TargetLockError};
-use crate::app::RunProgress;
 use crate::model::Run;
 use crate::postgres::{DedicatedSession, PooledClient, QueryError};
+use crate::shared_state::RunProgress;
 use crate::sql::duration;
 use parking_lot::Mutex;
 use std::convert::Infallible;

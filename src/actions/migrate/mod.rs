@@ -4,12 +4,12 @@
 use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::actions::support::database::DatabaseTarget;
 use crate::actions::support::needs::ensure_met;
-use crate::app::RunProgress;
 use crate::catalog::Need;
 use crate::config::{MigrateSettings, Server, Service};
 use crate::error::{Error, Result};
 use crate::model::{EventKind, LoginKind, Plan};
 use crate::postgres::Environments;
+use crate::shared_state::RunProgress;
 use crate::sql::duration;
 use async_trait::async_trait;
 use jiff::Timestamp;

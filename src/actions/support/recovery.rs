@@ -1,9 +1,10 @@
 //! Interrupted runs, whose process is gone: their outcome, their progress, and whether they may resume. Nothing here changes anything.
 
 use crate::actions::{Action, Execution, Outcome, action_of, support::backends};
-use crate::app::{App, RunProgress};
+use crate::app::App;
 use crate::catalog::Command;
 use crate::model::{EventKind, Plan, Run};
+use crate::shared_state::RunProgress;
 use tokio_util::sync::CancellationToken;
 
 /// The reason of a run that a regular shutdown interrupted: it does not count as a crash.

@@ -4,6 +4,7 @@
 use crate::chat::ChatPlatform;
 use crate::chat::ingress::Ingress;
 use crate::preflight::Finding;
+use crate::shared_state::SharedState;
 use crate::store::Store;
 use anyhow::Context;
 use api::SlackApiError;
@@ -42,6 +43,10 @@ impl ChatPlatform for SlackPlatform {
 
     async fn prepare(&self) -> anyhow::Result<()> {
         self.api.prepare().await.context("setting up Slack")
+    }
+
+    fn pace_with(&self, shared: &Arc<dyn SharedState>) {
+        self.limiter.share(shared);
     }
 
     fn keep_limits_in(&self, store: &Arc<dyn Store>) {

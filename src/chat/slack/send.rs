@@ -9,7 +9,7 @@ use super::form;
 use super::render::{self, SlackMessage};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
-use crate::ephemeral::{RateLimiter, TtlCache};
+use crate::ephemeral::TtlCache;
 use crate::model::{
     Audience, ChatAccount, ChatEvent, Conversation, Form, LinkUrl, PlatformKind, PostedMessage, Reply,
     ReplyHandle,
@@ -18,6 +18,7 @@ use crate::platform::{
     AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
 };
 use crate::rate_limits::RateLimits;
+use crate::shared_state::RateLimiter;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -38,7 +39,7 @@ const RESPONSE_URL_USES: u8 = 5;
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
     pub(super) api: SlackApi,
-    limiter: RateLimiter,
+    pub(super) limiter: RateLimiter,
     pub(super) config: config::SlackSettings,
     /// Uses of each `response_url` that is still valid.
     uses: Mutex<HashMap<String, ResponseUrlUses>>,
@@ -59,7 +60,7 @@ impl SlackPlatform {
         let limits = RateLimits::new(format!("slack/{}", config.workspaces.join(",")));
         Ok(SlackPlatform {
             api: SlackApi::new(&config.api_url, &config.bot_token, limits)?,
-            limiter: RateLimiter::new(CHANNEL_INTERVAL),
+            limiter: RateLimiter::new("slack-messages", CHANNEL_INTERVAL),
             config: config.clone(),
             uses: Mutex::default(),
             directs: TtlCache::new(CACHE_CAPACITY),

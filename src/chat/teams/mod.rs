@@ -4,6 +4,7 @@
 use crate::chat::ChatPlatform;
 use crate::chat::ingress::Ingress;
 use crate::preflight::Finding;
+use crate::shared_state::SharedState;
 use crate::store::Store;
 use async_trait::async_trait;
 use axum::Router;
@@ -29,6 +30,10 @@ pub use verify::TokenVerifier;
 impl ChatPlatform for TeamsPlatform {
     fn routes(self: Arc<Self>, ingress: Arc<Ingress>) -> anyhow::Result<Router> {
         routes::router(self, ingress)
+    }
+
+    fn pace_with(&self, shared: &Arc<dyn SharedState>) {
+        self.limiter.share(shared);
     }
 
     fn keep_limits_in(&self, store: &Arc<dyn Store>) {

@@ -9,7 +9,7 @@ use super::form;
 use super::render::{self, View};
 use crate::chat::{ABSENT_LIFETIME, CACHE_CAPACITY, DIRECT_LIFETIME, REPORT_LIFETIME, report};
 use crate::config;
-use crate::ephemeral::{RateLimiter, TtlCache};
+use crate::ephemeral::TtlCache;
 use crate::model::{
     Audience, ChatAccount, ChatEvent, Conversation, Form, LinkUrl, Mention, Person, PlatformKind,
     PostedMessage, Reply,
@@ -17,6 +17,7 @@ use crate::model::{
 use crate::platform::{
     AccountInfo, AccountKind, ConversationInfo, Freshness, Platform, Route, SendError, TooLarge,
 };
+use crate::shared_state::RateLimiter;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ type Roster = Option<Arc<Vec<Member>>>;
 /// Teams, as the workflow sees it.
 pub struct TeamsPlatform {
     pub(super) connector: ConnectorClient,
-    limiter: RateLimiter,
+    pub(super) limiter: RateLimiter,
     pub(super) config: config::TeamsSettings,
     /// Service address of each conversation, as its last activity named it.
     services: TtlCache<String>,
@@ -53,7 +54,7 @@ impl TeamsPlatform {
     pub fn new(config: &config::TeamsSettings) -> anyhow::Result<Self> {
         Ok(TeamsPlatform {
             connector: ConnectorClient::new(config)?,
-            limiter: RateLimiter::new(INTERVAL),
+            limiter: RateLimiter::new("teams-messages", INTERVAL),
             config: config.clone(),
             services: TtlCache::new(CACHE_CAPACITY),
             directs: TtlCache::new(CACHE_CAPACITY),
