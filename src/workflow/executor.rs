@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-/// The record is polled this often for a request to stop.
+/// The record is polled this often for a request to stop, and whenever another replica announces a change.
 const STOP_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct RunExecutor {
@@ -177,8 +177,9 @@ impl RunExecutor {
 
     /// Cancels `stop` when the record has a request to stop, made through any replica.
     async fn watch_stop_requests(&self, run: RunId, stop: &CancellationToken) -> Infallible {
+        let mut changes = self.app.shared.changes();
         loop {
-            tokio::time::sleep(STOP_POLL_INTERVAL).await;
+            let _ = tokio::time::timeout(STOP_POLL_INTERVAL, changes.next()).await;
             if let Ok(Some(run)) = self.app.audit.store.get(run).await
                 && run.event(EventKind::StopRequested).is_some()
             {

@@ -196,13 +196,17 @@ impl Workflow {
         Arc::clone(&self.supervisor).run().await;
     }
 
+    /// Acts on what other replicas announce until it is dropped; [`Workflow::supervise`] includes it.
+    pub async fn follow_replicas(&self) {
+        self.supervisor.follow_replicas().await;
+    }
+
     /// Closes the runs whose process died and the requests that expired, and sends the outdated cards, once.
     ///
     /// # Errors
     /// When the store can't be used.
     pub async fn supervise_once(&self) -> StoreResult<()> {
-        self.supervisor.close_runs().await?;
-        self.supervisor.outbox.send_outdated_cards().await
+        self.supervisor.catch_up().await
     }
 
     /// Closes the runs whose process died, and those interrupted runs whose outcome PostgreSQL shows, for a process that handles one

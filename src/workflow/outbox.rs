@@ -57,7 +57,7 @@ const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// Recording the message that a card was posted as takes at most this long, on a slow disk.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The store is polled for a delivery by another process, which sends no notification here.
+/// The store is polled for a delivery by another process, which may send no notification here.
 const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A run's progress is polled this often.
@@ -161,9 +161,11 @@ impl Outbox {
         &self.app
     }
 
-    /// Brings the primary cards of a run up to date, and then, in the background, its other cards.
+    /// Brings the primary cards of a run, which has changed, up to date, and then, in the background, its other cards.
     pub async fn update_cards(self: &Arc<Self>, run: RunId) {
         work_queue::leave();
+        // Another replica may be executing it, or sending a card of it.
+        self.app.shared.announce_change();
         let cards = self.run_cards(run).await;
         let primary = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
         futures::future::join_all(primary.map(|card| self.deliver(card.id, CardUpdate::IfOutdated))).await;
@@ -263,6 +265,8 @@ impl Outbox {
             self.spawn_correction(card.id);
         }
         self.delivery_recorded.notify_waiters();
+        // Whoever waits for the message, or found the card claimed.
+        self.app.shared.announce_change();
         Ok(())
     }
 
@@ -346,6 +350,7 @@ impl Outbox {
     /// When the store can't be read.
     pub async fn delivered_message(&self, card: i64, run: RunId) -> Result<Option<String>> {
         let deadline = Instant::now() + DELIVERY_TIMEOUT;
+        let mut changes = self.app.shared.changes();
         loop {
             let mut notification = pin!(self.delivery_recorded.notified());
             // Before the store is read, so that no notification in between is missed.
@@ -357,7 +362,11 @@ impl Outbox {
             if is_posted || remaining.is_zero() {
                 return Ok(card.and_then(|card| card.message));
             }
-            let _ = tokio::time::timeout(remaining.min(DELIVERY_POLL_INTERVAL), notification).await;
+            tokio::select! {
+                () = notification => {}
+                () = changes.next() => {}
+                () = tokio::time::sleep(remaining.min(DELIVERY_POLL_INTERVAL)) => {}
+            }
         }
     }
 

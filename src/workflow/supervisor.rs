@@ -105,8 +105,33 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs the tasks until it is dropped. No task runs beside itself.
+    /// Runs the tasks, and follows the other replicas, until it is dropped.
     pub async fn run(self: Arc<Self>) {
+        tokio::join!(Arc::clone(&self).run_tasks(), self.follow_replicas());
+    }
+
+    /// Closes runs and sends cards as soon as another replica announces a change: without announcements, the tasks do it later.
+    pub async fn follow_replicas(&self) {
+        let mut changes = self.app.shared.changes();
+        loop {
+            changes.next().await;
+            if let Err(error) = self.catch_up().await {
+                tracing::warn!(%error, "following another replica failed; the next task will do it");
+            }
+        }
+    }
+
+    /// Closes runs and sends outdated cards, once.
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    pub async fn catch_up(&self) -> StoreResult<()> {
+        self.close_runs().await?;
+        self.outbox.send_outdated_cards().await
+    }
+
+    /// No task runs beside itself.
+    async fn run_tasks(self: Arc<Self>) {
         let tasks = tasks();
         let mut due = vec![Instant::now(); tasks.len()];
         let mut running: Vec<Option<AbortOnDropHandle<()>>> = tasks.iter().map(|_| None).collect();
