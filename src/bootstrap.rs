@@ -1,5 +1,5 @@
 //! The composition root: configuration, commands and access rules are checked whole and become an [`App`]. The only file that
-//! chooses the store's implementation.
+//! chooses the implementations of the store and of the shared state.
 
 use crate::access::Access;
 use crate::actions;
@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, sql_files};
 use crate::config::{Config, StoreSettings, StoreTimeouts};
 use crate::postgres::Environments;
 use crate::schedule::{self, EnvironmentWindow};
-use crate::shared_state::{MemoryState, Progress};
+use crate::shared_state::{MemoryState, Progress, RedisState, SharedState};
 use crate::storage::Storage;
 use crate::store::postgres::{PostgresHistory, PostgresStore};
 use crate::store::sqlite::{SqliteHistory, SqliteStore, StoreLimits};
@@ -32,7 +32,12 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
         environments.exclude(server.to_owned());
     }
     let progress = Arc::new(Progress::default());
-    let shared = Arc::new(MemoryState::default());
+    let shared: Arc<dyn SharedState> = match &config.redis {
+        Some(settings) => {
+            Arc::new(RedisState::start(settings, Arc::clone(&progress)).context("setting up Redis")?)
+        }
+        None => Arc::new(MemoryState::default()),
+    };
     Ok(App {
         catalog,
         access,

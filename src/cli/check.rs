@@ -26,7 +26,7 @@ pub enum CheckPart {
     Servers,
     /// Slack and Teams
     Chat,
-    /// The audit log and the backups on this host
+    /// The audit log, Redis, and the backups on this host
     Host,
 }
 

@@ -127,12 +127,16 @@ fn servers(table: &mut Reader<'_>) -> Vec<Server> {
 
 pub(super) fn host(table: &mut Reader<'_>) -> String {
     let host = table.string("host");
-    let letter = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-    if host.is_empty() || !host.chars().all(letter) || (host.contains(':') && host.parse::<IpAddr>().is_err())
-    {
+    if !is_host(&host) {
         reject(table, "host", &host, "a host's name or IP address, without port or user");
     }
     host
+}
+
+/// True for a host's name or IP address.
+pub(super) fn is_host(host: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    !host.is_empty() && host.chars().all(letter) && (!host.contains(':') || host.parse::<IpAddr>().is_ok())
 }
 
 /// TLS is verified or, if every server is this very machine, off: an unverified connection hands the password to whoever answers.

@@ -17,6 +17,7 @@ mod chat;
 mod environments;
 mod links;
 mod migrate;
+mod redis;
 pub mod reference;
 mod secrets;
 mod store;
@@ -25,6 +26,7 @@ mod validate;
 pub use access::{NotificationPlace, QuietHours};
 pub use chat::*;
 pub use links::{LinkSubject, LinkTemplate};
+pub use redis::{RedisServer, RedisSettings};
 pub use store::{PostgresStoreSettings, StoreSettings, StoreTimeouts};
 
 use secrets::secret;
@@ -38,6 +40,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     pub store: StoreSettings,
     pub store_timeouts: StoreTimeouts,
+    /// The server of what several replicas share; without one, each has its own in memory.
+    pub redis: Option<RedisSettings>,
     pub chat: ChatSettings,
     pub approval: ApprovalSettings,
     pub break_glass: Option<BreakGlassSettings>,
@@ -296,7 +300,7 @@ pub enum ConfigPart {
     Servers,
     /// Slack and Teams.
     Chat,
-    /// The audit log and the backups on this host.
+    /// The audit log, Redis, and the backups on this host.
     Host,
 }
 
@@ -388,6 +392,7 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         store,
         store_timeouts,
         chat: chat::sections(root, &context.of(ConfigPart::Chat), &roles),
+        redis: root.opt_table("redis", |table| redis::settings(table, &context.of(ConfigPart::Host))),
         approval: access::approval(root, &environments),
         backups: root.table("backups", |table| backups(table, context)).unwrap_or_default(),
         commands: root.opt_table("commands", |table| path(table, "directory", context)),

@@ -3,12 +3,8 @@
 
 use crate::config::{LoginCredentials, Server, Tls};
 use crate::tls;
-use anyhow::Context;
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, SimpleQueryMessage};
@@ -170,15 +166,5 @@ fn major_of(version: &str) -> u32 {
 /// A certificate file can't be read or used, or the system has no certificates.
 pub fn client_tls(settings: &Tls) -> anyhow::Result<ClientTls> {
     let Tls::Verified { ca_file } = settings else { return Ok(None) };
-    let roots = match ca_file {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_file_iter(path).context("reading ca_file")? {
-                roots.add(certificate.context("reading ca_file")?).context("using ca_file")?;
-            }
-            Arc::new(roots)
-        }
-        None => tls::system_roots()?,
-    };
-    Ok(Some(MakeRustlsConnect::new(tls::client_config(roots)?)))
+    Ok(Some(MakeRustlsConnect::new(tls::client_config(tls::roots(ca_file.as_deref())?)?)))
 }

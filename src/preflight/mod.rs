@@ -4,10 +4,13 @@
 use crate::access::Access;
 use crate::actions::backup::{ClientInstallation, choose_installation, find_installations};
 use crate::catalog::Catalog;
-use crate::config::{Config, ConfigPart, Environment, LoginCredentials, Server, StoreSettings};
+use crate::config::{
+    Config, ConfigPart, Environment, LoginCredentials, RedisSettings, Server, StoreSettings,
+};
 use crate::model::LoginKind;
 use crate::postgres::{Address, Environments, PgRow, PooledClient, QueryError, QueryResult, Unreachable};
 use crate::schedule::EnvironmentWindow;
+use crate::shared_state::check_redis;
 use crate::webhook::Webhook;
 use secrecy::SecretString;
 use tokio_postgres::types::ToSql;
@@ -59,10 +62,28 @@ pub async fn check(context: &CheckContext<'_>, only: Option<ConfigPart>) -> Repo
         sections.push((rules::RULES_SECTION.to_owned(), rules::check(context)));
     }
     let mut report = Report { only, sections };
+    if let Some(settings) = context.config.redis.as_ref().filter(|_| includes(ConfigPart::Host)) {
+        report.add_finding(redis(settings).await);
+    }
     if let Some(url) = context.config.webhook.as_ref().filter(|_| includes(ConfigPart::Chat)) {
         report.add_finding(webhook(url).await);
     }
     report
+}
+
+/// The finding about Redis, without which Countersign works.
+async fn redis(settings: &RedisSettings) -> Finding {
+    let subject = "Redis";
+    match check_redis(settings).await {
+        Ok(()) => Finding::works(subject, "answers, and takes what replicas share"),
+        Err(obstacle) => {
+            let details = format!(
+                "{obstacle}; until it can be used, each replica keeps its own pace, and shows no progress of the others"
+            );
+            let finding = Finding::missing(subject, details, obstacle.fix());
+            Finding { status: CheckStatus::Optional, ..finding }
+        }
+    }
 }
 
 /// The finding about the webhook, to which nothing is sent.

@@ -10,10 +10,12 @@ use tokio::sync::watch;
 mod memory;
 mod progress;
 mod rate_limiter;
+mod redis;
 
 pub use memory::MemoryState;
 pub use progress::{Progress, RunProgress};
 pub use rate_limiter::RateLimiter;
+pub use redis::{RedisObstacle, RedisState, check_redis};
 
 /// Time between an announced change and the reaction to it: the replica that announced it sends its cards itself, and a burst of
 /// announcements counts once.

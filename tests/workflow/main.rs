@@ -62,6 +62,9 @@ mod purge_refusals;
 mod purge_resume;
 mod quorum;
 mod reader_privileges;
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
+mod redis_servers;
 mod refusals;
 mod reindex;
 mod replicas;
@@ -72,6 +75,7 @@ mod run_sql;
 mod schedule;
 mod session_defaults;
 mod session_state;
+mod shared_redis;
 mod slack_ingress;
 mod slack_outage;
 #[path = "../slack_payloads/mod.rs"]

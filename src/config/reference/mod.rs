@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+mod redis;
 mod render;
 mod sections;
 

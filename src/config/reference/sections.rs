@@ -1,18 +1,18 @@
 //! Every section of the configuration, with its keys.
 
-use super::{ConfigKey, ConfigSection, DefaultValue, KeyType};
+use super::{ConfigKey, ConfigSection, DefaultValue, KeyType, redis};
 use crate::config::{access, chat, environments, migrate, store};
 use std::time::Duration;
 
-const fn required(name: &'static str, kind: KeyType, meaning: &'static str) -> ConfigKey {
+pub(super) const fn required(name: &'static str, kind: KeyType, meaning: &'static str) -> ConfigKey {
     ConfigKey { name, kind, is_required: true, default: DefaultValue::None, meaning }
 }
 
-const fn optional(name: &'static str, kind: KeyType, meaning: &'static str) -> ConfigKey {
+pub(super) const fn optional(name: &'static str, kind: KeyType, meaning: &'static str) -> ConfigKey {
     ConfigKey { name, kind, is_required: false, default: DefaultValue::None, meaning }
 }
 
-const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> ConfigKey {
+pub(super) const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> ConfigKey {
     ConfigKey { name, kind: KeyType::Text, is_required: false, default: DefaultValue::Text(default), meaning }
 }
 
@@ -29,14 +29,14 @@ const PASSWORD: ConfigKey = optional(
 );
 const LOGIN_KEYS: &[ConfigKey] = &[USER, PASSWORD];
 
-const TLS: ConfigKey = ConfigKey {
+pub(super) const TLS: ConfigKey = ConfigKey {
     name: "tls",
     kind: KeyType::Choice(&["verified", "off"]),
     is_required: false,
     default: DefaultValue::Text("verified"),
     meaning: "`off` is for servers on the same machine only.",
 };
-const CA_FILE: ConfigKey =
+pub(super) const CA_FILE: ConfigKey =
     optional("ca_file", KeyType::Path, "The certificates that are trusted, in the place of the system's.");
 
 const GROUPS: &str =
@@ -112,6 +112,8 @@ pub const SECTIONS: &[ConfigSection] = &[
             CA_FILE,
         ],
     },
+    redis::SERVER,
+    redis::SENTINEL,
     ConfigSection {
         path: "slack",
         is_array: false,
