@@ -4,6 +4,7 @@ use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::postgres::Environments;
 use crate::schedule::EnvironmentWindow;
 use crate::shared_state::{Progress, SharedState};
@@ -24,6 +25,7 @@ pub struct App {
     pub webhook: Option<Webhook>,
     pub progress: Arc<Progress>,
     pub shared: Arc<dyn SharedState>,
+    pub metrics: Arc<Metrics>,
     /// Cancelled a moment before the process ends: runs that can't outlive it stop, and record it.
     pub shutdown: CancellationToken,
 }

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::audit::AuditLog;
 use crate::catalog::{Catalog, sql_files};
 use crate::config::{Config, StoreSettings, StoreTimeouts};
+use crate::metrics::Metrics;
 use crate::postgres::Environments;
 use crate::schedule::{self, EnvironmentWindow};
 use crate::shared_state::{MemoryState, Progress, RedisState, SharedState};
@@ -31,6 +32,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
     if let Some(server) = store.postgres_server() {
         environments.exclude(server.to_owned());
     }
+    let metrics = Arc::new(Metrics::default());
     let progress = Arc::new(Progress::default());
     let shared: Arc<dyn SharedState> = match &config.redis {
         Some(settings) => {
@@ -48,6 +50,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
         webhook: config.webhook.as_ref().map(Webhook::new).transpose()?,
         progress,
         shared,
+        metrics,
         shutdown: CancellationToken::new(),
         config,
     })

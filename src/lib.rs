@@ -39,6 +39,7 @@
 //! | [`suggest`] | the nearest name to a misspelt word, and the word quoted back |
 //! | [`files`] | the modes of files and directories, and checks that change none |
 //! | [`model`] | values that every module shares: runs, events, plans, people, replies, the transition table; no I/O |
+//! | [`metrics`] | what Prometheus scrapes: counters, gauges and histograms |
 //! | [`sql_lexer`] | PostgreSQL's SQL in tokens: strictly for what will run, leniently for what will be shown |
 //! | [`toml_reader`] | TOML with the place of every value, so that all mistakes are reported at once |
 //! | [`config`] | the only reader of files and environment variables |
@@ -105,6 +106,7 @@ pub mod error;
 pub mod files;
 pub mod http;
 pub mod http_client;
+pub mod metrics;
 pub mod model;
 pub mod pg_connect;
 pub mod platform;

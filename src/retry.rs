@@ -50,6 +50,16 @@ pub enum Attempt<T, E> {
     RateLimited(Duration, E),
 }
 
+impl<T, E> Attempt<T, E> {
+    /// The error, if it was not done.
+    pub fn error(&self) -> Option<&E> {
+        match self {
+            Attempt::Done(_) => None,
+            Attempt::Failed(error) | Attempt::Retry(error) | Attempt::RateLimited(_, error) => Some(error),
+        }
+    }
+}
+
 /// Attempts a call until it is done, has failed, or the policy is exhausted. The error is the last attempt's.
 pub async fn retry<T, E, F>(policy: &RetryPolicy, mut attempt: impl FnMut() -> F) -> Result<T, E>
 where

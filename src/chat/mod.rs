@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::config::Config;
 use crate::ephemeral::TtlCache;
+use crate::metrics::Metrics;
 use crate::platform::{Freshness, Platform, SendError};
 use crate::preflight::{CheckStatus, Finding};
 use crate::shared_state::SharedState;
@@ -84,6 +85,9 @@ pub trait ChatPlatform: Platform {
     /// Counts the messages that other replicas send in the pace of each conversation.
     fn pace_with(&self, shared: &Arc<dyn SharedState>);
 
+    /// Counts its acknowledgements and the failures of its calls there.
+    fn measure_in(&self, metrics: &Arc<Metrics>);
+
     /// Keeps the waits that the platform asks for in the store, for the process that follows.
     fn keep_limits_in(&self, store: &Arc<dyn Store>);
 
@@ -119,6 +123,7 @@ pub fn platforms(app: &App) -> anyhow::Result<Vec<Arc<dyn ChatPlatform>>> {
         let platform = platform.with_context(|| format!("setting up {name}"))?;
         platform.keep_limits_in(&app.audit.store);
         platform.pace_with(&app.shared);
+        platform.measure_in(&app.metrics);
         Ok(platform)
     };
     register(&app.config).into_iter().map(set_up).collect()

@@ -1,17 +1,21 @@
 //! The server: the platforms' routes, the supervisor, and the end of the process.
 
-use crate::chat::ingress::Ingress;
+use crate::chat::ingress::{Ingress, Verified};
 use crate::chat::{self, ChatPlatform};
 use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::model::PlatformKind;
 use crate::workflow::Workflow;
 use anyhow::Context;
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::routing::get;
 use rustix::process::{Resource, getrlimit};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -76,6 +80,7 @@ impl HttpServer {
         background.spawn(Arc::clone(&self.workflow).supervise());
         let draining = CancellationToken::new();
         let ingress = Ingress::new(Arc::clone(&self.workflow));
+        let app = &self.workflow.app;
         let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
         let platforms = self.platforms.clone();
         let preparing = async move {
@@ -90,7 +95,9 @@ impl HttpServer {
                     draining.run_until_cancelled(connection).await;
                 });
             }
-            router = router.merge(platform.routes(Arc::clone(&ingress))?);
+            let name = platform.name();
+            let routes = platform.routes(Arc::clone(&ingress))?;
+            router = router.merge(measured(routes, name, &app.metrics));
         }
         tracing::info!(address = %self.address, "listening");
         let draining_trigger = draining.clone();
@@ -112,6 +119,24 @@ impl HttpServer {
         self.workflow.shut_down(self.shutdown_timeout).await;
         Ok(())
     }
+}
+
+/// Routes whose acknowledgements and refusals are counted.
+fn measured(routes: Router, platform: PlatformKind, metrics: &Arc<Metrics>) -> Router {
+    let (metrics, platform) = (Arc::clone(metrics), platform.word());
+    let count = move |request: Request, next: Next| {
+        let metrics = Arc::clone(&metrics);
+        async move {
+            let started = Instant::now();
+            let response = next.run(request).await;
+            match response.extensions().get::<Verified>() {
+                Some(Verified) => metrics.acknowledged(platform, started.elapsed()),
+                None => metrics.refused(platform, response.status().as_u16()),
+            }
+            response
+        }
+    };
+    routes.route_layer(middleware::from_fn(count))
 }
 
 /// The limits that leave file descriptors for the store and for PostgreSQL.

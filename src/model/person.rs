@@ -3,10 +3,12 @@
 
 use super::FormInput;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 /// The platform of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum PlatformKind {
     Slack,
     Teams,
@@ -14,6 +16,11 @@ pub enum PlatformKind {
 }
 
 impl PlatformKind {
+    /// The platform in a word: "slack".
+    pub fn word(self) -> &'static str {
+        self.into()
+    }
+
     /// True if others see the messages there. A terminal is one person's, and forgets.
     pub fn is_chat(self) -> bool {
         self != PlatformKind::Terminal

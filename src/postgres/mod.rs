@@ -3,6 +3,7 @@
 
 use crate::config::{Config, Environment, LoginCredentials, Server, Service};
 use crate::error::{Error, Result};
+use crate::metrics::ConnectionUsage;
 use crate::model::{EnvironmentTag, LoginKind};
 use crate::pg_connect::{self, ClientTls, Endpoint, SessionLimits, SessionSettings};
 use std::collections::HashMap;
@@ -127,6 +128,11 @@ impl Environments {
     /// The environments' names, in the configuration's order.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The connections of each environment's pool. The warm ones are outside.
+    pub fn connection_usage(&self) -> impl Iterator<Item = (&str, ConnectionUsage)> {
+        self.environments.iter().map(|(name, pools)| (name.as_str(), pools.pool.usage()))
     }
 
     pub fn services(&self) -> &[Service] {

@@ -4,6 +4,7 @@
 
 use super::Address;
 use crate::config::Environment;
+use crate::metrics::ConnectionUsage;
 use crate::pg_connect::{Canceller, ColumnError, OpenedConnection, PgRow, Unreachable, Warnings, error_text};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -118,6 +119,13 @@ impl ConnectionPool {
             waiting: AtomicUsize::new(0),
             waiting_reads: AtomicUsize::new(0),
         })
+    }
+
+    pub fn usage(&self) -> ConnectionUsage {
+        let (idle, limit) = (self.idle.lock().len(), self.limit);
+        let in_use = limit.saturating_sub(self.open.available_permits()).saturating_sub(idle);
+        let waiting = self.waiting.load(Ordering::SeqCst) + self.waiting_reads.load(Ordering::SeqCst);
+        ConnectionUsage { in_use, idle, limit, waiting }
     }
 
     /// An idle connection to that address, or a new one when the budget has room, closing another address' idle connection for it.

@@ -44,12 +44,14 @@ impl Task {
 
     async fn run(&self, supervisor: Arc<Supervisor>) {
         let started = Instant::now();
+        let metrics = Arc::clone(&supervisor.app.metrics);
         let error = (self.run)(supervisor).await.err().map(|error| format!("{error:#}"));
         match &error {
             Some(error) => tracing::warn!(task = self.name, error, "background task failed; will retry"),
             None => tracing::debug!(task = self.name, took = ?started.elapsed(), "background task ended"),
         }
         let is_ok = error.is_none();
+        metrics.task_ran(self.name, !is_ok);
         let last = self.last.lock().replace(TaskRun { ended_at: jiff::Timestamp::now(), error });
         if let Some(TaskRun { ended_at, error: Some(error) }) = last
             && is_ok
@@ -133,6 +135,9 @@ impl Supervisor {
     /// No task runs beside itself.
     async fn run_tasks(self: Arc<Self>) {
         let tasks = tasks();
+        for task in &tasks {
+            self.app.metrics.task_scheduled(task.name, task.interval);
+        }
         let mut due = vec![Instant::now(); tasks.len()];
         let mut running: Vec<Option<AbortOnDropHandle<()>>> = tasks.iter().map(|_| None).collect();
         loop {

@@ -1,8 +1,11 @@
 //! Calls of Slack's Web API: timeouts, `Retry-After`, repeats and error codes. Errors of the client, slack-morphism, hold
 //! whole bodies: they become codes here, and are never shown or logged. Its hyper can distinguish a refused connection from a lost answer.
 
+use super::errors;
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, rate_limit_wait};
 use crate::http_client;
+use crate::metrics::Metrics;
+use crate::model::PlatformKind;
 use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
 use crate::tls;
@@ -17,7 +20,7 @@ use slack_morphism::hyper_tokio::SlackClientHyperConnector;
 use slack_morphism::{
     SlackApiToken, SlackApiTokenValue, SlackClientApiCallContext, SlackClientHttpConnector,
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use url::{Origin, Url};
@@ -122,6 +125,8 @@ pub struct SlackApi {
     /// Of the Web API: addresses there are Slack's, too.
     origin: Origin,
     pub limits: Arc<RateLimits>,
+    /// Where failures are counted.
+    pub metrics: OnceLock<Arc<Metrics>>,
 }
 
 impl SlackApi {
@@ -129,7 +134,8 @@ impl SlackApi {
     pub fn new(url: &str, token: &SecretString, limits: Arc<RateLimits>) -> anyhow::Result<Self> {
         let origin = Url::parse(url)?.origin();
         let token = SlackApiToken::new(SlackApiTokenValue(token.expose_secret().to_owned()));
-        Ok(SlackApi { connector: OnceCell::new(), token, url: url.to_owned(), origin, limits })
+        let (connector, metrics) = Default::default();
+        Ok(SlackApi { connector, token, url: url.to_owned(), origin, limits, metrics })
     }
 
     /// Makes the client that the calls use. Fails when the system has no certificates to trust.
@@ -217,6 +223,9 @@ impl SlackApi {
             return Attempt::RateLimited(remaining, SlackApiError::RateLimited(remaining));
         }
         let attempt = self.send(call).await;
+        if let (Some(error), Some(metrics)) = (attempt.error(), self.metrics.get()) {
+            metrics.platform_failed(PlatformKind::Slack.word(), call.method(), errors::label(error));
+        }
         if let Attempt::RateLimited(wait, _) = &attempt {
             self.limits.note(call.method(), *wait);
         }

@@ -36,6 +36,24 @@ const BOT: &str = "\
     account_inactive ekm_access_denied invalid_auth not_authed org_login_required \
     team_access_not_granted team_added_to_org token_expired token_revoked";
 
+/// Codes for which this program does nothing else than for an unknown one, and the reasons of its own.
+const OTHERS: &str = "\
+    certificates connection fatal_error internal_error missing_scope not_allowed_token_type ratelimited \
+    request_timeout server_error service_unavailable timeout trigger_expired unreadable_answer used_url";
+
+/// The error as a metric's label: one of the codes that are listed here, or "other". Slack's own text never becomes one.
+pub(super) fn label(error: &SlackApiError) -> &'static str {
+    let code = match error {
+        SlackApiError::ResponseUrlExpired => "used_url",
+        SlackApiError::ForeignUrl => "other",
+        SlackApiError::RateLimited(_) => "ratelimited",
+        SlackApiError::Code(code) | SlackApiError::Unavailable(code) => code.as_str(),
+    };
+    let listed = [CONVERSATION, THREAD, MESSAGE, CONTENT, BOT, OTHERS];
+    let mut known = listed.into_iter().flat_map(str::split_ascii_whitespace);
+    known.find(|known| *known == code).unwrap_or("other")
+}
+
 /// Converts a failed call into the error that every platform reports.
 pub(super) fn send_error(error: SlackApiError) -> SendError {
     let code = match error {
@@ -57,5 +75,26 @@ pub(super) fn send_error(error: SlackApiError) -> SendError {
         Some((_, error)) => error(code),
         None if code.starts_with("http_") => SendError::Unavailable(code),
         None => SendError::Refused(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_a_code_that_is_listed_here() {
+        let code = |code: &str| SlackApiError::Code(code.to_owned());
+        for (error, expected) in [
+            (code("channel_not_found"), "channel_not_found"),
+            (code("missing_scope"), "missing_scope"),
+            (code("a_code_of_tomorrow"), "other"),
+            (SlackApiError::Unavailable("timeout".to_owned()), "timeout"),
+            (SlackApiError::Unavailable("no upload URL".to_owned()), "other"),
+            (SlackApiError::RateLimited(std::time::Duration::from_secs(1)), "ratelimited"),
+            (SlackApiError::ResponseUrlExpired, "used_url"),
+        ] {
+            assert_eq!(label(&error), expected);
+        }
     }
 }

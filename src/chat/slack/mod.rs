@@ -3,6 +3,7 @@
 
 use crate::chat::ChatPlatform;
 use crate::chat::ingress::Ingress;
+use crate::metrics::Metrics;
 use crate::preflight::Finding;
 use crate::shared_state::SharedState;
 use crate::store::Store;
@@ -49,6 +50,10 @@ impl ChatPlatform for SlackPlatform {
         self.limiter.share(shared);
     }
 
+    fn measure_in(&self, metrics: &Arc<Metrics>) {
+        self.api.metrics.get_or_init(|| Arc::clone(metrics));
+    }
+
     fn keep_limits_in(&self, store: &Arc<dyn Store>) {
         self.api.limits.keep_in(store);
     }
@@ -58,6 +63,9 @@ impl ChatPlatform for SlackPlatform {
         let Some(app_token) = &self.config.app_token else { return Ok(Vec::new()) };
         let socket = socket::Socket::new(&self.config, app_token, &self.api.limits)
             .context("setting up Socket Mode")?;
+        if let Some(metrics) = self.api.metrics.get() {
+            socket.measure_in(metrics);
+        }
         let connection = async move {
             let deliver = |request| -> Option<BoxFuture<'static, Option<Value>>> {
                 match request {

@@ -4,6 +4,8 @@
 use super::api::{SlackApi, SlackApiError};
 use super::parse::{ParsedRequest, SlackParser};
 use crate::config;
+use crate::metrics::Metrics;
+use crate::model::PlatformKind;
 use crate::rate_limits::RateLimits;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -72,6 +74,11 @@ impl Socket {
         })
     }
 
+    /// Counts its acknowledgements and the failures of its calls there.
+    pub fn measure_in(&self, metrics: &Arc<Metrics>) {
+        self.api.metrics.get_or_init(|| Arc::clone(metrics));
+    }
+
     /// Passes every request to `deliver`, which must not wait: the acknowledgement follows it, or the answer that is returned. Runs until it is dropped. The pause
     /// between connections grows until one has lived for a while; a connection that Slack moves then is opened again at once.
     pub async fn run(&self, deliver: impl Fn(ParsedRequest) -> Option<Answer> + Send + Sync) {
@@ -114,7 +121,7 @@ impl Socket {
         loop {
             let received = tokio::select! {
                 received = tokio::time::timeout(SILENCE, socket.next()) => received,
-                Some(answer) = answers.next() => match send(&mut socket, answer).await {
+                Some((received_at, answer)) = answers.next() => match self.acknowledge(&mut socket, received_at, answer).await {
                     Ok(()) => continue,
                     Err(end) => return end,
                 },
@@ -126,6 +133,7 @@ impl Socket {
                 Ok(Some(Ok(_))) => continue,
                 Err(_) => return broken("silent"),
             };
+            let received_at = Instant::now();
             let Ok(envelope) = serde_json::from_str::<Envelope>(&text) else {
                 tracing::warn!("a message of Socket Mode can't be read");
                 continue;
@@ -135,13 +143,15 @@ impl Socket {
                 "disconnect" => return end_of(envelope.reason.as_deref()),
                 kind => {
                     if let Some(answer) = self.deliver(kind, &envelope.payload, deliver) {
-                        let acknowledged = answer.map(move |payload| acknowledgement(&envelope, payload));
+                        let acknowledged =
+                            answer.map(move |payload| (received_at, acknowledgement(&envelope, payload)));
                         answers.push(acknowledged);
                         continue;
                     }
                 }
             }
-            if let Err(end) = send(&mut socket, acknowledgement(&envelope, None)).await {
+            let acknowledgement = acknowledgement(&envelope, None);
+            if let Err(end) = self.acknowledge(&mut socket, received_at, acknowledgement).await {
                 return end;
             }
         }
@@ -167,6 +177,22 @@ impl Socket {
             }
             Ok(parsed) => deliver(parsed),
         }
+    }
+
+    /// Sends the acknowledgement of a message that was received then; `None` if it gets none.
+    async fn acknowledge(
+        &self,
+        socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>,
+        received_at: Instant,
+        acknowledgement: Option<Value>,
+    ) -> Result<(), End> {
+        let Some(acknowledgement) = acknowledgement else { return Ok(()) };
+        let sent = socket.send(Message::text(acknowledgement.to_string())).await;
+        sent.map_err(|_| broken("closed"))?;
+        if let Some(metrics) = self.api.metrics.get() {
+            metrics.acknowledged(PlatformKind::Slack.word(), received_at.elapsed());
+        }
+        Ok(())
     }
 
     async fn connect(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, End> {
@@ -205,17 +231,4 @@ fn acknowledgement(envelope: &Envelope, payload: Option<Value>) -> Option<Value>
         Some(payload) => json!({ "envelope_id": id, "payload": payload }),
         None => json!({ "envelope_id": id }),
     })
-}
-
-async fn send(
-    socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>,
-    acknowledgement: Option<Value>,
-) -> Result<(), End> {
-    match acknowledgement {
-        Some(acknowledgement) => {
-            let sent = socket.send(Message::text(acknowledgement.to_string())).await;
-            sent.map_err(|_| broken("closed"))
-        }
-        None => Ok(()),
-    }
 }

@@ -2,11 +2,14 @@
 //! turned into codes here and never shown or logged as they are.
 //! Source: <https://learn.microsoft.com/azure/bot-service/rest-api/bot-framework-rest-connector-api-reference>.
 
+use super::errors;
 use crate::azure::{CredentialKind, Tokens};
 use crate::chat::payload;
 use crate::chat::{CALL_TIMEOUT, CONNECT_TIMEOUT, rate_limit_wait, retry_after};
 use crate::config;
 use crate::http_client;
+use crate::metrics::Metrics;
+use crate::model::PlatformKind;
 use crate::rate_limits::RateLimits;
 use crate::retry::{self, RetryPolicy, retry};
 use anyhow::Context;
@@ -16,7 +19,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use url::Url;
 
@@ -90,6 +93,8 @@ pub struct ConnectorClient {
     pub(super) tokens: Tokens,
     app_id: String,
     pub(super) limits: Arc<RateLimits>,
+    /// Where failures are counted.
+    pub(super) metrics: OnceLock<Arc<Metrics>>,
 }
 
 type Attempt = retry::Attempt<Value, ConnectorError>;
@@ -126,7 +131,13 @@ impl ConnectorClient {
         let client = client.context("setting up the client of Teams")?;
         let tokens = Tokens::new(&kind, &config.scope).context("setting up the bot's identity")?;
         let limits = RateLimits::new(format!("teams/{}", config.tenants.join(",")));
-        Ok(ConnectorClient { client, tokens, app_id: config.app_id.clone(), limits })
+        Ok(ConnectorClient {
+            client,
+            tokens,
+            app_id: config.app_id.clone(),
+            limits,
+            metrics: OnceLock::new(),
+        })
     }
 
     /// Sends an activity, and returns its id. Only the recipient sees it, where it names one.
@@ -201,6 +212,9 @@ impl ConnectorClient {
             return Attempt::RateLimited(remaining, ConnectorError::RateLimited(remaining));
         }
         let attempt = self.send_request(method, url, body).await;
+        if let (Some(error), Some(metrics)) = (attempt.error(), self.metrics.get()) {
+            metrics.platform_failed(PlatformKind::Teams.word(), &limit, errors::label(error));
+        }
         if let Attempt::RateLimited(wait, _) = &attempt {
             self.limits.note_in(&place, &limit, *wait);
         }

@@ -12,6 +12,24 @@ pub(super) enum CallTarget {
     Message,
 }
 
+/// The error as a metric's label: its status where it has one, else this program's own reason. Teams' own text never becomes one.
+pub(super) fn label(error: &ConnectorError) -> &'static str {
+    match error {
+        ConnectorError::RateLimited(_) => "ratelimited",
+        ConnectorError::Code(400, _) => "http_400",
+        ConnectorError::Code(401, _) => "http_401",
+        ConnectorError::Code(403, _) => "http_403",
+        ConnectorError::Code(404, _) => "http_404",
+        ConnectorError::Code(413, _) => "http_413",
+        ConnectorError::Code(..) => "other",
+        ConnectorError::Unavailable(reason) => {
+            let reasons =
+                ["bad_address", "connection", "no_token", "server_error", "timeout", "unreadable_answer"];
+            reasons.into_iter().find(|known| *known == reason.as_str()).unwrap_or("other")
+        }
+    }
+}
+
 /// Converts a failed call into the error that every platform reports. Source:
 /// <https://learn.microsoft.com/microsoftteams/platform/bots/build-conversational-capability#status-codes-from-agent-conversational-apis>.
 pub(super) fn send_error(error: ConnectorError, target: CallTarget) -> SendError {

@@ -3,6 +3,7 @@
 
 use crate::chat::ChatPlatform;
 use crate::chat::ingress::Ingress;
+use crate::metrics::Metrics;
 use crate::preflight::Finding;
 use crate::shared_state::SharedState;
 use crate::store::Store;
@@ -34,6 +35,10 @@ impl ChatPlatform for TeamsPlatform {
 
     fn pace_with(&self, shared: &Arc<dyn SharedState>) {
         self.limiter.share(shared);
+    }
+
+    fn measure_in(&self, metrics: &Arc<Metrics>) {
+        self.connector.metrics.get_or_init(|| Arc::clone(metrics));
     }
 
     fn keep_limits_in(&self, store: &Arc<dyn Store>) {
