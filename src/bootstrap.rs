@@ -14,7 +14,7 @@ use crate::shared_state::{MemoryState, Progress, RedisState, SharedState};
 use crate::storage::Storage;
 use crate::store::postgres::{PostgresHistory, PostgresStore};
 use crate::store::sqlite::{SqliteHistory, SqliteStore, StoreLimits};
-use crate::store::{History, Store};
+use crate::store::{History, MeasuredStore, Store};
 use crate::toml_reader::Problems;
 use crate::webhook::Webhook;
 use anyhow::Context;
@@ -33,6 +33,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
         environments.exclude(server.to_owned());
     }
     let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(MeasuredStore::new(store, Arc::clone(&metrics)));
     let progress = Arc::new(Progress::default());
     let shared: Arc<dyn SharedState> = match &config.redis {
         Some(settings) => {

@@ -6,6 +6,7 @@
 //! work that is not committed when its caller gives up. If the commit came too late for the caller, it appends the event given
 //! for this case, which closes the run as `stopped`.
 
+use crate::metrics::Waiting;
 use crate::model::{
     ActiveFreeze, ButtonToken, Card, CardKind, Conversation, EventKind, Person, Run, RunId, RunRequest,
     RunState,
@@ -19,12 +20,14 @@ use std::time::Duration;
 mod compensation;
 mod copy;
 mod hash_chain;
+mod measured;
 mod nul_check;
 pub mod postgres;
 pub mod sqlite;
 
 pub use copy::{Copied, CopyProgress, History, HistorySummary, copy};
 pub use hash_chain::{EventRow, TextRow};
+pub use measured::MeasuredStore;
 
 /// Checks that the audit log of the configuration can be written, and changes no file: true if it exists, false if it could be
 /// created.
@@ -247,6 +250,17 @@ pub struct ChainReport {
     pub first_error: Option<String>,
 }
 
+/// The state of the store, for whoever watches it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoreStatus {
+    pub schema_version: i64,
+    pub pending: Waiting,
+    pub approved: Waiting,
+    pub running: Waiting,
+    /// Cards that show less than their run, those that are being sent included; each waits since its run changed.
+    pub undelivered_cards: Waiting,
+}
+
 /// The store gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -306,6 +320,9 @@ pub trait Store: Send + Sync {
     /// Checks the whole chain and compares every run's state with its last event. It has no time limit, and other calls don't wait
     /// for it.
     async fn verify(&self) -> StoreResult<ChainReport>;
+
+    /// Returns the number and the age of what is open, by the store's clock; the age of a run counts from its request.
+    async fn status(&self) -> StoreResult<StoreStatus>;
 
     /// Runs in `approved` or `running` whose process is gone (its lock on the store was released by the system).
     async fn orphans(&self) -> StoreResult<Vec<Run>>;

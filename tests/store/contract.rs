@@ -37,7 +37,7 @@ macro_rules! contract {
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, a_deadline_is_a_condition,
             break_glass_is_limited, lists_are_filtered, a_list_has_pages, events_are_read_in_pages,
             finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
-            the_chain_grows_and_holds, a_missing_run_is_said);
+            the_chain_grows_and_holds, the_status_counts_what_is_open, a_missing_run_is_said);
     };
     ($fresh:path: $($name:ident),+) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

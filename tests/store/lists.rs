@@ -1,10 +1,12 @@
 //! Lists of runs, the search in their texts, and pages of events.
 
-use crate::samples::{append, done, new_run, opened, person};
-use countersign::model::{Risk, RunState};
-use countersign::store::{Filter, Store};
+use crate::samples::{append, conversation, done, new_run, opened, person};
+use countersign::metrics::Waiting;
+use countersign::model::{Card, CardKind, Risk, RunState};
+use countersign::store::{Filter, NewRun, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub async fn lists_are_filtered([a, b]: &[Arc<dyn Store>; 2]) {
     let kill = opened(a, new_run("d1")).await;
@@ -166,4 +168,39 @@ pub async fn erased_text_is_not_found([a, b]: &[Arc<dyn Store>; 2]) {
     let erased = a.get(run.id).await.unwrap().unwrap();
     assert_eq!((erased.text("query"), erased.text("reason")), (None, Some("it blocks")));
     assert_eq!(a.verify().await.unwrap(), before);
+}
+
+pub async fn the_status_counts_what_is_open([a, b]: &[Arc<dyn Store>; 2]) {
+    let empty = b.status().await.unwrap();
+    let nothing = Waiting::default();
+    assert_eq!([empty.pending, empty.approved, empty.running, empty.undelivered_cards], [nothing; 4]);
+    assert!(empty.schema_version > 0);
+
+    let cards = vec![(conversation("C1"), CardKind::Primary)];
+    let first = opened(a, NewRun { cards, ..new_run("d1") }).await;
+    let age = loop {
+        let status = b.status().await.unwrap();
+        assert_eq!((status.pending.count, status.undelivered_cards.count), (1, 1));
+        if status.pending.oldest_age > Duration::from_millis(50) {
+            break status.pending.oldest_age;
+        }
+    };
+    opened(a, new_run("d2")).await;
+    let status = b.status().await.unwrap();
+    assert_eq!(status.pending.count, 2);
+    assert!(status.pending.oldest_age >= age && status.undelivered_cards.oldest_age >= age, "{status:?}");
+
+    let card = b.run_cards(first.id).await.unwrap().remove(0);
+    a.update_card(Card { message: Some("171.2".into()), shown_version: 1, ..card.clone() }).await.unwrap();
+    assert_eq!(b.status().await.unwrap().undelivered_cards, nothing);
+    let approved = done(a, append(&first, "approved", RunState::Approved)).await;
+    // Since the approval, not since the request.
+    let status = b.status().await.unwrap();
+    assert_eq!([status.pending, status.approved].map(|runs| runs.count), [1, 1]);
+    assert!(status.undelivered_cards.oldest_age < status.approved.oldest_age, "{status:?}");
+    let running = done(a, append(&approved, "started", RunState::Running)).await;
+    assert_eq!(b.status().await.unwrap().running.count, 1);
+    done(a, append(&running, "succeeded", RunState::Succeeded)).await;
+    let status = b.status().await.unwrap();
+    assert_eq!([status.pending, status.approved, status.running].map(|runs| runs.count), [1, 0, 0]);
 }

@@ -12,7 +12,7 @@ use countersign::model::{
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult,
+    RunPage, Store, StoreError, StoreResult, StoreStatus,
 };
 use countersign::workflow::{Completion, Workflow};
 use jiff::Timestamp;
@@ -56,6 +56,7 @@ faulty! {
     fn events(after: i64, limit: usize) -> Vec<EventRow>;
     fn erase(run: RunId, name: &str) -> usize;
     fn verify() -> ChainReport;
+    fn status() -> StoreStatus;
     fn orphans() -> Vec<Run>;
     fn overdue() -> Vec<Run>;
     fn put_tokens(tokens: Vec<ButtonToken>) -> ();

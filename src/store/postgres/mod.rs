@@ -17,7 +17,7 @@ mod write;
 use super::compensation::Compensation;
 use super::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, nul_check,
+    RunPage, Store, StoreError, StoreResult, StoreStatus, nul_check,
 };
 use crate::config::PostgresStoreSettings;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -185,6 +185,10 @@ impl Store for PostgresStore {
     async fn verify(&self) -> StoreResult<ChainReport> {
         let session = self.parts.connector.open().await.map_err(StoreError::from)?;
         Ok(queries::verify(&session).await?)
+    }
+
+    async fn status(&self) -> StoreResult<StoreStatus> {
+        self.within(queries::status(&self.parts.general)).await
     }
 
     async fn orphans(&self) -> StoreResult<Vec<Run>> {

@@ -2,10 +2,11 @@
 
 use super::runs::{StoredRun, word};
 use super::session::{CallError, CallResult, SessionSlot, StoreSession};
+use crate::metrics::Waiting;
 use crate::model::{Run, RunId};
 use crate::pg_connect::PgRow;
 use crate::store::hash_chain::{AuditedEvent, ChainAudit, EventRow, RunRow, TextRow};
-use crate::store::{ChainReport, Filter, RunPage};
+use crate::store::{ChainReport, Filter, RunPage, StoreStatus};
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -49,6 +50,36 @@ pub(super) async fn overdue(slot: &SessionSlot) -> CallResult<Vec<Run>> {
     let sql = "SELECT countersign.run_json(r.id)::text FROM countersign.runs r
                 WHERE r.state IN ('pending', 'approved') AND r.deadline <= clock_timestamp() ORDER BY r.id";
     runs(&slot.query(sql, &[]).await?)
+}
+
+/// The number of what is open, and the time in seconds for which the oldest has been.
+pub(super) async fn status(slot: &SessionSlot) -> CallResult<StoreStatus> {
+    let sql = "WITH open AS (
+            SELECT state, opened_at FROM countersign.runs WHERE state IN ('pending', 'approved', 'running')),
+          undelivered AS (
+            SELECT r.changed_at FROM countersign.cards c JOIN countersign.runs r ON r.id = c.run WHERE c.is_outdated),
+          waiting (kind, since) AS (
+            SELECT state, opened_at FROM open UNION ALL SELECT 'undelivered', changed_at FROM undelivered)
+        SELECT k.kind, count(w.since), coalesce(extract(epoch FROM clock_timestamp() - min(w.since)), 0)::float8,
+               (SELECT max(version) FROM countersign.schema_versions)::bigint
+          FROM unnest(ARRAY['pending', 'approved', 'running', 'undelivered']) WITH ORDINALITY k (kind, place)
+          LEFT JOIN waiting w ON w.kind = k.kind GROUP BY k.kind, k.place ORDER BY k.place";
+    let rows = slot.query(sql, &[]).await?;
+    let waiting = |at: usize| {
+        let row = rows.get(at).ok_or(CallError::Lost)?;
+        let (count, age_s): (i64, f64) = (row.get(1)?, row.get(2)?);
+        CallResult::Ok(Waiting {
+            count: u64::try_from(count).unwrap_or_default(),
+            oldest_age: Duration::try_from_secs_f64(age_s).unwrap_or_default(),
+        })
+    };
+    Ok(StoreStatus {
+        schema_version: rows.first().ok_or(CallError::Lost)?.get(3)?,
+        pending: waiting(0)?,
+        approved: waiting(1)?,
+        running: waiting(2)?,
+        undelivered_cards: waiting(3)?,
+    })
 }
 
 /// A filter as a condition with its parameters: only what it asks for, so that the server sees which index serves it.

@@ -15,13 +15,14 @@ mod rows;
 mod runs;
 mod schema;
 mod search;
+mod status;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use super::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, nul_check,
+    RunPage, Store, StoreError, StoreResult, StoreStatus, nul_check,
 };
 use crate::files;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -145,6 +146,10 @@ impl Store for SqliteStore {
 
     async fn verify(&self) -> StoreResult<ChainReport> {
         self.auditor.read(|transaction| queries::verify(transaction)).await
+    }
+
+    async fn status(&self) -> StoreResult<StoreStatus> {
+        self.reader.read(|transaction| status::status(transaction)).await
     }
 
     async fn orphans(&self) -> StoreResult<Vec<Run>> {

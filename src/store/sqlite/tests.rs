@@ -309,6 +309,7 @@ async fn what_runs_often_reads_indexes() {
             cards::token(connection, String::new())?;
             cards::remove_old(&transaction, Timestamp::now())?;
             runs::frozen(connection)?;
+            status::status(connection)?;
             runs::open(&transaction, &again, "me")?;
             runs::append_if_unchanged(&transaction, &append(1, 1, RunState::Approved), "me")?;
             filters().iter().try_for_each(|filter| lists::list(connection, filter).map(drop))
