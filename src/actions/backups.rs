@@ -63,13 +63,26 @@ async fn newest_of(storage: &Storage, prefix: &Key, most: usize) -> StorageResul
     Ok(newest)
 }
 
+/// The start of a database's newest restorable backup; `None` if there is none.
+///
+/// # Errors
+/// The storage can't be read.
+pub async fn newest_started_at(
+    app: &App,
+    environment: &str,
+    database: &str,
+) -> StorageResult<Option<Timestamp>> {
+    let newest = newest_of(&app.storage, &prefix(environment, database), 1).await?;
+    let newest = newest.backups.into_iter().find(|backup| backup.is_complete);
+    Ok(newest.map(|backup| backup.manifest.started_at))
+}
+
 /// The age of the newest restorable backup of each database, in seconds, as the value of [`BACKUP_AGES`](crate::catalog::BACKUP_AGES).
 pub(super) async fn ages(app: &App, environment: &str) -> String {
     let now = Timestamp::now();
     let ages = app.environments.services().iter().map(|service| async move {
-        let newest = newest_of(&app.storage, &prefix(environment, &service.database), 1).await?;
-        let newest = newest.backups.into_iter().find(|backup| backup.is_complete);
-        let age_s = newest.map(|backup| now.duration_since(backup.manifest.started_at).as_secs_f64());
+        let started_at = newest_started_at(app, environment, &service.database).await?;
+        let age_s = started_at.map(|started_at| now.duration_since(started_at).as_secs_f64());
         StorageResult::Ok(json!({ "database": service.database, "age_s": age_s }))
     });
     let ages = tokio::time::timeout(READ_TIMEOUT, futures::future::try_join_all(ages)).await;

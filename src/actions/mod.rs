@@ -56,6 +56,7 @@ mod vacuum;
 mod vacuum_full;
 mod withdraw;
 
+pub use backups::newest_started_at;
 pub use support::effect_guard::{EffectGuard, effect_guard_tables};
 
 /// One request for a command: the person, the conversation and the arguments.

@@ -36,6 +36,8 @@ use validate::{duration, path, reject};
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// Address of `/metrics`; without one there is none.
+    pub metrics_listen: Option<SocketAddr>,
     /// Time for open runs to end when the bot shuts down.
     pub shutdown_timeout: Duration,
     pub store: StoreSettings,
@@ -386,8 +388,10 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         (StoreSettings::File(PathBuf::new()), StoreTimeouts { call_timeout, lock_timeout })
     };
     let (store, store_timeouts) = store.unwrap_or_else(missing);
+    let listen = listen(root, "0.0.0.0:8080 or [::]:8080");
     Config {
-        listen: listen(root),
+        listen,
+        metrics_listen: root.opt_table("metrics", |table| metrics_listen(table, listen)),
         shutdown_timeout: duration(root, "finish_within", LONGEST_SHUTDOWN).unwrap_or(SHUTDOWN_TIMEOUT),
         store,
         store_timeouts,
@@ -409,12 +413,24 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
     }
 }
 
-fn listen(root: &mut Reader<'_>) -> SocketAddr {
-    let text = root.string("listen");
+fn listen(table: &mut Reader<'_>, example: &str) -> SocketAddr {
+    let text = table.string("listen");
     text.parse().unwrap_or_else(|_| {
-        reject(root, "listen", &text, "an IP address and a port, like 0.0.0.0:8080 or [::]:8080");
+        reject(table, "listen", &text, &format!("an IP address and a port, like {example}"));
         SocketAddr::from(([127, 0, 0, 1], 0))
     })
+}
+
+/// The address of `/metrics`, which the requests of the chat platforms must not reach.
+fn metrics_listen(table: &mut Reader<'_>, chat: SocketAddr) -> SocketAddr {
+    let address = listen(table, "127.0.0.1:9187");
+    if address == chat && address.port() != 0 {
+        table.problem(
+            "listen",
+            format!("`listen` must be another address than the {chat} of the chat platforms"),
+        );
+    }
+    address
 }
 
 fn webhook(table: &mut Reader<'_>, context: &LoadContext<'_>) -> SecretString {

@@ -139,10 +139,11 @@ impl Stage {
     pub async fn bot(&self) -> anyhow::Result<Bot> {
         let server = HttpServer::bind(self.checked()?).await?;
         let url = format!("http://{}", server.address);
+        let metrics_url = server.metrics_address.map(|address| format!("http://{address}/metrics"));
         self.workspace.connect_bot(&url);
         let connections = server.connections();
         let task = tokio::spawn(server.serve(std::future::pending()));
-        Ok(Bot { url, connections, _task: AbortOnDropHandle::new(task) })
+        Ok(Bot { url, metrics_url, connections, _task: AbortOnDropHandle::new(task) })
     }
 }
 
@@ -176,6 +177,8 @@ fn teams_section(tenant: &Tenant, secrets: &mut BTreeMap<String, String>) -> Str
 /// A bot that serves until it is dropped.
 pub struct Bot {
     pub url: String,
+    /// Of `/metrics`, if the configuration has `[metrics]`.
+    pub metrics_url: Option<String>,
     pub connections: Arc<OpenConnections>,
     _task: AbortOnDropHandle<anyhow::Result<()>>,
 }

@@ -45,6 +45,11 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    /// The fewest that a server has.
+    pub fn fewest() -> ConnectionLimits {
+        ConnectionLimits::within(Some(0), 0)
+    }
+
     /// The limits of a process that may have so many file descriptors (`None`: any number), of which it needs `others` for the store,
     /// PostgreSQL, and calls.
     pub fn within(descriptors: Option<u64>, others: usize) -> ConnectionLimits {

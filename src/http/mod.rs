@@ -11,6 +11,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::routing::get;
+use metrics::MetricsPage;
 use rustix::process::{Resource, getrlimit};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod connections;
+mod metrics;
 mod serve;
 mod stream;
 
@@ -38,7 +40,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bot that listens.
 pub struct HttpServer {
     pub address: SocketAddr,
+    /// The address of `/metrics`.
+    pub metrics_address: Option<SocketAddr>,
     listener: TcpListener,
+    metrics_listener: Option<TcpListener>,
     workflow: Arc<Workflow>,
     platforms: Vec<Arc<dyn ChatPlatform>>,
     connections: Arc<OpenConnections>,
@@ -53,19 +58,34 @@ fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = listener(address).with_context(|| format!("listening on {address}"))?;
+    let address = listener.local_addr().context("listening")?;
+    Ok((listener, address))
+}
+
 impl HttpServer {
     /// Assembles the bot and binds its address.
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
-        let (listen, shutdown_timeout) = (config.listen, config.shutdown_timeout);
+        let Config { listen, metrics_listen, shutdown_timeout, .. } = config;
         let app = crate::bootstrap::assemble(config).await?;
         app.environments.check_audit_log_server().await.context("opening the audit log")?;
         let platforms = chat::platforms(&app)?;
         let connections = OpenConnections::new(connection_limits(&app.config));
         let workflow = Workflow::new(app, chat::senders(&platforms));
-        let listener = listener(listen).with_context(|| format!("listening on {listen}"))?;
-        let address = listener.local_addr().context("listening")?;
-        Ok(HttpServer { address, listener, workflow, platforms, connections, shutdown_timeout })
+        let (listener, address) = bind(listen)?;
+        let (metrics_listener, metrics_address) = metrics_listen.map(bind).transpose()?.unzip();
+        Ok(HttpServer {
+            address,
+            metrics_address,
+            listener,
+            metrics_listener,
+            workflow,
+            platforms,
+            connections,
+            shutdown_timeout,
+        })
     }
 
     /// The server's connections, for whoever counts them.
@@ -99,6 +119,10 @@ impl HttpServer {
             let routes = platform.routes(Arc::clone(&ingress))?;
             router = router.merge(measured(routes, name, &app.metrics));
         }
+        if let (Some(listener), Some(address)) = (self.metrics_listener, self.metrics_address) {
+            tracing::info!(%address, "serving metrics");
+            background.spawn(serve_metrics(listener, MetricsPage::router(app)));
+        }
         tracing::info!(address = %self.address, "listening");
         let draining_trigger = draining.clone();
         let stopping = async move {
@@ -119,6 +143,12 @@ impl HttpServer {
         self.workflow.shut_down(self.shutdown_timeout).await;
         Ok(())
     }
+}
+
+/// Serves the page that Prometheus scrapes until the process ends: it shows the drain, too.
+async fn serve_metrics(listener: TcpListener, page: Router) {
+    let connections = OpenConnections::new(ConnectionLimits::fewest());
+    serve::serve(listener, page, connections, CancellationToken::new()).await;
 }
 
 /// Routes whose acknowledgements and refusals are counted.

@@ -295,3 +295,23 @@ fn the_audit_log_has_one_place_of_its_own() {
     let elsewhere = given(&place("db.example.com", "asset_service_db", "port = 5433"));
     assert!(Config::parse("x.toml", &elsewhere, &all_set).is_ok(), "another server");
 }
+
+#[test]
+fn metrics_have_an_address_of_their_own() {
+    let address = |listen: &str| format!("{MINIMAL}[metrics]\nlisten = \"{listen}\"\n");
+    let config = Config::parse("x.toml", &address("127.0.0.1:9187"), &all_set);
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.metrics_listen, Some(([127, 0, 0, 1], 9187).into()));
+    let config = Config::parse("x.toml", MINIMAL, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.metrics_listen, None);
+    for (listen, says) in [
+        ("9187", "`listen` must be an IP address and a port, like 127.0.0.1:9187, not `9187`"),
+        ("LISTEN", "`listen` must be another address than the LISTEN of the chat platforms"),
+    ] {
+        let chat =
+            MINIMAL.lines().find_map(|line| line.strip_prefix("listen = \"")).unwrap().trim_end_matches('"');
+        let (listen, says) = (listen.replace("LISTEN", chat), says.replace("LISTEN", chat));
+        let told = problems(&address(&listen));
+        assert!(told.len() == 1 && told[0].ends_with(&says), "{told:?}");
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+mod metrics;
 mod redis;
 mod render;
 mod sections;

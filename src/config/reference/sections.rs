@@ -1,6 +1,6 @@
 //! Every section of the configuration, with its keys.
 
-use super::{ConfigKey, ConfigSection, DefaultValue, KeyType, redis};
+use super::{ConfigKey, ConfigSection, DefaultValue, KeyType, metrics, redis};
 use crate::config::{access, chat, environments, migrate, store};
 use std::time::Duration;
 
@@ -114,6 +114,7 @@ pub const SECTIONS: &[ConfigSection] = &[
     },
     redis::SERVER,
     redis::SENTINEL,
+    metrics::SECTION,
     ConfigSection {
         path: "slack",
         is_array: false,
