@@ -248,7 +248,8 @@ fn a_proxy_forwards_the_paths_that_are_served() {
     let forwarded = between(page, "location ~ ^/(", ")$ {")
         .replace("slack/(commands|interactions|events)", "slack/commands|slack/interactions|slack/events");
     let forwarded: BTreeSet<String> = forwarded.split('|').map(|path| format!("/{path}")).collect();
-    let public = served.iter().filter(|path| **path != "/healthz").map(|path| (*path).to_owned());
+    let public =
+        served.iter().filter(|path| !["/healthz", "/readyz"].contains(path)).map(|path| (*path).to_owned());
     assert_eq!(forwarded, public.collect());
     let prefixes = page.split("- { path: ").skip(1).filter_map(|rest| rest.split(',').next());
     let prefixes: Vec<&str> = prefixes.collect();

@@ -5,13 +5,14 @@ use crate::catalog::Catalog;
 use crate::chat::terminal::{ButtonLines, json, render::Screen, render::render};
 use crate::config::{Config, reference};
 use crate::files;
-use crate::http::HttpServer;
+use crate::http::{HttpServer, ShutdownSignals};
 use crate::model::Reply;
 use anyhow::Context;
 use clap::Parser;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tokio_util::sync::CancellationToken;
 
 mod check;
 mod generate;
@@ -155,7 +156,19 @@ fn with_causes(error: &anyhow::Error) -> String {
 
 async fn serve(config: &Path, variables: &Variables<'_>) -> anyhow::Result<u8> {
     let config = load_config(config, variables)?;
-    HttpServer::bind(config).await?.serve(crate::http::shutdown_signal()).await.map(|()| 0)
+    let server = HttpServer::bind(config).await?;
+    let mut signals = ShutdownSignals::listen().context("listening to signals")?;
+    let stop = CancellationToken::new();
+    let serving = server.serve(stop.clone().cancelled_owned());
+    let twice = async {
+        signals.next().await;
+        stop.cancel();
+        signals.next().await;
+    };
+    tokio::select! {
+        result = serving => result.map(|()| 0),
+        () = twice => anyhow::bail!("told to stop a second time: what was running is interrupted"),
+    }
 }
 
 /// Loads the configuration. From here on no other account may read the files that the process makes.

@@ -30,7 +30,7 @@ pub use redis::{RedisServer, RedisSettings};
 pub use store::{PostgresStoreSettings, StoreSettings, StoreTimeouts};
 
 use secrets::secret;
-use validate::{duration, path, reject};
+use validate::{duration, path, pause, reject};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of `/metrics`; without one there is none.
     pub metrics_listen: Option<SocketAddr>,
+    /// Time in which the bot, told to stop, still serves though it isn't ready: a balancer has to notice.
+    pub shutdown_delay: Duration,
     /// Time for open runs to end when the bot shuts down.
     pub shutdown_timeout: Duration,
     pub store: StoreSettings,
@@ -293,6 +295,9 @@ fn user_name(uid: Uid) -> String {
 
 /// Kubernetes kills a pod 30 s after it has told it to end, unless `terminationGracePeriodSeconds` says otherwise.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+/// Balancers probe every few seconds.
+const SHUTDOWN_DELAY: Duration = Duration::from_secs(5);
+const LONGEST_SHUTDOWN_DELAY: Duration = Duration::from_secs(5 * 60);
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A part of the set-up that is used by itself, as a check does. The secrets of the others needn't exist yet.
@@ -388,10 +393,13 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         (StoreSettings::File(PathBuf::new()), StoreTimeouts { call_timeout, lock_timeout })
     };
     let (store, store_timeouts) = store.unwrap_or_else(missing);
+    // One process alone serves a file: no other could take over.
+    let shutdown_delay = if store.file().is_some() { Duration::ZERO } else { SHUTDOWN_DELAY };
     let listen = listen(root, "0.0.0.0:8080 or [::]:8080");
     Config {
         listen,
         metrics_listen: root.opt_table("metrics", |table| metrics_listen(table, listen)),
+        shutdown_delay: pause(root, "shutdown_delay", LONGEST_SHUTDOWN_DELAY).unwrap_or(shutdown_delay),
         shutdown_timeout: duration(root, "finish_within", LONGEST_SHUTDOWN).unwrap_or(SHUTDOWN_TIMEOUT),
         store,
         store_timeouts,

@@ -75,6 +75,16 @@ pub(super) fn duration(table: &mut Reader<'_>, key: &str, longest: Duration) -> 
     Some(duration)
 }
 
+/// A duration that may be none at all.
+pub(super) fn pause(table: &mut Reader<'_>, key: &str, longest: Duration) -> Option<Duration> {
+    let pause = table.opt_duration(key)?;
+    if pause > longest {
+        let (longest, given) = (format_duration(longest), format_duration(pause));
+        table.problem(key, format!("`{key}` must be at most {longest}, not {given}"));
+    }
+    Some(pause)
+}
+
 /// Reports what a value must be. A key that isn't there or has the wrong type was reported already, and its stand-in is empty.
 pub(super) fn reject(table: &mut Reader<'_>, key: &str, value: &str, rule: &str) {
     if !value.is_empty() {

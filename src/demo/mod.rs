@@ -121,8 +121,9 @@ pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
     });
     let bot = stage.bot().await?;
     tenant.connect_bot(&bot.url);
+    let mut signals = crate::http::ShutdownSignals::listen()?;
     println!("Countersign demo: {}  (press Ctrl-C to stop)", stage.workspace.page_url());
-    crate::http::shutdown_signal().await;
+    signals.next().await;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The server: the platforms' routes, the supervisor, and the end of the process.
+//! The server: the platforms' routes, liveness and readiness, the supervisor, and the end of the process.
 
 use crate::chat::ingress::{Ingress, Verified};
 use crate::chat::{self, ChatPlatform};
@@ -12,18 +12,20 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::routing::get;
 use metrics::MetricsPage;
+use readiness::Readiness;
 use rustix::process::{Resource, getrlimit};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod connections;
 mod metrics;
+mod readiness;
 mod serve;
 mod stream;
 
@@ -47,6 +49,7 @@ pub struct HttpServer {
     workflow: Arc<Workflow>,
     platforms: Vec<Arc<dyn ChatPlatform>>,
     connections: Arc<OpenConnections>,
+    shutdown_delay: Duration,
     shutdown_timeout: Duration,
 }
 
@@ -68,7 +71,7 @@ impl HttpServer {
     /// Assembles the bot and binds its address.
     /// Fails on a mistake in a command or an access rule, a store that can't be opened, an address in use.
     pub async fn bind(config: Config) -> anyhow::Result<HttpServer> {
-        let Config { listen, metrics_listen, shutdown_timeout, .. } = config;
+        let Config { listen, metrics_listen, shutdown_delay, shutdown_timeout, .. } = config;
         let app = crate::bootstrap::assemble(config).await?;
         app.environments.check_audit_log_server().await.context("opening the audit log")?;
         let platforms = chat::platforms(&app)?;
@@ -84,6 +87,7 @@ impl HttpServer {
             workflow,
             platforms,
             connections,
+            shutdown_delay,
             shutdown_timeout,
         })
     }
@@ -93,7 +97,8 @@ impl HttpServer {
         Arc::clone(&self.connections)
     }
 
-    /// Serves until `stop` is done. Fails when a platform can't be set up.
+    /// Serves until `stop` is done: then it is not ready any more, serves on for the delay, and drains. Fails when a platform can't be
+    /// set up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         // Ended with this future, also when it is dropped.
         let mut background = JoinSet::new();
@@ -101,7 +106,12 @@ impl HttpServer {
         let draining = CancellationToken::new();
         let ingress = Ingress::new(Arc::clone(&self.workflow));
         let app = &self.workflow.app;
-        let mut router = Router::new().route("/healthz", get(|| async { "ok" }));
+        let readiness = Readiness::new(&app.audit.store, &app.metrics);
+        background.spawn(Arc::clone(&readiness).watch());
+        let probed = Arc::clone(&readiness);
+        let mut router = Router::new()
+            .route("/healthz", get(|| async { "ok" }))
+            .route("/readyz", get(|| async move { probed.answer() }));
         let platforms = self.platforms.clone();
         let preparing = async move {
             let preparations = platforms.iter().map(|platform| platform.prepare());
@@ -127,6 +137,9 @@ impl HttpServer {
         let draining_trigger = draining.clone();
         let stopping = async move {
             stop.await;
+            tracing::info!(delay = ?self.shutdown_delay, "told to stop; not ready any more");
+            readiness.shut_down();
+            tokio::time::sleep(self.shutdown_delay).await;
             draining_trigger.cancel();
             std::future::pending::<()>().await;
         };
@@ -187,11 +200,27 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     limits
 }
 
-/// Completes on Ctrl-C or SIGTERM.
-pub async fn shutdown_signal() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// The signals that tell the process to end: Ctrl-C and SIGTERM.
+pub struct ShutdownSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl ShutdownSignals {
+    /// Listens from now on: none of them ends the process by itself any more.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn listen() -> std::io::Result<ShutdownSignals> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(ShutdownSignals { interrupt, terminate })
+    }
+
+    /// Completes at the next signal.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

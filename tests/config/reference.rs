@@ -90,6 +90,7 @@ fn each_fault_of_each_key_is_told_with_its_line() {
                 KeyType::Duration(longest) => {
                     vec!["\"0s\"".to_owned(), format!("\"{}s\"", longest.as_secs() + 1)]
                 }
+                KeyType::Pause(longest) => vec![format!("\"{}s\"", longest.as_secs() + 1)],
                 KeyType::Count(most) => vec!["0".to_owned(), (u64::from(*most) + 1).to_string()],
                 KeyType::Choice(_) => vec!["\"perhaps\"".to_owned()],
                 _ => Vec::new(),
@@ -98,7 +99,15 @@ fn each_fault_of_each_key_is_told_with_its_line() {
                 let (text, line) = with_line(section, name, Some(&format!("{name} = {value}")));
                 is_told(&text, line, &[&format!("`{name}`")], &format!("{fault} = {value}"));
             }
-            if let KeyType::Duration(longest) = kind {
+            if let KeyType::Pause(_) = kind {
+                let line = format!("{name} = \"0s\"");
+                assert_eq!(
+                    mistakes(&with_line(section, name, Some(&line)).0),
+                    Vec::<String>::new(),
+                    "{fault}"
+                );
+            }
+            if let KeyType::Duration(longest) | KeyType::Pause(longest) = kind {
                 let line = format!("{name} = \"{}s\"", longest.as_secs());
                 assert_eq!(
                     mistakes(&with_line(section, name, Some(&line)).0),

@@ -4,6 +4,7 @@ use super::{MINIMAL, all_set, problems, reports, with};
 use countersign::config::{Config, StoreSettings, Tls};
 use countersign::model::{LoginKind, PlatformKind};
 use countersign::postgres::Environments;
+use std::time::Duration;
 
 #[test]
 fn slack_is_told_apart_from_anything_else() {
@@ -270,6 +271,7 @@ fn the_audit_log_has_one_place_of_its_own() {
     let good = given(&place("record.example.com", "countersign", "password = { env = \"RECORD\" }"));
     let config = Config::parse("x.toml", &good, &all_set).unwrap_or_else(|problems| panic!("{problems}"));
     let StoreSettings::Postgres(settings) = &config.store else { panic!("{:?}", config.store) };
+    assert_eq!(config.shutdown_delay, Duration::from_secs(5), "others take over");
     assert_eq!((settings.server.port, settings.database.as_str()), (5432, "countersign"));
     assert_eq!(settings.tls, Tls::Verified { ca_file: None });
 

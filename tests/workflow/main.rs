@@ -64,6 +64,7 @@ mod purge_refusals;
 mod purge_resume;
 mod quorum;
 mod reader_privileges;
+mod readiness;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod redis_servers;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -164,9 +164,14 @@ impl Process {
     }
 
     /// Waits for its end, which must be a good one.
-    pub async fn ended(mut self) {
-        let status = self.child.wait().await.expect("an end");
+    pub async fn ended(self) {
+        let status = self.end().await;
         assert!(status.success(), "{status}");
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> ExitStatus {
+        self.child.wait().await.expect("an end")
     }
 
     /// SIGKILL: no destructor, no last word.

@@ -19,6 +19,8 @@ pub enum KeyType {
     Boolean,
     /// More than nothing and at most this.
     Duration(Duration),
+    /// At most this, or `0s`.
+    Pause(Duration),
     /// From 1 to this.
     Count(u16),
     Choice(&'static [&'static str]),

@@ -12,6 +12,7 @@ impl KeyType {
             KeyType::Path => "path".to_owned(),
             KeyType::Boolean => "true or false".to_owned(),
             KeyType::Duration(longest) => format!("duration, at most {}", format_duration(longest)),
+            KeyType::Pause(longest) => format!("duration, 0s to {}", format_duration(longest)),
             KeyType::Count(most) => format!("number, 1 to {most}"),
             KeyType::Choice(words) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
@@ -31,7 +32,9 @@ impl KeyType {
                 "env": { "type": "string" }, "file": { "type": "string" }, "optional": { "type": "boolean" } } })
         };
         match self {
-            KeyType::Text | KeyType::Path | KeyType::Duration(_) => json!({ "type": "string" }),
+            KeyType::Text | KeyType::Path | KeyType::Duration(_) | KeyType::Pause(_) => {
+                json!({ "type": "string" })
+            }
             KeyType::Boolean => json!({ "type": "boolean" }),
             KeyType::Count(most) => json!({ "type": "integer", "minimum": 1, "maximum": most }),
             KeyType::Choice(words) => json!({ "type": "string", "enum": words }),

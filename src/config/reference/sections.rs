@@ -57,6 +57,14 @@ pub const SECTIONS: &[ConfigSection] = &[
                 KeyType::Text,
                 "IP address and port for requests from the chat platforms, such as `0.0.0.0:8080`.",
             ),
+            ConfigKey {
+                name: "shutdown_delay",
+                kind: KeyType::Pause(crate::config::LONGEST_SHUTDOWN_DELAY),
+                is_required: false,
+                default: DefaultValue::Time(crate::config::SHUTDOWN_DELAY),
+                meaning: "Time in which a bot that is told to stop isn't ready but still serves, so that a balancer notices. Without \
+                          `[store.postgres]` the default is `0s`.",
+            },
             time(
                 "finish_within",
                 crate::config::SHUTDOWN_TIMEOUT,
