@@ -2,9 +2,12 @@
 
 mod acting_commands;
 mod all_commands;
+mod any_replica;
 mod approval;
 mod authorization;
 mod backup;
+#[path = "../balancer/mod.rs"]
+mod balancer;
 mod break_glass;
 mod button_tokens;
 mod card_updates;
@@ -73,6 +76,7 @@ mod reindex;
 mod replicas;
 mod request_lifecycle;
 mod revocation;
+mod rolling_restart;
 mod run_logs;
 mod run_sql;
 mod schedule;

@@ -1,6 +1,8 @@
-//! An audit log on a PostgreSQL server of its own, which several bots share.
+//! Replicas of the real program that share an audit log on a PostgreSQL server, behind a real HAProxy.
 
+use crate::balancer::{Balancer, Retries};
 use crate::harness::{Scene, Twist, servers};
+use crate::process::Process;
 use countersign::config::{PostgresStoreSettings, StoreSettings};
 use countersign::demo::postgres::{Cluster, Options};
 use countersign::model::random_token;
@@ -63,4 +65,58 @@ pub async fn log_database(scene: &Scene) -> (String, Client) {
     let database = log_settings(scene).database;
     let client = log_server().await.connect(&database).await.expect("the audit log's database");
     (database, client)
+}
+
+/// So many replicas and their balancer. Dropping it kills them.
+pub struct Replicas {
+    balancer: Balancer,
+    replicas: Vec<Option<Process>>,
+}
+
+impl Replicas {
+    /// Starts them; the workspace's requests go to the balancer from now on.
+    pub async fn start(scene: &Scene, count: usize, retries: Retries) -> Replicas {
+        let balancer = Balancer::start(scene.directory.path(), count, retries).await;
+        let mut replicas = Replicas { balancer, replicas: (0..count).map(|_| None).collect() };
+        for number in 0..count {
+            replicas.start_one(scene, number).await;
+        }
+        scene.workspace().connect_bot(&replicas.balancer.url);
+        replicas
+    }
+
+    /// The balancer's address: `http://127.0.0.1:4711`.
+    pub fn url(&self) -> &str {
+        &self.balancer.url
+    }
+
+    /// A replica that runs.
+    pub fn get(&self, number: usize) -> &Process {
+        self.replicas[number].as_ref().expect("a replica that runs")
+    }
+
+    /// Starts a replica in the place of one that has ended, and waits until the balancer sends requests to it.
+    pub async fn start_one(&mut self, scene: &Scene, number: usize) {
+        assert!(self.replicas[number].is_none(), "replica {number} runs already");
+        let process = Process::start_unconnected(scene).await;
+        self.balancer.sends_to(number, &process.url).await;
+        self.replicas[number] = Some(process);
+    }
+
+    /// Waits until the balancer sends requests to a replica, or doesn't any more.
+    pub async fn until_ready(&self, number: usize, is_ready: bool) {
+        self.balancer.finds(number, is_ready).await;
+    }
+
+    /// SIGTERM, and waits for the end, which must be a good one.
+    pub async fn terminate(&mut self, number: usize) {
+        let process = self.replicas[number].take().expect("a replica that runs");
+        process.terminate();
+        process.ended().await;
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&mut self, number: usize) {
+        self.replicas[number].take().expect("a replica that runs").kill().await;
+    }
 }
