@@ -1,4 +1,8 @@
-//! `analyze`: planner statistics of a table or of a whole database. It is `vacuum` with another statement.
+//! `analyze`: planner statistics of a table, of a database or of all. It is `vacuum` with another statement.
+
+use super::support::each_database::EachDatabase;
+use super::vacuum::Operation;
 
 /// The command `analyze`.
-pub const ANALYZE: super::vacuum::Operation = super::vacuum::Operation::Analyze;
+pub const COMMAND: EachDatabase<Operation> =
+    EachDatabase { action: Operation::Analyze, verb: "Analyzes", participle: "analyzed" };

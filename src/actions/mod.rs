@@ -14,7 +14,7 @@ use crate::sql::{self, Answer, QueryRequest, SectionResult, Target, scope_target
 use crate::store::{Filter, RunPage, StoreResult};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Wait between two attempts to read or write the audit log.
@@ -129,6 +129,20 @@ pub struct Execution<'a> {
     pub asker: String,
     /// Cancelled when somebody asks a long run to stop.
     pub stop: &'a CancellationToken,
+    /// The place in the whole run, of work that is a part of it.
+    pub part: Option<WorkPart<'a>>,
+}
+
+/// A part of a run's work: one database of several.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkPart<'a> {
+    /// "asset_service_db"
+    pub name: &'a str,
+    /// From 0.
+    pub index: usize,
+    pub count: usize,
+    /// Time at which the whole began.
+    pub began: Instant,
 }
 
 impl Execution<'_> {
@@ -148,7 +162,14 @@ impl Execution<'_> {
 
     /// Reports progress, which every card of the run shows as often as the platform allows.
     pub fn progress(&self, percent: Option<u8>, label: impl Into<String>) {
-        self.app.progress.set(self.run.id, percent, redact::name(&label.into()));
+        let mut label = label.into();
+        let mut percent = percent;
+        if let Some(WorkPart { name, index, count, .. }) = self.part {
+            label = format!("{name}, database {} of {count}: {label}", index + 1);
+            let of_whole = (index * 100 + usize::from(percent.unwrap_or_default())) / count.max(1);
+            percent = u8::try_from(of_whole).ok();
+        }
+        self.app.progress.set(self.run.id, percent, redact::name(&label));
     }
 
     /// Records a checkpoint, before the step that follows it: a part of the work is done. `facts` is all that a resumed run needs to
@@ -395,7 +416,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         return (command.header.risk != Risk::Read).then_some(Action(&sql_command::SqlCommand));
     }
     Some(match command.name.as_str() {
-        "analyze" => Action(&analyze::ANALYZE),
+        "analyze" => Action(&analyze::COMMAND),
         "backup" => Action(&backup::Backup),
         "backups" => Query(|call| Box::pin(backups::query(call))),
         "break-glass" => Query(|call| Box::pin(break_glass::query(call))),
@@ -425,7 +446,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "stop" => Action(&stop::Stop),
         "unfreeze" => Action(&unfreeze::Unfreeze),
         "use" => Action(&r#use::Use),
-        "vacuum" => Action(&vacuum::Operation::Vacuum),
+        "vacuum" => Action(&vacuum::COMMAND),
         "vacuum-full" => Action(&vacuum_full::VacuumFull),
         "withdraw" => Action(&withdraw::Withdraw),
         _ => return None,

@@ -47,8 +47,8 @@ impl Action for RunSql {
             Err(error) => return Outcome::invalidated(error.to_string()),
         };
         let asker = execution.asker.clone();
-        let Execution { app, run, plan, stop, .. } = *execution;
-        SqlCommand.execute(&Execution { app, command: &command, run, plan, asker, stop }).await
+        let Execution { app, run, plan, stop, part, .. } = *execution;
+        SqlCommand.execute(&Execution { app, command: &command, run, plan, asker, stop, part }).await
     }
 
     fn effect_guards(&self) -> &'static [EffectGuard] {

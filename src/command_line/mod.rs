@@ -191,7 +191,7 @@ impl ArgSpec {
 const SLASH_COMMAND: &str = "db";
 
 /// The word for every service, in the place of one's name.
-const ALL_SERVICES: &str = "all";
+pub const ALL_SERVICES: &str = "all";
 
 /// Options that every command has.
 pub const RESERVED: [&str; 4] = ["env", "reason", "private", "dry-run"];

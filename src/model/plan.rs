@@ -33,6 +33,9 @@ pub struct Plan {
     pub resource_locks: Vec<String>,
     /// Time when the identity was read (UTC).
     pub created_at: jiff::Timestamp,
+    /// Plans for parts of the work, each carried out by itself, in order: a database each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Plan>,
 }
 
 impl Plan {
@@ -76,6 +79,7 @@ impl Plan {
             .chain(self.guards.values_mut())
             .for_each(|text| *text = map(WordKind::Prose, text));
         self.tables.iter_mut().for_each(|table| table.map_words(map));
+        self.parts.iter_mut().for_each(|part| part.map_words(map));
     }
 
     /// SHA-256 over the plan as it is stored and shown, in hex.

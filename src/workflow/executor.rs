@@ -206,6 +206,8 @@ impl RunExecutor {
             return Outcome::invalidated("The plan is no longer the one that was shown.");
         }
         let asker = format!("countersign #{} {}", run.id, run.request.requester.id);
-        action.execute(&Execution { app: &self.app, command, run, plan: &plan, asker, stop }).await
+        action
+            .execute(&Execution { app: &self.app, command, run, plan: &plan, asker, stop, part: None })
+            .await
     }
 }

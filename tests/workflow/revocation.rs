@@ -116,7 +116,7 @@ async fn an_approval_that_was_used_meanwhile_is_told_to_have_been() {
 
     let token = tokio_util::sync::CancellationToken::new();
     let asker = "countersign #2 cara".to_owned();
-    let doing = Execution { app: &app, command, run: &run, plan: &plan, asker, stop: &token };
+    let doing = Execution { app: &app, command, run: &run, plan: &plan, asker, stop: &token, part: None };
     let ends = async {
         becomes_told(&scene).await;
         happens(EventKind::Succeeded, EventDetails::default().with_text("verdict", "It is gone.")).await

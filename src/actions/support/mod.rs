@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod choices;
 pub mod database;
 pub mod decision;
+pub mod each_database;
 pub mod effect_guard;
 pub mod maintenance;
 pub mod needs;

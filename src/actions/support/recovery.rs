@@ -68,7 +68,7 @@ impl<'a> InterruptedRun<'a> {
 
     fn execution(&'a self, app: &'a App, run: &'a Run) -> Execution<'a> {
         let asker = "countersign".to_owned();
-        Execution { app, command: self.command, run, plan: &self.plan, asker, stop: &self.stop }
+        Execution { app, command: self.command, run, plan: &self.plan, asker, stop: &self.stop, part: None }
     }
 }
 

@@ -1,9 +1,10 @@
-//! `vacuum` and `analyze`: a table or all of a database. PostgreSQL calls a VACUUM done that skipped the table, so here it is done when
+//! `vacuum` and `analyze`: a table or all of a database (`each_database` for all of them). PostgreSQL calls a VACUUM done that skipped the table, so here it is done when
 //! PostgreSQL's own times of it have moved. A warning tells why they have not, or is advice if they have. Tables are done one by one, so that each has an outcome of its
 //! own and a stop loses no table that was done.
 
 use super::support::blocks::{count, note};
 use super::support::database::DatabaseTarget;
+use super::support::each_database::EachDatabase;
 use super::support::maintenance::{
     MaintenanceSession, Nouns, POLL_INTERVAL, TableOutcome, TableResult, VISIBLE_WITHIN, done, recovered,
     resource, results_block, summarize, warnings_block,
@@ -36,6 +37,13 @@ const MAX_NAMED: usize = 5;
 
 /// Name of the plan's context that lists the tables of other owners.
 const LEFT_OUT: &str = "left out";
+
+/// The command `vacuum`.
+pub const COMMAND: EachDatabase<Operation> = EachDatabase {
+    action: Operation::Vacuum,
+    verb: "Vacuums and analyzes",
+    participle: "vacuumed and analyzed",
+};
 
 /// The work on a table, one command each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
