@@ -436,7 +436,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "migrate-resolve" => Action(&migrate_resolve::MigrateResolve),
         "pending" => Query(|call| Box::pin(pending::query(call))),
         "purge" => Action(&purge::Purge),
-        "reindex" => Action(&reindex::Reindex),
+        "reindex" => Action(&reindex::COMMAND),
         "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
         "review" => Action(&review::Review),

@@ -359,7 +359,7 @@ impl Shop {
                     FieldChoices::Typed => assert!(TYPED.contains(name), "{line}: {name} is typed"),
                     FieldChoices::Listed(values) => {
                         assert!(values.iter().any(|offer| offer == value), "{line} {name}: {values:?}");
-                        let takes_all = line == "backup" && *name == "service";
+                        let takes_all = TAKE_ALL.contains(&line) && *name == "service";
                         assert_eq!(values[0] == "all", takes_all, "{line} {name}: {values:?}");
                     }
                     FieldChoices::Searched => self.is_offered(chat, (who, &form), (name, value)).await,
@@ -385,6 +385,9 @@ impl Shop {
         assert!(offered.iter().any(|offer| offer == value), "{name}: {value} isn't among {offered:?}");
     }
 }
+
+/// Commands that work on `all` services, too.
+const TAKE_ALL: [&str; 4] = ["analyze", "backup", "reindex", "vacuum"];
 
 /// Fields of free text.
 const TYPED: [&str; 2] = ["reason", "older-than"];

@@ -102,11 +102,10 @@ async fn indexes_of_every_name_are_rebuilt_and_seen_to_be() {
         ("reindex user-service big", "“big” can be \"Old\".big or public.big."),
         ("reindex user-service bigg", "user_service_db has no table or index “bigg”.\nDid you mean big?"),
         ("reindex user-service assets", "user_service_db has no table or index “assets”."),
-        ("reindex user-service", "Missing <name>"),
         ("reindex", "Missing <service>"),
         ("reindex user-service big now", "don't know what to do with “now”"),
         ("reindex usr-service big", "no service “usr-service”"),
-        ("reindex all big", "one service's database at a time"),
+        ("reindex all big", "works on every database, and “big” is in one of them"),
     ] {
         let told = scene.asks(ANA, &format!("{line} --env production")).await.plain();
         assert!(told.contains(words), "{line}: {told}");

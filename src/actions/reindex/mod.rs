@@ -1,9 +1,10 @@
-//! `reindex`: a table's indexes or one of them, rebuilt beside reads and writes (REINDEX INDEX CONCURRENTLY), one after another, so
+//! `reindex`: a table's indexes, one of them, or those of a database that are invalid or bloated, rebuilt beside reads and writes (REINDEX INDEX CONCURRENTLY), one after another, so
 //! that a stop loses no index that was done and the disk needs room for one at a time. An index is done when PostgreSQL shows another,
 //! valid index of the same name. The leftovers of an interrupted rebuild are looked for before and after (`invalid_indexes`).
 
 use super::support::blocks::{count, note};
 use super::support::database::DatabaseTarget;
+use super::support::each_database::EachDatabase;
 use super::support::maintenance::{
     MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, recovered, resource,
     results_block, sessions_table, summarize, warnings_block,
@@ -11,9 +12,10 @@ use super::support::maintenance::{
 use super::support::needs::refuse_maintenance;
 use super::support::relations::{PlannedRelation, RelationKind, add_unnameable};
 use super::{Action, Call, EffectGuard, Execution, Outcome};
+use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
 use crate::model::{Block, EventKind, Plan, to_identity};
-use crate::postgres::{ColumnError, PgRow, QueryError};
+use crate::postgres::{ColumnError, PgRow, PooledClient, QueryError};
 use crate::sql::{bytes, duration};
 use async_trait::async_trait;
 use invalid_indexes::{DropResult, Leftovers};
@@ -24,7 +26,18 @@ use std::time::{Duration, Instant};
 mod invalid_indexes;
 
 /// The command `reindex`.
+pub const COMMAND: EachDatabase<Reindex> = EachDatabase {
+    action: Reindex,
+    verb: "Rebuilds the invalid and bloated indexes of",
+    participle: "reindexed",
+};
+
+/// The work on one database.
 pub struct Reindex;
+
+/// An index is rebuilt unasked if so much can be reclaimed, in bytes, and so large a share of it. As `bloat` judges tables.
+const MIN_GAIN: i64 = 1024 * 1024;
+const MIN_GAIN_SHARE: f64 = 0.3;
 
 /// Returns whether a name's index is a new, valid one.
 const REBUILT: &str = include_str!("rebuilt.sql");
@@ -43,43 +56,42 @@ impl Action for Reindex {
         let database = DatabaseTarget::from_call(call)?;
         let client = database.connect_executor(call).await?;
         database.refuse_replica(&client, call).await?;
-        let typed = call.value("name").unwrap_or_default();
-        let object = RelationKind::Reindexed.resolve(call, &client, &database.database, typed).await?;
-        let relation = &object.relation;
-        if !object.may {
-            return Err(refuse_maintenance(&client, &database, &object).await);
-        }
-        let user_error = |error: QueryError| {
-            if is_lock_timeout(&error) {
-                return Error::instead(
-                    format!("{relation} is locked, so its indexes can't be measured."),
-                    "`blocked` shows who holds it.",
-                );
-            }
-            database.query_error(&error)
-        };
-        let rows = client.query(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
-        if rows.is_empty() {
-            return Err(Error::user(format!("{relation} has no index to rebuild.")));
-        }
-        let planned_index = |row: &PgRow| {
-            Ok::<_, ColumnError>(PlannedRelation {
-                relation: row.get("relation")?,
-                oid: row.get("oid")?,
-                bytes: row.value("bytes").unwrap_or_default(),
-                table: row.get("table")?,
-                table_oid: row.get("table_oid")?,
-                ..PlannedRelation::default()
-            })
+        let rows = match call.value("name") {
+            Some(typed) => indexes_of(call, &client, &database, typed).await?,
+            None => candidates(&client, &database).await?,
         };
         let indexes = rows.iter().map(planned_index).collect::<Result<Vec<_>, _>>()?;
+        if indexes.is_empty() {
+            let (name, environment) = (&database.database, &database.address.environment);
+            let mut plan = Plan::of(format!("Rebuilds no index of {name} in {environment}: {NONE}."));
+            database.write_to(&mut plan);
+            return Ok(plan);
+        }
         let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
         let leftovers = leftovers.map_err(|error| database.query_error(&error))?;
         let transactions =
             database.connect_reader(call).await?.query(include_str!("open_transactions.sql"), &[]).await;
         let transactions = transactions.map_err(|error| database.query_error(&error))?;
         let lock_timeout = call.app.environments.environment(call.environment_name())?.lock_timeout;
-        let mut plan = describe(&database, relation, &indexes, lock_timeout.saturating_mul(LOCK_TIMEOUTS));
+        let objects = match (call.value("name"), &indexes[..]) {
+            (_, [only]) => only.relation.clone(),
+            (Some(_), [first, ..]) => {
+                format!("the {} of {}", count(indexes.len(), "index", "indexes"), first.table)
+            }
+            (None, all) => {
+                format!("the {}", count(all.len(), "invalid or bloated index", "invalid or bloated indexes"))
+            }
+            (_, []) => String::new(),
+        };
+        let mut plan = describe(&database, &objects, &indexes, lock_timeout.saturating_mul(LOCK_TIMEOUTS));
+        if call.value("name").is_none() {
+            let gain = rows.iter().filter_map(|row| row.value::<i64>("gain")).sum::<i64>();
+            plan.add_context("can be reclaimed", format!("about {}", bytes(gain as f64)));
+        }
+        if let Some(limit) = call.value("within").and_then(duration_seconds) {
+            let limit = duration(limit as f64);
+            plan.add_context("time limit", format!("no index is begun after {limit}"));
+        }
         add_unnameable(&mut plan, "index", "indexes");
         if let Some(oldest) = transactions.first()
             && let Some(seconds) = oldest.get::<Option<f64>>("held_s")?
@@ -125,6 +137,61 @@ impl Action for Reindex {
     }
 }
 
+/// The end of the sentence about a database without such an index.
+const NONE: &str = "none is invalid or bloated";
+
+/// Reads the indexes of a table, or the one index, of the name as typed.
+async fn indexes_of(
+    call: &Call<'_>,
+    client: &PooledClient,
+    database: &DatabaseTarget,
+    typed: &str,
+) -> Result<Vec<PgRow>> {
+    let object = RelationKind::Reindexed.resolve(call, client, &database.database, typed).await?;
+    let relation = &object.relation;
+    if !object.may {
+        return Err(refuse_maintenance(client, database, &object).await);
+    }
+    let user_error = |error: QueryError| {
+        if is_lock_timeout(&error) {
+            return Error::instead(
+                format!("{relation} is locked, so its indexes can't be measured."),
+                "`blocked` shows who holds it.",
+            );
+        }
+        database.query_error(&error)
+    };
+    let rows = client.query(include_str!("indexes.sql"), &[&object.oid]).await.map_err(user_error)?;
+    if rows.is_empty() {
+        return Err(Error::user(format!("{relation} has no index to rebuild.")));
+    }
+    Ok(rows)
+}
+
+/// Reads the indexes that are invalid or bloated.
+async fn candidates(client: &PooledClient, database: &DatabaseTarget) -> Result<Vec<PgRow>> {
+    let rows = client.query(include_str!("candidates.sql"), &[&MIN_GAIN, &MIN_GAIN_SHARE]).await;
+    rows.map_err(|error| database.query_error(&error))
+}
+
+fn planned_index(row: &PgRow) -> Result<PlannedRelation, ColumnError> {
+    Ok(PlannedRelation {
+        relation: row.get("relation")?,
+        oid: row.get("oid")?,
+        bytes: row.value("bytes").unwrap_or_default(),
+        table: row.get("table")?,
+        table_oid: row.get("table_oid")?,
+        ..PlannedRelation::default()
+    })
+}
+
+/// The time after which no index is begun, counted from the beginning of the whole run.
+fn time_limit(execution: &Execution<'_>) -> Option<Instant> {
+    let limit = execution.run.request.arguments.get("within").and_then(|within| duration_seconds(within))?;
+    let began = execution.part.map_or_else(Instant::now, |part| part.began);
+    began.checked_add(Duration::from_secs(limit))
+}
+
 fn table_oids(targets: &[PlannedRelation]) -> Vec<i64> {
     targets.iter().map(|target| target.table_oid).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -135,14 +202,10 @@ fn table_names(targets: &[PlannedRelation]) -> BTreeSet<&str> {
 
 fn describe(
     database: &DatabaseTarget,
-    relation: &str,
+    objects: &str,
     indexes: &[PlannedRelation],
     timeout: Duration,
 ) -> Plan {
-    let objects = match indexes {
-        [only] if only.relation == relation => relation.to_owned(),
-        all => format!("the {} of {relation}", count(all.len(), "index", "indexes")),
-    };
     let environment = &database.address.environment;
     let mut plan = Plan::of(format!("Rebuilds {objects} of {} in {environment}.", database.database));
     database.write_to(&mut plan);
@@ -163,12 +226,19 @@ fn describe(
 }
 
 async fn rebuild_all(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
+    if execution.plan.target_identities.is_empty() {
+        let database = DatabaseTarget::from_plan(execution).database;
+        return Ok(Outcome::done(format!("No index of {database} was rebuilt: {NONE}.")));
+    }
+    let limit = time_limit(execution);
+    let is_over = || limit.is_some_and(|limit| Instant::now() >= limit);
     let session = MaintenanceSession::begin(execution, "index").await?;
     let before = prepare(&session).await?;
     let began = Instant::now();
     let mut results: Vec<TableResult> = Vec::new();
     for (index, target) in session.targets.iter().enumerate() {
-        if execution.stop.is_cancelled() || results.last().is_some_and(|last| last.outcome.ends_run()) {
+        let is_stopped = execution.stop.is_cancelled();
+        if is_stopped || is_over() || results.last().is_some_and(|last| last.outcome.ends_run()) {
             break;
         }
         let outcome = session.with_progress(index, rebuild(&session, target)).await;
@@ -176,7 +246,15 @@ async fn rebuild_all(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     }
     let took = began.elapsed();
     let after = drop_own_leftovers(&session).await;
-    Ok(outcome(&session.targets, &results, took, before, after))
+    let mut outcome = outcome(&session.targets, &results, took, before, after);
+    if outcome.kind == EventKind::Stopped && !execution.stop.is_cancelled() && is_over() {
+        let (done, all) = (done(&results).len(), count(session.targets.len(), "index", "indexes"));
+        outcome.kind = if done == 0 { EventKind::Failed } else { EventKind::Partial };
+        outcome.verdict =
+            format!("The time limit is over: {done} of {all} rebuilt, those with the most to gain first.")
+                .into();
+    }
+    Ok(outcome)
 }
 
 /// Locks every table that it works on, or does nothing; and drops the leftovers of an earlier rebuild.
