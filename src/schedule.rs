@@ -3,7 +3,7 @@
 
 use crate::catalog::{Catalog, Scope};
 use crate::command_line::{KnownNames, ParsedCommand, Values, parse_command};
-use crate::config::{Config, MaintenanceWindow};
+use crate::config::{ChatChannel, Config, MaintenanceWindow};
 use jiff::{Timestamp, tz::TimeZone};
 use std::time::Duration;
 
@@ -18,26 +18,35 @@ pub struct EnvironmentWindow {
     pub command_line: String,
     /// Time after it was due in which it has to succeed; then it is late.
     pub grace: Duration,
-    /// In UTC.
+    /// Time after it was due in which a missed start is made up for.
+    pub catch_up: Duration,
     pub cron: croner::Cron,
+    /// The zone of `cron`.
+    pub zone: TimeZone,
+    /// The channel for its messages.
+    pub channel: Option<ChatChannel>,
+    /// Roles whose people are mentioned when a run didn't go well.
+    pub notify: Vec<String>,
 }
 
 impl EnvironmentWindow {
     /// Its last due time, not after `now`.
     pub fn last(&self, now: Timestamp) -> Option<Timestamp> {
-        let last = self.cron.find_previous_occurrence(&now.to_zoned(TimeZone::UTC), true);
+        let last = self.cron.find_previous_occurrence(&now.to_zoned(self.zone.clone()), true);
         last.ok().map(|time| time.timestamp())
     }
 
     /// Its next due time, after `now`.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
-        let next = self.cron.find_next_occurrence(&now.to_zoned(TimeZone::UTC), false);
+        let next = self.cron.find_next_occurrence(&now.to_zoned(self.zone.clone()), false);
         next.ok().map(|time| time.timestamp())
     }
 
-    /// "At 02:00".
+    /// "At 02:00", with the zone unless that is UTC.
     pub fn description(&self) -> String {
-        self.cron.describe().trim_end_matches('.').to_owned()
+        let zone = self.zone.iana_name().filter(|zone| *zone != "UTC");
+        let zone = zone.map_or(String::new(), |zone| format!(" ({zone})"));
+        format!("{}{zone}", self.cron.describe().trim_end_matches('.'))
     }
 }
 
@@ -82,7 +91,11 @@ fn of_environments(
         values: values.clone(),
         command_line: command_line.clone(),
         grace: window.grace,
+        catch_up: window.catch_up,
         cron: window.cron.clone(),
+        zone: window.zone.clone(),
+        channel: window.channel.clone(),
+        notify: window.notify.clone(),
     };
     Ok(window.environments.iter().map(of_environment).collect())
 }

@@ -165,7 +165,11 @@ mod tests {
             values: Values::new(),
             command_line: "backup all".to_owned(),
             grace: Duration::from_secs(3600),
+            catch_up: Duration::ZERO,
             cron: "0 2 * * *".parse().unwrap(),
+            zone: jiff::tz::TimeZone::UTC,
+            channel: None,
+            notify: Vec::new(),
         }
     }
 

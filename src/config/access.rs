@@ -97,7 +97,7 @@ pub(super) fn people(root: &mut Reader<'_>, granted_roles: &[&str]) -> Vec<Perso
                 .iter_mut()
                 .map(|(unique, format)| (format.platform, accounts(table, format, unique)))
                 .collect(),
-            roles: roles(table, granted_roles),
+            roles: roles_of(table, "roles", granted_roles),
             notify: table.opt_choice("notify", &PLACES),
             quiet: quiet_hours(table),
         }
@@ -130,8 +130,9 @@ fn accounts(table: &mut Reader<'_>, format: &AccountFormat, unique: &mut UniqueN
     accounts.into_iter().map(|account| account.value).collect()
 }
 
-fn roles(table: &mut Reader<'_>, granted_roles: &[&str]) -> Vec<String> {
-    table.checked_strings("roles", |role| {
+/// Roles that a section grants something to.
+pub(super) fn roles_of(table: &mut Reader<'_>, key: &str, granted_roles: &[&str]) -> Vec<String> {
+    table.checked_strings(key, |role| {
         if !is_title(role) {
             return Some(format!("{} can't be a role's name", quoted(role)));
         }

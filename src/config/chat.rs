@@ -18,9 +18,40 @@ pub struct ChatSettings {
 }
 
 impl ChatSettings {
+    /// True if the platform has a section of its own.
+    pub fn has(&self, platform: PlatformKind) -> bool {
+        match platform {
+            PlatformKind::Slack => self.slack.is_some(),
+            PlatformKind::Teams => self.teams.is_some(),
+            PlatformKind::Terminal => false,
+        }
+    }
+
     /// The slash command, without its slash, where the configuration names one.
     pub fn slash_command(&self) -> Option<&str> {
         Some(self.slack.as_ref()?.command.trim_start_matches('/'))
+    }
+}
+
+/// A channel of a chat platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatChannel {
+    pub platform: PlatformKind,
+    /// Slack's channel id, Teams' conversation id.
+    pub id: String,
+}
+
+impl ChatChannel {
+    /// The channel of that id, whose form tells the platform.
+    pub(super) fn of(id: &str) -> Option<ChatChannel> {
+        let platform = if is_slack_channel(id) {
+            PlatformKind::Slack
+        } else if is_conversation(id) {
+            PlatformKind::Teams
+        } else {
+            return None;
+        };
+        Some(ChatChannel { platform, id: id.to_owned() })
     }
 }
 
@@ -167,7 +198,7 @@ fn slack(table: &mut Reader<'_>, context: &LoadContext<'_>, roles: &[&str]) -> S
             (!is_slack_id(id, &['T', 'E'])).then_some("workspace id, which looks like T012AB3CD")
         }),
         command: command(table),
-        terminal_channel: terminal_channel(table, |id| is_slack_id(id, &['C', 'G']), "C012AB3CD"),
+        terminal_channel: terminal_channel(table, is_slack_channel, "C012AB3CD"),
     }
 }
 
@@ -180,6 +211,10 @@ fn signing_secrets(table: &mut Reader<'_>, context: &LoadContext<'_>) -> Vec<Sec
         table.problem(key, format!("`signing_secrets` are {rule}"));
     }
     secrets
+}
+
+fn is_slack_channel(id: &str) -> bool {
+    is_slack_id(id, &['C', 'G'])
 }
 
 /// Slack's ids: a letter that says what it is, then capitals and digits.

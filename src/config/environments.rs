@@ -1,21 +1,14 @@
-//! The sections `[[environments]]` (servers, logins, TLS and limits), `[[services]]` and `[[schedule]]`. `postgres` connects to the
-//! servers; the catalog checks the schedule's commands: see `schedule`.
+//! The sections `[[environments]]` (servers, logins, TLS and limits) and `[[services]]`. `postgres` connects to the servers.
 
 use super::migrate::{self, MigrateSection};
 use super::secrets::opt_secret;
 use super::validate::{
-    UniqueNames, count, duration, environment_names, identifier, name, path, reject, title, unknown_braces,
-    unknown_environment,
+    UniqueNames, count, duration, identifier, name, path, reject, unknown_braces, unknown_environment,
 };
-use super::{
-    Environment, LoadContext, LoginCredentials, MaintenanceWindow, Server, Service, ThresholdOverride, Tls,
-};
+use super::{Environment, LoadContext, LoginCredentials, Server, Service, ThresholdOverride, Tls};
 use crate::model::LoginKind;
 use crate::suggest::{quoted, suggestion};
 use crate::toml_reader::{Located, Reader};
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
-use jiff::{Timestamp, tz::TimeZone};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,10 +31,6 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) const PORT: u16 = 5432;
-
-/// A run that succeeds later than this after it was due counts as late.
-pub(super) const SCHEDULE_WITHIN: Duration = Duration::from_secs(60 * 60);
-pub(super) const LONGEST_SCHEDULE_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The logins that a command may ask for. The first two must be there: whatever has no login of its own is the operator's.
 const LOGINS: [LoginKind; 6] = [
@@ -243,30 +232,4 @@ fn service_servers(table: &mut Reader<'_>, environments: &[Environment]) -> BTre
         }
     }
     servers.into_iter().map(|(environment, server)| (environment.value, server.value)).collect()
-}
-
-pub(super) fn schedule(root: &mut Reader<'_>, environments: &[Environment]) -> Vec<MaintenanceWindow> {
-    let mut names = UniqueNames::new("the window");
-    let windows = root.tables("schedule", |table| {
-        let name = title(table, "name");
-        names.check(table, &name);
-        let (run, cron) = (table.string("run"), cron(table));
-        let grace = duration(table, "within", LONGEST_SCHEDULE_WITHIN).unwrap_or(SCHEDULE_WITHIN);
-        let environments =
-            environment_names(table, environments, None, "a window must say for which `environments`");
-        cron.map(|cron| MaintenanceWindow { name: name.value, run, environments, cron, grace })
-    });
-    windows.into_iter().flatten().collect()
-}
-
-/// A pattern of cron's five fields. A day that never comes, as the 30th of February, is refused.
-fn cron(table: &mut Reader<'_>) -> Option<Cron> {
-    let pattern = table.string("at");
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-    let cron = parser.parse(&pattern).ok().filter(|cron| cron.find_next_occurrence(&start, false).is_ok());
-    if cron.is_none() {
-        reject(table, "at", &pattern, "cron's five fields, in UTC (\"0 2 * * *\" is 02:00 every day)");
-    }
-    cron
 }

@@ -19,6 +19,7 @@ mod links;
 mod migrate;
 mod redis;
 pub mod reference;
+mod schedule;
 mod secrets;
 mod store;
 mod validate;
@@ -27,6 +28,7 @@ pub use access::{NotificationPlace, QuietHours};
 pub use chat::*;
 pub use links::{LinkSubject, LinkTemplate};
 pub use redis::{RedisServer, RedisSettings};
+pub use schedule::MaintenanceWindow;
 pub use store::{PostgresStoreSettings, StoreSettings, StoreTimeouts};
 
 use secrets::secret;
@@ -261,19 +263,6 @@ pub struct Grant {
     pub approve: Vec<String>,
 }
 
-/// A maintenance window: something that is to run again and again.
-#[derive(Debug, Clone)]
-pub struct MaintenanceWindow {
-    pub name: String,
-    /// A command's line, without its environment: "backup all".
-    pub run: String,
-    pub environments: Vec<String>,
-    /// Times at which it is due, in UTC.
-    pub cron: croner::Cron,
-    /// Success later than this after it was due counts as late.
-    pub grace: Duration,
-}
-
 /// The login name of the person at the terminal: of whoever logged in (the audit id, which stays the same through `sudo` and
 /// `su`, pam_loginuid(8)), else of the process' user; a user without a name is their number. Never from the environment.
 pub fn login_name() -> String {
@@ -396,6 +385,9 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
     // One process alone serves a file: no other could take over.
     let shutdown_delay = if store.file().is_some() { Duration::ZERO } else { SHUTDOWN_DELAY };
     let listen = listen(root, "0.0.0.0:8080 or [::]:8080");
+    let chat = chat::sections(root, &context.of(ConfigPart::Chat), &roles);
+    let people = access::people(root, &roles);
+    let schedule = schedule::windows(root, &environments, &chat, &roles);
     Config {
         listen,
         metrics_listen: root.opt_table("metrics", |table| metrics_listen(table, listen)),
@@ -403,17 +395,17 @@ fn config(root: &mut Reader<'_>, context: &LoadContext<'_>, hash: String) -> Con
         shutdown_timeout: duration(root, "finish_within", LONGEST_SHUTDOWN).unwrap_or(SHUTDOWN_TIMEOUT),
         store,
         store_timeouts,
-        chat: chat::sections(root, &context.of(ConfigPart::Chat), &roles),
         redis: root.opt_table("redis", |table| redis::settings(table, &context.of(ConfigPart::Host))),
         approval: access::approval(root, &environments),
         backups: root.table("backups", |table| backups(table, context)).unwrap_or_default(),
         commands: root.opt_table("commands", |table| path(table, "directory", context)),
         sql: root.opt_table("sql", |table| path(table, "directory", context)),
         services,
-        people: access::people(root, &roles),
+        people,
         break_glass,
         webhook: root.opt_table("webhook", |table| webhook(table, &context.of(ConfigPart::Chat))),
-        schedule: environments::schedule(root, &environments),
+        schedule,
+        chat,
         links: links::links(root, &environments),
         environments,
         access,

@@ -255,7 +255,11 @@ async fn every_question_has_its_picture() {
                 environments: vec!["production".to_owned()],
                 // Once a year: it was never run, and is late on all days but that one.
                 cron: "0 2 1 1 *".parse().unwrap(),
+                zone: jiff::tz::TimeZone::UTC,
                 grace: std::time::Duration::from_secs(3600),
+                catch_up: std::time::Duration::ZERO,
+                channel: None,
+                notify: Vec::new(),
             });
         })
         .await;

@@ -56,7 +56,7 @@ fn a_window_is_due_when_cron_says_so_in_an_environment_that_there_is() {
     };
     for at in ["0 25 * * *", "0 2 * *", "* * * * * *", "0 0 30 2 *", "tomorrow"] {
         let rule = format!(
-            "deploy/x.toml:33:6: `at` must be cron's five fields, in UTC (\"0 2 * * *\" is 02:00 every day), not `{at}`"
+            "deploy/x.toml:33:6: `at` must be cron's five fields (\"0 2 * * *\" is 02:00 every day), not `{at}`"
         );
         reports(
             "[slack]",

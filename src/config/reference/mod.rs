@@ -6,6 +6,7 @@ use std::time::Duration;
 mod metrics;
 mod redis;
 mod render;
+mod schedule;
 mod sections;
 
 pub use render::{markdown, schema};

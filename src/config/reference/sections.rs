@@ -1,6 +1,6 @@
 //! Every section of the configuration, with its keys.
 
-use super::{ConfigKey, ConfigSection, DefaultValue, KeyType, metrics, redis};
+use super::{ConfigKey, ConfigSection, DefaultValue, KeyType, metrics, redis, schedule};
 use crate::config::{access, chat, environments, migrate, store};
 use std::time::Duration;
 
@@ -16,7 +16,12 @@ pub(super) const fn text(name: &'static str, default: &'static str, meaning: &'s
     ConfigKey { name, kind: KeyType::Text, is_required: false, default: DefaultValue::Text(default), meaning }
 }
 
-const fn time(name: &'static str, default: Duration, longest: Duration, meaning: &'static str) -> ConfigKey {
+pub(super) const fn time(
+    name: &'static str,
+    default: Duration,
+    longest: Duration,
+    meaning: &'static str,
+) -> ConfigKey {
     let kind = KeyType::Duration(longest);
     ConfigKey { name, kind, is_required: false, default: DefaultValue::Time(default), meaning }
 }
@@ -422,24 +427,7 @@ pub const SECTIONS: &[ConfigSection] = &[
             optional("approve", KeyType::Texts, "Risks or commands that it may approve."),
         ],
     },
-    ConfigSection {
-        path: "schedule",
-        is_array: true,
-        is_required: false,
-        meaning: "A maintenance window, which `schedule` watches. Countersign starts none.",
-        keys: &[
-            required("name", KeyType::Text, "Its name."),
-            required("run", KeyType::Text, "The command and its arguments, such as `backup all`."),
-            required("environments", KeyType::Texts, "Environments."),
-            required("at", KeyType::Text, "cron's five fields, in UTC."),
-            time(
-                "within",
-                environments::SCHEDULE_WITHIN,
-                environments::LONGEST_SCHEDULE_WITHIN,
-                "A run that hasn't succeeded this long after its start time is late.",
-            ),
-        ],
-    },
+    schedule::WINDOW,
     ConfigSection {
         path: "links",
         is_array: true,
