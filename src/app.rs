@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::postgres::Environments;
-use crate::schedule::EnvironmentWindow;
+use crate::schedule::{EnvironmentWindow, Waits};
 use crate::shared_state::{Progress, SharedState};
 use crate::storage::Storage;
 use crate::webhook::Webhook;
@@ -19,6 +19,8 @@ pub struct App {
     pub catalog: Catalog,
     pub access: Access,
     pub schedule: Vec<EnvironmentWindow>,
+    /// The windows that wait for another run.
+    pub waits: Waits,
     pub environments: Environments,
     pub audit: AuditLog,
     pub storage: Storage,

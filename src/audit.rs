@@ -81,6 +81,11 @@ impl EventDetails {
         self.facts["plan_sha256"] = plan.digest().into();
         self.with_text("plan", plan.to_json())
     }
+    /// Adds a fact that is kept for ever.
+    pub fn with_fact(mut self, name: &str, fact: &impl serde::Serialize) -> EventDetails {
+        self.facts[name] = json!(fact);
+        self
+    }
     /// Adds the requirements at the time of the request, and the people who may approve it; the list is fixed from now on.
     pub fn with_policy(mut self, policy: &Policy, approvers: &[Person]) -> EventDetails {
         self.facts["policy"] = policy.facts(approvers);

@@ -9,7 +9,7 @@ use crate::catalog::{Catalog, sql_files};
 use crate::config::{Config, StoreSettings, StoreTimeouts};
 use crate::metrics::Metrics;
 use crate::postgres::Environments;
-use crate::schedule::{self, EnvironmentWindow};
+use crate::schedule::{self, EnvironmentWindow, Waits};
 use crate::shared_state::{MemoryState, Progress, RedisState, SharedState};
 use crate::storage::Storage;
 use crate::store::postgres::{PostgresHistory, PostgresStore};
@@ -45,6 +45,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<App> {
         catalog,
         access,
         schedule,
+        waits: Waits::default(),
         environments,
         storage: Storage::open(&config.backups).context("opening the backups' directory")?,
         audit: AuditLog { store, approval: config.approval.clone() },

@@ -17,6 +17,7 @@
 //! | resource lock | what an open run reserves, so that no other run takes it |
 //! | reconciler | finds out the outcome of runs whose process died |
 //! | supervisor | the periodic background tasks |
+//! | window, start | a command of the schedule in an environment; one run of it at a due time |
 //! | pool, pooled client, dedicated session | connections to a target: shared for short queries, or one run's own |
 //! | backend | a PostgreSQL server process: the server's side of a session |
 //! | break-glass | acting without a second person |
@@ -57,7 +58,7 @@
 //! | [`prisma`] | a directory of migrations, to compare a migration history with |
 //! | [`catalog`], [`command_line`] | command files → commands; typed words → values |
 //! | [`access`] | who may run what where, and who may approve |
-//! | [`schedule`] | the maintenance windows of the configuration, and when each is due |
+//! | [`schedule`] | the maintenance windows of the configuration, when each is due, and what the audit log has of it |
 //! | [`postgres`] | environments, servers, logins, connections |
 //! | [`privileges`] | what a login is missing of a command's needs, in the words of `check` and of every refusal |
 //! | [`sql`] | runs a SQL command, and presents its result |

@@ -1,11 +1,13 @@
-//! `schedule`: maintenance windows of the configuration, and the state of each since it was last due. Reads the audit log only.
+//! `schedule`: maintenance windows of the configuration, and the state of each since it was last due. Reads the audit log, and what
+//! this process waits for.
 
 use super::Call;
 use super::support::blocks::{answer, between, count, environments, note, state, table, verdict};
+use crate::command_line::as_word;
 use crate::error::{Error, Result};
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Run, RunState, Severity};
-use crate::schedule::EnvironmentWindow;
+use crate::schedule::{EnvironmentWindow, PauseState, Wait};
 use crate::sql::{Answer, minute};
 use crate::store::Filter;
 use jiff::Timestamp;
@@ -20,6 +22,10 @@ enum WindowState {
     InProgress,
     /// It was due a moment ago and isn't late yet.
     Due,
+    /// It is due, and another run works on the same.
+    Waiting,
+    /// It starts nothing until it is resumed.
+    Paused,
     Failed,
     Late,
     /// Late, and the audit log has no run of it.
@@ -30,7 +36,9 @@ impl WindowState {
     fn severity(self) -> Severity {
         match self {
             WindowState::Done | WindowState::Due => Severity::Ok,
-            WindowState::InProgress | WindowState::Never => Severity::Warning,
+            WindowState::InProgress | WindowState::Waiting | WindowState::Paused | WindowState::Never => {
+                Severity::Warning
+            }
             WindowState::Failed | WindowState::Late => Severity::Critical,
         }
     }
@@ -40,6 +48,10 @@ struct WindowStatus<'w> {
     window: &'w EnvironmentWindow,
     newest: Option<Run>,
     state: WindowState,
+    /// Of a paused one.
+    pause: Option<Run>,
+    /// Of one that waits.
+    wait: Option<Wait>,
 }
 
 pub async fn query(call: &Call<'_>) -> Result<Answer> {
@@ -48,8 +60,14 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let windows = call.app.schedule.iter().filter(|window| names.contains(&window.environment.as_str()));
     let windows = windows.map(|window| async move {
         let runs = runs(call, window).await?;
-        let state = window_state(window, &runs, now);
-        Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), state })
+        let pause = PauseState::of(&*call.app.audit.store, window).await.map_err(anyhow::Error::from)?.pause;
+        let wait = call.app.waits.get(window);
+        let state = match (&pause, &wait, window_state(window, &runs, now)) {
+            (Some(_), _, _) => WindowState::Paused,
+            (_, Some(_), _) => WindowState::Waiting,
+            (None, None, state) => state,
+        };
+        Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), state, pause, wait })
     });
     let mut windows = futures::future::try_join_all(windows).await?;
     if windows.is_empty() {
@@ -88,18 +106,22 @@ fn window_state(window: &EnvironmentWindow, runs: &[Run], now: Timestamp) -> Win
 }
 
 fn present(windows: &[WindowStatus<'_>], now: Timestamp) -> Answer {
-    let columns = ["window", "environment", "runs", "when (UTC)", "last run"].map(|title| (title, Left));
+    let columns = ["window", "environment", "runs", "when", "last run"].map(|title| (title, Left));
     let columns = [&columns[..], &[("next", Right)]].concat();
     let rows = windows.iter().map(|status| row(status, now)).collect();
     let worst = &windows[0];
-    let run_now = format!("`{} --env {}` runs it now.", worst.window.command_line, worst.window.environment);
+    let (name, environment) = (as_word(&worst.window.name), &worst.window.environment);
+    let run_now = format!("`schedule run {name} --env {environment}` runs it now.");
     let next = match worst.state {
         WindowState::Failed => {
             format!("`show {}` shows why; {run_now}", worst.newest.as_ref().map_or(0, |run| run.id))
         }
         WindowState::Late | WindowState::Never => run_now,
-        WindowState::InProgress => "`jobs` shows how far it is.".to_owned(),
-        _ => "Countersign does not start these; it shows whether they ran.".to_owned(),
+        WindowState::InProgress | WindowState::Waiting => "`jobs` shows what is running.".to_owned(),
+        WindowState::Paused => format!("`schedule resume {name} --env {environment}` ends the pause."),
+        WindowState::Done | WindowState::Due => {
+            "`help schedule` explains how to pause a window, and how to run it now.".to_owned()
+        }
     };
     answer(vec![judgement(windows, now), Block::Table(table(&columns, rows)), note(&next)])
 }
@@ -127,6 +149,18 @@ fn complaint(status: &WindowStatus<'_>, now: Timestamp) -> Option<String> {
         WindowState::Failed => Some(format!("{title}, due at {due}, failed")),
         WindowState::Late => Some(format!("{title} was due at {due} and has not run since")),
         WindowState::Never => Some(format!("{title} was due at {due}, and the history has no run of it")),
+        WindowState::Waiting => {
+            let wait = status.wait.as_ref()?;
+            Some(format!("{title} waits for #{}, which holds the lock on {}", wait.by, wait.resource))
+        }
+        WindowState::Paused => {
+            let pause = status.pause.as_ref()?;
+            Some(format!(
+                "{title} is paused by {} since {}",
+                pause.request.requester.id,
+                minute(pause.changed_at)
+            ))
+        }
         WindowState::Done | WindowState::InProgress | WindowState::Due => None,
     }
 }
@@ -142,8 +176,16 @@ fn row(status: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
         window.command_line.as_str().into(),
         window.description().into(),
         Cell { text: last, severity: status.state.severity() },
-        window.next(now).map_or("-".to_owned(), |next| format!("in {}", between(now, next))).into(),
+        next_start(status, now).into(),
     ]
+}
+
+fn next_start(status: &WindowStatus<'_>, now: Timestamp) -> String {
+    match status.window.next(now) {
+        _ if status.state == WindowState::Paused => "paused".to_owned(),
+        Some(next) => format!("in {}", between(now, next)),
+        None => "-".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +245,7 @@ mod tests {
     fn what_failed_comes_before_what_is_late_and_tells_the_way_on() {
         let now = at("2026-11-22T09:00:00Z");
         let window = window();
-        let status = |state, newest| WindowStatus { window: &window, newest, state };
+        let status = |state, newest| WindowStatus { window: &window, newest, state, pause: None, wait: None };
         let words = |windows: &[WindowStatus<'_>]| match &present(windows, now).blocks[..] {
             [Block::Verdict { severity, text }, Block::Table(_), Block::Note(next)] => {
                 format!("{}: {} | {}", format!("{severity:?}").to_uppercase(), text.words(), next.words())
@@ -214,17 +256,17 @@ mod tests {
         assert_eq!(
             words(&[status(WindowState::Failed, Some(failed.clone()))]),
             "CRITICAL: Full backup (production), due at 2026-11-22 02:00 UTC, failed. | \
-             show 7 shows why; backup all --env production runs it now."
+             show 7 shows why; schedule run \"Full backup\" --env production runs it now."
         );
         assert_eq!(
             words(&[status(WindowState::Late, Some(failed))]),
             "CRITICAL: Full backup (production) was due at 2026-11-22 02:00 UTC and has not run since. | \
-             backup all --env production runs it now."
+             schedule run \"Full backup\" --env production runs it now."
         );
         assert_eq!(
             words(&[status(WindowState::Done, None)]),
             "OK: 1 window is on time; next is Full backup (production), in 17 h 0 min. | \
-             Countersign does not start these; it shows whether they ran."
+             help schedule explains how to pause a window, and how to run it now."
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of what the configuration allows: commands with too few approvers, windows that no timer can run, people at a terminal whose
+//! Checks of what the configuration allows: commands with too few approvers, windows that wait for people or tell nobody, people at a terminal whose
 //! requests go nowhere, and connections in clear text.
 
 use super::{CheckContext, CheckStatus, Finding};
@@ -64,31 +64,20 @@ fn can_be_approved(context: &CheckContext<'_>, command: &Command, environment: &
     requesters.is_empty() || requesters.iter().any(has_approvers)
 }
 
-/// The windows whose command no timer can run: it waits for approval, or nobody with a login name may run it.
+/// The windows that can't run by themselves, and those whose failures nobody would be told of.
 fn windows(context: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let has_channel = has_terminal_channel(context.config);
     for window in context.schedule {
         let Some(command) = context.catalog.find(&window.command) else { continue };
-        let environment = Some(window.environment.as_str());
         let subject = format!("window \"{}\" of {}", window.name, window.environment);
-        let may_run = context.config.people.iter().any(|person| {
-            !person.accounts(PlatformKind::Terminal).is_empty()
-                && context.access.may_run(
-                    &Person { id: person.name.clone(), account: None },
-                    command,
-                    environment,
-                )
-        });
-        let (details, fix) = if context.access.policy(command, environment).risk == Risk::Danger {
-            let details = format!("`{}` waits for approval, so a timer can't finish it", window.command_line);
-            (details, "Run it from chat, or schedule a command that needs no approval.")
-        } else if !may_run {
-            let details =
-                format!("no account at the terminal may run `{}`, so no timer can", window.command_line);
-            (
-                details,
-                "Add the timer's account as `terminal` of one of the [[people]] with a role that may run it.",
-            )
+        let needs_approval = context.access.policy(command, Some(&window.environment)).risk == Risk::Danger;
+        let (details, fix) = if window.channel.is_none() && !has_channel {
+            let details = "has no channel to post to when it doesn't go well";
+            (details.to_owned(), "Set its `channel`, or `terminal_channel` of `[slack]` or `[teams]`.")
+        } else if needs_approval {
+            let details = format!("`{}` waits for approval each time it is due", window.command_line);
+            (details, "Choose a time at which an approver is there, or a command that needs no approval.")
         } else {
             continue;
         };
@@ -97,14 +86,18 @@ fn windows(context: &CheckContext<'_>) -> Vec<Finding> {
     findings
 }
 
+fn has_terminal_channel(config: &Config) -> bool {
+    let slack = config.chat.slack.as_ref().and_then(|slack| slack.terminal_channel.as_ref());
+    let teams = config.chat.teams.as_ref().and_then(|teams| teams.terminal_channel.as_ref());
+    slack.is_some() || teams.is_some()
+}
+
 /// People with a login name, where no channel takes a terminal's requests.
 fn terminal_requests(config: &Config) -> Option<Finding> {
     let has_login = config.people.iter().any(|person| !person.accounts(PlatformKind::Terminal).is_empty());
-    let slack = config.chat.slack.as_ref().and_then(|slack| slack.terminal_channel.as_ref());
-    let teams = config.chat.teams.as_ref().and_then(|teams| teams.terminal_channel.as_ref());
     let details = "requests made with `countersign run` can't be approved: no channel is named for them";
     let fix = "Set `terminal_channel` of `[slack]` or `[teams]`.";
-    (has_login && slack.is_none() && teams.is_none())
+    (has_login && !has_terminal_channel(config))
         .then(|| optional("terminal".to_owned(), details.to_owned(), fix))
 }
 
@@ -245,12 +238,8 @@ run = ["backup", "kill"]
             ),
             (
                 BASE,
-                format!("{channel}{}{}", with_login("approver"), window("backup all")),
-                vec![(
-                    Optional,
-                    "window \"night\" of main",
-                    "no account at the terminal may run `backup all`",
-                )],
+                format!("{two}{}", window("backup all")),
+                vec![(Optional, "window \"night\" of main", "has no channel to post to")],
             ),
             (
                 BASE,

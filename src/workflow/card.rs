@@ -2,6 +2,7 @@
 
 use super::eligibility::{approvals, pending_approvers, quorum};
 use super::links;
+use super::scheduled_start::{self, SEVERITY};
 use crate::actions::{self, Implementation, support::recovery};
 use crate::app::App;
 use crate::catalog::Command;
@@ -67,6 +68,8 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
         }
     }
     reply.blocks.extend(review_reminder(app, run, platform));
+    reply.blocks.extend(window_mention(app, run, platform));
+    reply.blocks.extend(scheduled_start::description(run).map(|text| Block::Note(text.into())));
     reply.blocks.extend(event_lines(run));
     if !run.state.is_open() {
         reply.blocks.extend(links::block(links::of_run(app, run)));
@@ -244,6 +247,13 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
     Some(Block::Verdict { severity: Severity::Critical, text })
 }
 
+/// A window that didn't go well, and the people who are notified of it.
+fn window_mention(app: &App, run: &Run, platform: PlatformKind) -> Option<Block> {
+    let people = known_on(app, &scheduled_start::notified(app, run), platform);
+    let text = any_of(Text::new(), &people, &|_| true);
+    (!people.is_empty()).then(|| Block::Text(text.plain(": this window did not go well.")))
+}
+
 /// The decision of a request and its end: "approved by ben at 18:52:27 UTC. Session 4711 ended." The decision is the last event of a
 /// run that never started: an approval that was not carried out is told as revoked.
 pub(super) fn ending(app: &App, run: &Run) -> String {
@@ -359,8 +369,10 @@ fn observed_progress(app: &App, run: &Run) -> Option<Block> {
 fn outcome_blocks(run: &Run) -> Vec<Block> {
     let stored = run.text("outcome").and_then(|stored| serde_json::from_str(stored).ok());
     let Some((text, mut blocks)): Option<(Text, Vec<Block>)> = stored else { return Vec::new() };
+    let of_answer = run.events.last().and_then(|event| event.facts.get(SEVERITY));
+    let of_answer = of_answer.and_then(|severity| serde_json::from_value(severity.clone()).ok());
     let severity = match run.state {
-        RunState::Succeeded => Severity::Ok,
+        RunState::Succeeded => of_answer.unwrap_or(Severity::Ok),
         RunState::Invalidated | RunState::Stopped | RunState::Partial => Severity::Warning,
         _ => Severity::Critical,
     };

@@ -198,6 +198,13 @@ impl Authenticator {
         Recipients { approvers, cards }
     }
 
+    /// Recipients of a start of the schedule that needs no approval: the window's channel, for the outcome.
+    pub(super) fn recipients_of_start(&self, intent: &Intent<'_>) -> Recipients {
+        let outcome = self.outcome_conversation(intent, &intent.incoming.conversation);
+        let cards = outcome.map(|conversation| (conversation, CardKind::Outcome)).into_iter().collect();
+        Recipients { cards, ..Recipients::default() }
+    }
+
     /// Recipients of a write that posts its progress: its conversation, and the requester for the outcome.
     pub(super) fn recipients_of_write(&self, intent: &Intent<'_>) -> Recipients {
         let conversation = &intent.incoming.conversation;
@@ -209,8 +216,11 @@ impl Authenticator {
     }
 
     /// The conversation in which the requester gets the outcome: with the account that they used, or with their chat account. None for
-    /// who sits where the card is, unless they chose a direct message.
+    /// who sits where the card is, unless they chose a direct message. A window has its channel: an edit of the card notifies nobody.
     fn outcome_conversation(&self, intent: &Intent<'_>, near: &Conversation) -> Option<Conversation> {
+        if intent.start.is_some() {
+            return Some(near.clone()).filter(|near| near.platform.is_chat());
+        }
         let sender = &intent.incoming.sender;
         match self.app.access.notification_place(&intent.person) {
             Some(NotificationPlace::Channel) => return None,

@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::platform::Freshness;
 use crate::redact;
+use crate::schedule::ScheduledStart;
 use crate::sql::{duration, moment};
 use crate::store::NewRun;
 
@@ -32,6 +33,8 @@ pub(super) struct Intent<'a> {
     pub dry_run: bool,
     /// In an emergency, without approval.
     pub break_glass: bool,
+    /// The start of a window, which no person requested.
+    pub start: Option<ScheduledStart>,
 }
 
 /// The people who could approve a request when it was made, and the cards that are recorded with it.
@@ -105,6 +108,9 @@ impl Intent<'_> {
         if self.needs_approval() || self.break_glass {
             details = details.with_policy(&self.policy, &recipients.approvers);
         }
+        if let Some(start) = &self.start {
+            details = details.with_fact(ScheduledStart::FACT, start);
+        }
         NewRun {
             request: RunRequest {
                 command: self.command.name.clone(),
@@ -112,7 +118,7 @@ impl Intent<'_> {
                 risk: self.policy.risk,
                 environment: self.environment.clone(),
                 requester: self.person.clone(),
-                sender: Some(self.incoming.sender.clone()),
+                sender: self.start.is_none().then(|| self.incoming.sender.clone()),
                 conversation: self.incoming.conversation.clone(),
                 command_hash: self.command.hash.clone(),
                 config_hash: app.config.hash.clone(),
@@ -202,6 +208,7 @@ impl Authenticator {
             private: line.private,
             dry_run: line.dry_run,
             break_glass: line.break_glass,
+            start: None,
         };
         self.require_role(&intent).await?;
         require_reason(&intent)?;

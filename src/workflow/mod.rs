@@ -1,5 +1,5 @@
-//! The workflow, made of components that call each other in one direction: ingress → authenticate, intent → queries | requests, decisions → executor →
-//! outbox; the supervisor drives the reconciler, the reminders and the outbox. What a command does is in `actions` and `sql`; what a
+//! The workflow, made of components that call each other in one direction: ingress, scheduler → authenticate, intent → queries | requests, decisions →
+//! executor → outbox; the supervisor drives the scheduler, the reconciler, the reminders and the outbox. What a command does is in `actions` and `sql`; what a
 //! platform looks like is in `chat`. Nothing else sends.
 
 use crate::app::App;
@@ -19,6 +19,7 @@ use queries::Queries;
 use reconciler::Reconciler;
 use reminders::Reminders;
 use requests::Requests;
+use scheduler::Scheduler;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
@@ -49,6 +50,8 @@ mod refusals;
 mod reminders;
 mod replies;
 mod requests;
+mod scheduled_start;
+mod scheduler;
 mod supervisor;
 mod webhook_notices;
 mod work_queue;
@@ -76,8 +79,9 @@ pub struct Workflow {
     views: Arc<WorkQueue>,
     authenticator: Authenticator,
     forms: Forms,
-    queries: Queries,
-    requests: Requests,
+    queries: Arc<Queries>,
+    requests: Arc<Requests>,
+    scheduler: Arc<Scheduler>,
     executor: Arc<RunExecutor>,
     supervisor: Arc<Supervisor>,
     /// Tasks that the process waits for before it ends.
@@ -108,14 +112,22 @@ impl Workflow {
             executor: executor.clone(),
             watched_runs: RunSet::default(),
         });
-        let queries = Queries { app: app.clone(), outbox: outbox.clone() };
-        let requests = Requests {
+        let queries = Arc::new(Queries { app: app.clone(), outbox: outbox.clone() });
+        let requests = Arc::new(Requests {
             app: app.clone(),
             authenticator: authenticator.clone(),
             outbox: outbox.clone(),
             executor: executor.clone(),
-        };
-        let supervisor = Arc::new(Supervisor { app: app.clone(), outbox, reminders, reconciler });
+        });
+        let scheduler =
+            Arc::new(Scheduler::new(app.clone(), authenticator.clone(), queries.clone(), requests.clone()));
+        let supervisor = Arc::new(Supervisor {
+            app: app.clone(),
+            outbox,
+            reminders,
+            reconciler,
+            scheduler: scheduler.clone(),
+        });
         Arc::new(Workflow {
             app,
             duplicates: DuplicateFilter::new(DUPLICATE_PERIOD, 10_000),
@@ -127,6 +139,7 @@ impl Workflow {
             forms,
             queries,
             requests,
+            scheduler,
             executor,
             supervisor,
             background,
@@ -207,6 +220,12 @@ impl Workflow {
     /// When the store can't be used.
     pub async fn supervise_once(&self) -> StoreResult<()> {
         self.supervisor.catch_up().await
+    }
+
+    /// Starts the windows that are due at a time (UTC), once, and waits for the ends of their runs.
+    pub async fn start_due_windows(&self, now: jiff::Timestamp) {
+        let due = self.scheduler.take_due(now);
+        futures::future::join_all(due.into_iter().map(|window| self.scheduler.start(window))).await;
     }
 
     /// Closes the runs whose process died, and those interrupted runs whose outcome PostgreSQL shows, for a process that handles one

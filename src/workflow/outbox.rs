@@ -6,6 +6,7 @@ use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use super::refusals::RefusalQueue;
 use super::replies::store_error;
+use super::scheduled_start;
 use super::webhook_notices::{self, WAITING};
 use super::work_queue;
 use crate::app::App;
@@ -64,7 +65,7 @@ const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const PROGRESS_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Tells if the run's newest events change what this card says. Checkpoints are progress, which the cards show anyway; an outcome
-/// card waits for the end, and nobody is notified of their own withdrawal.
+/// card waits for the end, and nobody is notified of their own withdrawal, or of a window that went well.
 fn needs_update(card: &Card, run: &Run) -> bool {
     let shown_version = usize::try_from(card.shown_version).unwrap_or_default();
     let new_events = run.events.get(shown_version..).unwrap_or_default();
@@ -74,7 +75,9 @@ fn needs_update(card: &Card, run: &Run) -> bool {
         CardKind::Primary | CardKind::Direct => {
             new_events.iter().any(|event| event.kind != EventKind::Checkpoint)
         }
-        CardKind::Outcome => !run.state.is_open() && run.state != RunState::Withdrawn,
+        CardKind::Outcome => {
+            !run.state.is_open() && run.state != RunState::Withdrawn && !scheduled_start::went_well(run)
+        }
     }
 }
 

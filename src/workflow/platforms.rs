@@ -1,5 +1,6 @@
 //! The chat platforms of this process, and the rules for posting a card in a conversation.
 
+use crate::config::ChatChannel;
 use crate::error::{Error, Result};
 use crate::model::{Conversation, PlatformKind, Reply};
 use crate::platform::{Platform, SendError, TooLarge};
@@ -29,6 +30,12 @@ impl Platforms {
     pub fn terminal_conversation(&self) -> Option<Conversation> {
         let channels = self.iter().filter_map(|platform| platform.terminal_conversation());
         channels.min_by_key(|conversation| conversation.platform)
+    }
+
+    /// A channel of the configuration, in its platform's own workspace; `None` if the platform isn't there.
+    pub fn channel(&self, channel: &ChatChannel) -> Option<Conversation> {
+        let platform = self.get(channel.platform)?;
+        Some(Conversation::new(channel.platform, platform.default_workspace(), channel.id.clone()))
     }
 
     /// Checks that every platform can show each of its replies in one message: a card may be posted in any of them.

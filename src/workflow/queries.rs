@@ -5,6 +5,8 @@ use super::intent::{Intent, Recipients};
 use super::links::{self, Arguments};
 use super::next_steps::retain_buttons;
 use super::outbox::Outbox;
+use super::replies::Opened;
+use super::scheduled_start::SEVERITY;
 use crate::actions::{self, Call, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
@@ -88,6 +90,21 @@ impl Queries {
         }
     }
 
+    /// Runs a read command of the schedule, recorded first or not at all. An answer that isn't all well is kept in the record, for the
+    /// card of the outcome.
+    pub async fn read_start(&self, intent: &Intent<'_>, recipients: Recipients) -> Opened {
+        let run = match self.app.audit.open(intent.new_run(&self.app, None, recipients)).await {
+            Ok(OpenOutcome::New(run)) => run,
+            Ok(_) => return Opened::Duplicate,
+            Err(error) => return Opened::Unrecorded(error),
+        };
+        let answer = contain_panic(self.query(intent, Some(run.id))).await;
+        let (kind, details) = start_details(&answer);
+        let run = self.app.audit.close(&run, kind, details).await;
+        self.outbox.update_cards(run.id).await;
+        Opened::New(Box::new(run))
+    }
+
     /// The links of what the line names, and of the run that the answer is about.
     async fn links(&self, intent: &Intent<'_>, run: Option<&Run>) -> Vec<Link> {
         let environment = intent.environment.as_deref();
@@ -148,13 +165,50 @@ impl Queries {
 
     /// Closes the run in the background: the answer doesn't wait for it.
     fn close_in_background(&self, run: &Run, answer: &Result<Answer>) {
-        let (kind, verdict) = match answer {
-            Ok(answer) => (answer.coverage.outcome(), verdict(answer)),
-            Err(error) => (EventKind::Failed, crate::redact::text(&error.to_string())),
-        };
-        let details = EventDetails::default().with_text("verdict", verdict);
+        let kind = outcome_kind(answer);
+        let details = EventDetails::default().with_text("verdict", verdict_or_error(answer));
         let (audit, run) = (self.app.audit.clone(), run.clone());
         self.outbox.background.spawn(async move { audit.close(&run, kind, details).await });
+    }
+}
+
+/// The end of a scheduled read: with its answer, unless that is all well.
+fn start_details(answer: &Result<Answer>) -> (EventKind, EventDetails) {
+    let (kind, text) = (outcome_kind(answer), verdict_or_error(answer));
+    let details = EventDetails::default().with_text("verdict", text.clone());
+    let mut blocks = answer.as_ref().map_or(Vec::new(), |answer| answer.blocks.clone());
+    let severity = severity_of(&blocks);
+    if kind == EventKind::Succeeded && severity < Severity::Warning {
+        return (kind, details);
+    }
+    // The buttons would be somebody's: a window has no person.
+    retain_buttons(&mut blocks, &|_| false);
+    let is_verdict = |block: &Block| matches!(block, Block::Verdict { .. });
+    let first = blocks.iter().position(is_verdict).map(|index| blocks.remove(index));
+    let verdict = match first {
+        Some(Block::Verdict { text, .. }) => text,
+        _ => text.into(),
+    };
+    let outcome = serde_json::to_string(&(&verdict, &blocks)).unwrap_or_default();
+    (kind, details.with_text("outcome", outcome).with_fact(SEVERITY, &severity))
+}
+
+fn severity_of(blocks: &[Block]) -> Severity {
+    let severities = blocks.iter().filter_map(|block| match block {
+        Block::Verdict { severity, .. } => Some(*severity),
+        _ => None,
+    });
+    severities.max().unwrap_or_default()
+}
+
+fn outcome_kind(answer: &Result<Answer>) -> EventKind {
+    answer.as_ref().map_or(EventKind::Failed, |answer| answer.coverage.outcome())
+}
+
+fn verdict_or_error(answer: &Result<Answer>) -> String {
+    match answer {
+        Ok(answer) => verdict(answer),
+        Err(error) => crate::redact::text(&error.to_string()),
     }
 }
 

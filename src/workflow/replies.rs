@@ -1,7 +1,9 @@
-//! Refusals, and the small answers that belong to no command.
+//! Refusals, the small answers that belong to no command, and what becomes of opening a run.
 
-use crate::error::{Error, User};
-use crate::model::{ActiveFreeze, Block, Button, ButtonStyle, Heading, Reply, Severity, Text, TokenPurpose};
+use crate::error::{Error, Result, User};
+use crate::model::{
+    ActiveFreeze, Block, Button, ButtonStyle, Heading, Reply, Run, RunId, Severity, Text, TokenPurpose,
+};
 use crate::redact;
 use crate::sql::{fill, moment};
 use crate::store::StoreError;
@@ -45,6 +47,38 @@ pub fn refusal(rejection: &Rejection) -> Reply {
             let problem = "An internal error occurred, and the command was not completed. Give Countersign's operators this reference: ";
             let text = Text::from(problem).code(reference);
             reply.with(Block::Verdict { severity: Severity::Critical, text })
+        }
+    }
+}
+
+/// The run of an intent, or why there is none.
+pub(super) enum Opened {
+    New(Box<Run>),
+    /// This delivery was recorded before.
+    Duplicate,
+    /// Another open run works on the same.
+    Busy {
+        resource: String,
+        by: RunId,
+    },
+    /// The audit log can't be written.
+    Unrecorded(StoreError),
+}
+
+impl Opened {
+    /// The run; `None` if this delivery was recorded before.
+    ///
+    /// # Errors
+    /// [`Error::User`] when another run works on the same, and when the audit log can't be written.
+    pub fn into_run(self) -> Result<Option<Run>> {
+        match self {
+            Opened::New(run) => Ok(Some(*run)),
+            Opened::Duplicate => Ok(None),
+            Opened::Busy { resource, by } => Err(Error::instead(
+                format!("Run #{by} already holds the lock on {resource}."),
+                format!("Wait until it has ended: `show {by}`."),
+            )),
+            Opened::Unrecorded(error) => Err(store_error(&error)),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::card::{previews, render_card};
 use super::executor::RunExecutor;
 use super::intent::{Intent, Recipients, break_glass_rate_error};
 use super::outbox::Outbox;
-use super::replies::{frozen_error, store_error};
+use super::replies::{Opened, frozen_error};
 use super::webhook_notices::{self, BREAK_GLASS_USED};
 use crate::actions::{self, Action};
 use crate::app::App;
@@ -73,7 +73,8 @@ impl Requests {
         } else {
             Recipients::default()
         };
-        let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
+        let opened = self.open(intent, plan, recipients).await?;
+        let Some(run) = opened.into_run()? else { return Ok(None) };
         if intent.break_glass {
             webhook_notices::notify(&self.app, &self.outbox.background, &run, BREAK_GLASS_USED);
         }
@@ -100,6 +101,19 @@ impl Requests {
         Ok(Some(if intent.private { reply.ephemeral() } else { reply }))
     }
 
+    /// Executes a write of the schedule to its end. The card of its outcome is recorded with the run.
+    ///
+    /// # Errors
+    /// As [`Requests::execute_now`].
+    pub async fn execute_start(&self, intent: &Intent<'_>, plan: Plan) -> Result<Opened> {
+        let recipients = self.authenticator.recipients_of_start(intent);
+        let opened = self.open(intent, plan, recipients).await?;
+        if let Opened::New(run) = &opened {
+            self.executor.perform((**run).clone()).await;
+        }
+        Ok(opened)
+    }
+
     /// Passes if a card that everyone in the conversation can read may be posted there.
     async fn require_open_conversation(&self, intent: &Intent<'_>) -> Result<()> {
         let platform = self.outbox.platforms.get(intent.incoming.conversation.platform);
@@ -124,6 +138,14 @@ impl Requests {
     /// # Errors
     /// [`Error::User`] when nobody can be asked, or the run can't be opened: then nothing was done.
     pub async fn request_approval(&self, intent: &Intent<'_>, plan: Plan) -> Result<Option<Run>> {
+        self.open_request(intent, plan).await?.into_run()
+    }
+
+    /// As [`Requests::request_approval`], for whoever waits for another run.
+    ///
+    /// # Errors
+    /// As [`Requests::request_approval`], unless another run works on the same.
+    pub async fn open_request(&self, intent: &Intent<'_>, plan: Plan) -> Result<Opened> {
         let approvers = self.authenticator.eligible_approvers(intent).await?;
         self.outbox.platforms.require_card_conversation(&intent.incoming.conversation).await?;
         let recipients = self.authenticator.recipients_of_request(intent, approvers);
@@ -136,9 +158,11 @@ impl Requests {
                 "An approver must see the whole plan. Request less at once, or split a long custom command into several files.",
             ));
         }
-        let Some(run) = self.open(intent, plan, recipients).await? else { return Ok(None) };
-        self.outbox.update_cards(run.id).await;
-        Ok(Some(run))
+        let opened = self.open(intent, plan, recipients).await?;
+        if let Opened::New(run) = &opened {
+            self.outbox.update_cards(run.id).await;
+        }
+        Ok(opened)
     }
 
     /// Requests approval in chat, in the channel that the configuration names for it, and answers in the terminal: nobody else
@@ -171,21 +195,18 @@ impl Requests {
         Ok(Some(reply))
     }
 
-    /// Opens the run of an intent, with its cards. `None` if this delivery was recorded before.
-    async fn open(&self, intent: &Intent<'_>, plan: Plan, recipients: Recipients) -> Result<Option<Run>> {
+    /// Opens the run of an intent, with its cards.
+    async fn open(&self, intent: &Intent<'_>, plan: Plan, recipients: Recipients) -> Result<Opened> {
         match self.app.audit.open(intent.new_run(&self.app, Some(plan), recipients)).await {
-            Ok(OpenOutcome::New(run)) => Ok(Some(*run)),
+            Ok(OpenOutcome::New(run)) => Ok(Opened::New(run)),
             Ok(OpenOutcome::Duplicate(run)) => {
                 tracing::info!(run, "dropped recorded delivery");
-                Ok(None)
+                Ok(Opened::Duplicate)
             }
-            Ok(OpenOutcome::ResourceBusy { resource, by }) => Err(Error::instead(
-                format!("Run #{by} already holds the lock on {resource}."),
-                format!("Wait until it has ended: `show {by}`."),
-            )),
+            Ok(OpenOutcome::ResourceBusy { resource, by }) => Ok(Opened::Busy { resource, by }),
             Ok(OpenOutcome::Frozen(frozen)) => Err(frozen_error(&frozen)),
             Ok(OpenOutcome::RateLimited(last)) => Err(break_glass_rate_error(&self.app, &last)),
-            Err(error) => Err(store_error(&error)),
+            Err(error) => Ok(Opened::Unrecorded(error)),
         }
     }
 }

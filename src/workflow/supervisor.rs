@@ -4,6 +4,7 @@
 use super::outbox::Outbox;
 use super::reconciler::Reconciler;
 use super::reminders::Reminders;
+use super::scheduler::Scheduler;
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::model::{EventKind, Risk, RunState};
@@ -93,6 +94,12 @@ fn tasks() -> Vec<Arc<Task>> {
         Task::new("remind-approvers", 5 * TICK, false, |supervisor| {
             Box::pin(async move { Ok(supervisor.reminders.remind().await?) })
         }),
+        Task::new("start-windows", TICK, false, |supervisor| {
+            Box::pin(async move {
+                supervisor.start_windows();
+                Ok(())
+            })
+        }),
         Task::new("reconcile-runs", 10 * TICK, true, |supervisor| {
             Box::pin(async move { Ok(supervisor.reconciler.reconcile().await?) })
         }),
@@ -104,6 +111,7 @@ pub(super) struct Supervisor {
     pub outbox: Arc<Outbox>,
     pub reminders: Arc<Reminders>,
     pub reconciler: Arc<Reconciler>,
+    pub scheduler: Arc<Scheduler>,
 }
 
 impl Supervisor {
@@ -156,6 +164,14 @@ impl Supervisor {
                 }
             }
             tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Starts the windows that are due, each in a task of its own: its run may last for hours.
+    fn start_windows(&self) {
+        for window in self.scheduler.take_due(jiff::Timestamp::now()) {
+            let scheduler = Arc::clone(&self.scheduler);
+            self.outbox.background.spawn(async move { scheduler.start(window).await });
         }
     }
 

@@ -37,6 +37,7 @@ fn a_window_runs_a_command_with_values_that_fit() {
             "backup all --env production",
             "`run` holds `backup` and its arguments only; `environments` says where",
         ),
+        ("break-glass kill 4711", "`run` holds `kill` and its arguments only; `environments` says where"),
         ("help", "`help` concerns no environment"),
         (" ", "`run` is empty: name a command, as in \"backup all\""),
     ] {

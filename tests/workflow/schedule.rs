@@ -29,7 +29,7 @@ async fn what_was_due_and_did_not_run_is_said_first() {
     let never = told(&scene).await;
     assert!(never.contains("Nightly dump (production) was due at "), "{never}");
     assert!(never.contains("and the history has no run of it."), "{never}");
-    assert!(never.contains("backup asset-service --env production runs it now."), "{never}");
+    assert!(never.contains("schedule run \"Nightly dump\" --env production runs it now."), "{never}");
 
     // Others' runs of the same command are not the window's.
     scene.asks(ANA, "backup asset-service --env staging").await;
