@@ -45,6 +45,8 @@ mod reset_stats;
 mod review;
 pub(crate) mod run_sql;
 mod schedule;
+mod schedule_pause;
+mod schedule_resume;
 mod services;
 mod show;
 mod sql_command;
@@ -441,6 +443,8 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "run-sql" => Action(&run_sql::RunSql),
         "review" => Action(&review::Review),
         "schedule" => Query(|call| Box::pin(schedule::query(call))),
+        crate::schedule::PAUSE => Action(&schedule_pause::PauseChange::Pause),
+        crate::schedule::RESUME => Action(&schedule_resume::COMMAND),
         "services" => Query(|call| Box::pin(services::query(call))),
         "show" => Query(|call| Box::pin(show::query(call))),
         "stop" => Action(&stop::Stop),

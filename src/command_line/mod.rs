@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod characters;
+mod choice_source;
 mod incomplete;
 mod marks;
 mod tokenize;
@@ -17,6 +18,7 @@ mod tokenize;
 pub(crate) use characters::is_quote;
 use tokenize::{TypedWord, tokenize};
 
+pub use choice_source::ChoiceSource;
 pub use incomplete::{bind_fields, on_one_line, parse_incomplete};
 pub use tokenize::{BREAK_GLASS_PREFIX, OptionKind, TypedLine, UnquotedTail, as_word, split};
 
@@ -65,46 +67,6 @@ pub struct ArgSpec {
     pub required_unless: Option<String>,
     /// The live values that a form offers for it.
     pub choices_from: Option<ChoiceSource>,
-}
-
-/// The live values that a form offers for an argument. Those of a database belong to the argument `service`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
-#[strum(serialize_all = "lowercase")]
-pub enum ChoiceSource {
-    /// Client sessions, those first that hold others up.
-    Sessions,
-    Servers,
-    /// Tables of the service's database, the largest first.
-    Tables,
-    /// Its tables and indexes.
-    Relations,
-    /// Columns with a time of its tables.
-    Columns,
-    /// Its migrations, the unresolved first.
-    Migrations,
-    /// Files in the directory of `[sql]`.
-    Files,
-    /// Runs, the newest first.
-    Runs,
-    /// Runs that wait for an approval.
-    Pending,
-    /// Runs that are approved or running.
-    Running,
-    /// Runs without approval that nobody has reviewed.
-    Unreviewed,
-}
-
-impl ChoiceSource {
-    /// True if its values are those of a service's database.
-    pub fn needs_service(self) -> bool {
-        use ChoiceSource::{Columns, Migrations, Relations, Tables};
-        matches!(self, Tables | Relations | Columns | Migrations)
-    }
-
-    /// True if its values are those of an environment.
-    pub fn needs_environment(self) -> bool {
-        self.needs_service() || matches!(self, ChoiceSource::Sessions | ChoiceSource::Servers)
-    }
 }
 
 impl ArgSpec {

@@ -14,9 +14,12 @@ use crate::model::{
 };
 use crate::platform::Freshness;
 use crate::redact;
-use crate::schedule::ScheduledStart;
+use crate::schedule::{self, PAUSE, RESUME, ScheduledStart, WINDOW};
 use crate::sql::{duration, moment};
 use crate::store::NewRun;
+
+/// The command that shows the windows, and stands before what is done with one.
+const SCHEDULE: &str = "schedule";
 
 /// A command that is parsed, and that its person may run.
 #[derive(Clone)]
@@ -193,6 +196,7 @@ impl Authenticator {
         parsed: ParsedCommand<'a>,
         heading: &mut Heading,
     ) -> Result<Intent<'a>> {
+        let parsed = self.window_command(incoming, parsed).await?;
         let environment = self.environment_of(incoming, &parsed).await?;
         let ParsedCommand { command, values, line } = parsed;
         heading.environment = environment.as_deref().and_then(|name| self.app.environments.tag(name));
@@ -216,6 +220,40 @@ impl Authenticator {
             self.authorize_break_glass(&intent, &line).await?;
         }
         Ok(intent)
+    }
+
+    /// The command behind `schedule pause|resume|run <window>`; any other as it is. To run a window is to type its command: the roles
+    /// of whoever does it count, and the command's risk.
+    async fn window_command<'a>(
+        &'a self,
+        incoming: &'a ChatEvent,
+        parsed: ParsedCommand<'a>,
+    ) -> Result<ParsedCommand<'a>> {
+        let ParsedCommand { command, values, line } = parsed;
+        let Some(action) = values.get("action").filter(|_| command.name == SCHEDULE).cloned() else {
+            return Ok(ParsedCommand { command, values, line });
+        };
+        let window = values.get(WINDOW).cloned().ok_or_else(|| {
+            let problem = format!("Which window? `schedule {action}` needs its name.");
+            Error::instead(
+                problem,
+                format!("`schedule` shows the windows: type `schedule {action} <window>`."),
+            )
+        })?;
+        let find = |name: &str| {
+            let missing = || Error::Internal(anyhow::anyhow!("the command {name} is missing"));
+            self.app.catalog.find(name).ok_or_else(missing)
+        };
+        let command = find(if action == "resume" { RESUME } else { PAUSE })?;
+        let values = Values::from([(WINDOW.to_owned(), window)]);
+        let change = ParsedCommand { command, values, line };
+        if action != "run" {
+            return Ok(change);
+        }
+        let environment = self.environment_of(incoming, &change).await?.unwrap_or_default();
+        let window = schedule::find(&self.app.schedule, &environment, &change.values[WINDOW])?;
+        let line = TypedLine { environment: Some(environment), ..change.line };
+        Ok(ParsedCommand { command: find(&window.command)?, values: window.values.clone(), line })
     }
 
     /// Passes if every condition of break-glass holds: one person acts without approval in an emergency. It needs a role of its

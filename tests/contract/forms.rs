@@ -31,7 +31,7 @@ const RUN: (&str, &str) = ("run", "$run");
 const MIGRATION: &str = "20260101090000_orders_note";
 
 /// In the order in which they are run: one binds the channel, and one freezes what may be done.
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 22] = [
     Row { command: "analyze", who: "ana", choices: &[STAGING, SHOP, ("table", "orders")], words: "orders" },
     Row { command: "vacuum", who: "ana", choices: &[STAGING, SHOP, ("table", "orders")], words: "orders" },
     Row {
@@ -80,6 +80,18 @@ const ROWS: [Row; 20] = [
     Row { command: "withdraw", who: "ana", choices: &[RUN], words: "is withdrawn" },
     Row { command: "stop", who: "ana", choices: &[RUN], words: "Stopped" },
     Row { command: "review", who: "cara", choices: &[RUN], words: "reviewed" },
+    Row {
+        command: "schedule-pause",
+        who: "ana",
+        choices: &[STAGING, ("window", "Night")],
+        words: "Night is paused",
+    },
+    Row {
+        command: "schedule-resume",
+        who: "ana",
+        choices: &[STAGING, ("window", "Night")],
+        words: "Night is no longer paused",
+    },
     Row { command: "freeze", who: "ana", choices: &[], words: "All changes are frozen" },
     // A client that shows only labels can't tell its argument from the environment of other commands.
     Row { command: "use", who: "ana", choices: &[("environment", "staging"), STAGING], words: "staging" },
@@ -189,7 +201,8 @@ fn configuration(name: &str, files: &Path, programs: &Path) -> String {
          resolve = [\"python3\", \"{stand_in}\", \"migrate\", \"resolve\", \"--{{as}}\", \"{{migration}}\"]\n\
          directory = \"{files}/shop\"\n\
          env = {{ PATH = \"/usr/local/bin:/usr/bin:/bin\", PSQL = \"{programs}/psql\" }}\n\
-         [sql]\ndirectory = \"{files}/sql\"\n[break_glass]\nrole = \"last-resort\"\n"
+         [sql]\ndirectory = \"{files}/sql\"\n[break_glass]\nrole = \"last-resort\"\n\
+         [[schedule]]\nname = \"Night\"\nrun = \"analyze shop\"\nenvironments = [\"staging\"]\nat = \"0 0 29 2 *\"\n"
     )
 }
 

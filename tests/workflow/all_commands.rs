@@ -87,8 +87,9 @@ const OLD_ROWS: &str = "CREATE TABLE IF NOT EXISTS public.old_rows (id serial PR
     GRANT SELECT ON SEQUENCE public.old_rows_id_seq TO countersign_read;
     INSERT INTO public.old_rows (at) VALUES (now() - interval '90 days')";
 
-/// They are about requests, and ask no server.
-const ABOUT_REQUESTS: [&str; 7] = ["deny", "freeze", "review", "stop", "unfreeze", "use", "withdraw"];
+/// They are about requests and windows, and ask no server.
+const ABOUT_REQUESTS: [&str; 9] =
+    ["deny", "freeze", "review", "schedule-pause", "schedule-resume", "stop", "unfreeze", "use", "withdraw"];
 
 /// The answer to a line, which has its command's name: what was asked before may be answered later.
 async fn asks(scene: &Scene, line: &str) -> Message {

@@ -111,7 +111,10 @@ async fn every_argument_of_every_command_that_acts() {
     let commands: Vec<&Command> = place.flow.app.catalog.iter().collect();
     let mut typed = 0;
     let mut wrong = Vec::new();
-    for command in commands.iter().filter(|command| command.header.risk != Risk::Read) {
+    // The beginning of a window's name is enough: what is refused there stands in `scheduled_windows`.
+    let acts =
+        |command: &&&Command| command.header.risk != Risk::Read && !command.name.starts_with("schedule-");
+    for command in commands.iter().filter(acts) {
         // There is nothing to lift otherwise.
         let frozen = (command.name == "unfreeze").then(|| ActiveFreeze {
             by: countersign::model::Person { id: "ana".to_owned(), account: None },

@@ -29,6 +29,11 @@ pub async fn find(call: &Call<'_>, spec: &ArgSpec, query: &str) -> Result<Vec<Fo
             let environment = call.app.environments.environment(call.environment_name())?;
             Ok(named(environment.servers.iter().map(|server| server.name.as_str()), query))
         }
+        Some(ChoiceSource::Windows) => {
+            let windows = call.app.schedule.iter();
+            let windows = windows.filter(|window| window.environment == call.environment_name());
+            Ok(named(windows.map(|window| window.name.as_str()), query))
+        }
         Some(ChoiceSource::Tables) => relations(call, &["r", "m", "p"], query).await,
         Some(ChoiceSource::Relations) => relations(call, &["r", "m", "p", "i", "I"], query).await,
         Some(ChoiceSource::Columns) => columns(call, query).await,
