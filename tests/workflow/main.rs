@@ -80,6 +80,8 @@ mod rolling_restart;
 mod run_logs;
 mod run_sql;
 mod schedule;
+mod schedule_year;
+mod scheduled_windows;
 mod session_defaults;
 mod session_state;
 mod shared_redis;

@@ -14,7 +14,7 @@ pub const LOCK_TIMEOUT: (&str, &str) = ("connections = 12", "connections = 12\nl
 
 /// The server that these scenes share: the newest installed one, or the one that `COUNTERSIGN_TEST_PG_BIN` names. Each has a database, one of the services', to itself: REINDEX waits for all of a
 /// database.
-async fn servers() -> &'static Servers {
+pub async fn shared() -> &'static Servers {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
     SERVERS.get_or_init(start).await
 }
@@ -33,7 +33,7 @@ pub async fn start() -> Servers {
 
 /// A bot, and the superuser in that service's database.
 pub async fn scene(service: &str, instead: Vec<(&str, &str)>) -> (Scene, Client) {
-    let servers = servers().await;
+    let servers = shared().await;
     let scene = Scene::with(Twist { servers: Some(servers), instead, ..Twist::default() }).await;
     let superuser = servers.cluster.connect(&database(service)).await.unwrap();
     (scene, superuser)
@@ -41,7 +41,7 @@ pub async fn scene(service: &str, instead: Vec<(&str, &str)>) -> (Scene, Client)
 
 /// Everything around a bot, and the superuser in that service's database.
 pub async fn without_bot(service: &str) -> (Scene, Client) {
-    let servers = servers().await;
+    let servers = shared().await;
     let scene = Scene::without_bot(Twist { servers: Some(servers), ..Twist::default() }).await;
     let superuser = servers.cluster.connect(&database(service)).await.unwrap();
     (scene, superuser)
