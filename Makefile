@@ -38,9 +38,12 @@ rust-test: tools ## run the Rust tests; they leave the payloads for the schema c
 	rm -rf $(PAYLOADS)
 	COUNTERSIGN_TEST_MAJORS="$(MAJORS)" COUNTERSIGN_TEST_PRISMA=yes cargo test --locked --no-fail-fast
 
-soak: tools ## let 5,000 clients send slowly at once, and end 5,000 idle sessions
+soak: tools ## let 200 people use three replicas while those and servers fail; then slow clients, many sessions and many updates
+	COUNTERSIGN_TEST_SOAK_SECONDS=600 cargo test --locked --test soak -- --nocapture
+	COUNTERSIGN_TEST_OUTAGE_SECONDS=90 cargo test --locked --test store_sqlite a_promoted_server
 	ulimit -n 16384 && COUNTERSIGN_TEST_CLIENTS=5000 cargo test --locked --test workflow slow_clients
 	ulimit -n 16384 && COUNTERSIGN_TEST_SESSIONS=5000 cargo test --locked --test workflow a_full_server_is_emptied
+	COUNTERSIGN_TEST_ROUNDS=20 cargo test --locked --test workflow rolling_restart
 
 compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major that is supported, 13 to 18
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test commands --test backup majors

@@ -140,11 +140,10 @@ fn own<'a>(state: &'a mut State, args: &Args, foreign: &str) -> Result<&'a mut M
 
 /// Replaces text and blocks together: what is left out is gone.
 pub(super) fn update(state: &mut State, args: &Args) -> Result<Value, ApiError> {
-    own(state, args, "cant_update_message")?;
+    let at = own(state, args, "cant_update_message")?.at();
     let content = content(state, args, UPDATE_CHARS)?;
-    let message = own(state, args, "cant_update_message")?;
-    message.replace(content);
-    let json = message_json(message);
+    let message = state.replace(&at, content).ok_or("message_not_found")?;
+    let json = message_json(&message);
     Ok(json!({"channel": message.channel, "ts": message.ts, "text": message.text, "message": json}))
 }
 
@@ -198,9 +197,7 @@ fn use_response_url(state: &mut State, id: &str, args: &Args) -> Result<(), ApiE
         Some(at) if flag("delete_original") => state.messages.retain(|message| message.at() != at),
         Some(at) if state.find(&at.channel, &at.ts).is_some() => {
             let content = content(state, args, POST_CHARS)?;
-            if let Some(message) = state.find(&at.channel, &at.ts) {
-                message.replace(content);
-            }
+            state.replace(&at, content);
         }
         _ => post_response(state, args, &channel, &user)?,
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 
 use super::changes::ChangeCount;
 pub use api::ApiError;
@@ -149,6 +150,13 @@ impl Workspace {
     /// The messages that a person sees in a channel, oldest first.
     pub fn visible_messages(&self, user: &str, channel: &str) -> Vec<Message> {
         self.state().visible_messages(user, channel)
+    }
+
+    /// Receives every message as it is posted or changed from now on.
+    pub fn follow_messages(&self) -> mpsc::UnboundedReceiver<Message> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.state().followers.push(sender);
+        receiver
     }
 
     /// A message as it is now; `None` when it was deleted.

@@ -220,6 +220,8 @@ pub(super) struct State {
     pub tickets: HashSet<String>,
     /// Oldest first.
     pub modals: Vec<Modal>,
+    /// Each gets every message as it is posted or changed.
+    pub followers: Vec<mpsc::UnboundedSender<Message>>,
     triggers: HashMap<String, Trigger>,
     buckets: HashMap<String, Bucket>,
     last_ts: i64,
@@ -376,7 +378,21 @@ impl State {
     pub(super) fn post(&mut self, mut message: Message) -> Message {
         message.ts = self.next_ts();
         self.messages.push(message.clone());
+        self.tell_followers(&message);
         message
+    }
+
+    /// Changes a message's content.
+    pub(super) fn replace(&mut self, at: &MessageRef, content: (String, Vec<Value>)) -> Option<Message> {
+        let message = self.find(&at.channel, &at.ts)?;
+        message.replace(content);
+        let message = message.clone();
+        self.tell_followers(&message);
+        Some(message)
+    }
+
+    fn tell_followers(&mut self, message: &Message) {
+        self.followers.retain(|follower| follower.send(message.clone()).is_ok());
     }
 
     /// A note that Slack itself writes to one person.
