@@ -140,9 +140,12 @@ test("an empty kill reaches its card by taps alone on a phone", async () => {
 
 test("commands, arguments, services and environments are completed", async () => {
   const page = await opens("wide");
-  const offered = async (line) => {
+  const suggestions = page.locator("#suggestions li code");
+  const offered = async (line, expected) => {
     await page.fill("#input", line);
-    return page.locator("#suggestions li code").allInnerTexts();
+    // The page reads its commands from the server first.
+    if (expected.length) await suggestions.filter({ hasText: expected[0] }).first().waitFor();
+    return suggestions.allInnerTexts();
   };
   for (const [line, expected] of [
     ["/db blo", ["/db bloat", "/db blocked"]],
@@ -155,7 +158,7 @@ test("commands, arguments, services and environments are completed", async () =>
     ["/db 'no such command' ", []],
     ["talk of /db ", []],
   ]) {
-    assert.deepEqual(await offered(line), expected, line);
+    assert.deepEqual(await offered(line, expected), expected, line);
   }
   await page.fill("#input", "/db autov");
   await page.keyboard.press("Tab");

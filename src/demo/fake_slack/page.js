@@ -329,6 +329,7 @@ $("thread-end").addEventListener("click", leaveThread);
 let chosen = -1;
 async function suggest() {
   const known = await commands;
+  if (!view.data) return;
   const found = view.thread ? [] : completions($("input").value, view.data.command, known);
   chosen = -1;
   const box = $("suggestions");
@@ -427,4 +428,5 @@ addEventListener("pagehide", () => changes.forEach((stream) => stream.close()));
 
 await load(true);
 $("input").focus();
+suggest(); // of what was typed meanwhile
 listen();
