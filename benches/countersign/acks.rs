@@ -1,8 +1,8 @@
 //! A signed slash command → its acknowledgement, and its answer, beside the floors. The servers have one processor and the load another.
 //!
 //! *Redelivered*: a command is verified, parsed, given a place among the events in work and handed to the workflow, which drops it as a
-//! duplicate: all that stands before an acknowledgement, and as little as possible behind it. *New*: each command is of an account
-//! that isn't listed, and is answered by one more HTTP request of the same processor, at a rate at which nothing is turned away.
+//! duplicate: all that stands before an acknowledgement, and as little as possible behind it. *New*: each command is of another
+//! account that isn't listed, and is answered by one more HTTP request of the same processor, at a rate at which nothing is turned away.
 
 use crate::floor::Kind;
 use crate::house::{Bot, House};
@@ -112,7 +112,7 @@ fn redeliver(
 
 /// New commands, until the last is answered.
 async fn answer(bot: &Bot, process: &Process, line: &mut Line) -> anyhow::Result<()> {
-    let requests = bot.signer.commands(NOBODY, "blocked --env production", NEW)?;
+    let requests = bot.signer.of_strangers("blocked --env production", NEW)?;
     let lane = Lane { connections: 64, requests: &requests, every: Some(NEW_EVERY) };
     let duration = NEW_EVERY * u32::try_from(NEW - 1)?;
     let sink = &bot.signer.sink;

@@ -5,7 +5,7 @@ use crate::house::{House, PRODUCTION};
 use crate::load::{Lane, Tally, drive};
 use crate::process::Processors;
 use crate::report::{Goals, ROUNDS, Rounds, Table, in_turn, tell};
-use crate::requests::{ANA, NOBODY};
+use crate::requests::ANA;
 use crate::sink::Sink;
 use anyhow::{Context, ensure};
 use countersign::demo::fake_slack::{Fault, Workspace};
@@ -93,7 +93,7 @@ async fn phase(house: &House, (hang, directory): (Hang, &str), line: &mut Line) 
     let bot = house.bot(directory, Processors::First, "").await?;
     let sink = &bot.signer.sink;
     let question = format!("blocked --env {PRODUCTION}");
-    let known = bot.signer.commands(NOBODY, &question, CONNECTIONS)?;
+    let known = bot.signer.of_strangers(&question, CONNECTIONS)?;
     let new = |lasting: Duration| {
         let many = lasting.as_nanos() / NEW_EVERY.as_nanos() + 2;
         bot.signer.commands(ANA, &question, usize::try_from(many)?)

@@ -63,6 +63,11 @@ impl Signer {
         (0..many).map(|_| Ok(self.command(who, text)?.bytes)).collect()
     }
 
+    /// Commands of as many accounts that aren't in the configuration: refusals of one account would share an answer.
+    pub fn of_strangers(&self, text: &str, many: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+        (0..many).map(|at| Ok(self.command((&format!("U0N{at:06}"), "nora"), text)?.bytes)).collect()
+    }
+
     fn wire(&self, body: &str) -> anyhow::Result<Vec<u8>> {
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let mut mac = Hmac::<Sha256>::new_from_slice(SIGNING_SECRET.as_bytes())?;
