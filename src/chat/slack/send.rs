@@ -35,14 +35,15 @@ const CHANNEL_INTERVAL: Duration = Duration::from_secs(1);
 const RESPONSE_URL_SECONDS: i64 = 29 * 60;
 /// Uses of a `response_url`, same source.
 const RESPONSE_URL_USES: u8 = 5;
+/// Up to this many addresses are kept without a look at their age.
+const MIN_RESPONSE_URLS: usize = 256;
 
 /// Slack, as the workflow sees it.
 pub struct SlackPlatform {
     pub(super) api: SlackApi,
     pub(super) limiter: RateLimiter,
     pub(super) config: config::SlackSettings,
-    /// Uses of each `response_url` that is still valid.
-    uses: Mutex<HashMap<String, ResponseUrlUses>>,
+    response_urls: Mutex<ResponseUrls>,
     directs: TtlCache<String>,
     accounts: TtlCache<AccountInfo>,
     conversations: TtlCache<ConversationInfo>,
@@ -54,6 +55,36 @@ struct ResponseUrlUses {
     count: u8,
 }
 
+/// The uses of each `response_url`. Expired ones are removed when the number has doubled, so that a use takes the same time with
+/// any number of others.
+#[derive(Default)]
+struct ResponseUrls {
+    uses: HashMap<String, ResponseUrlUses>,
+    /// The number at which expired ones are removed.
+    limit: usize,
+}
+
+impl ResponseUrls {
+    /// Counts one use of the address, if one is left and the address is still valid.
+    fn take_use(&mut self, handle: &ReplyHandle, now: jiff::Timestamp) -> bool {
+        let is_valid = |since: jiff::Timestamp| now.duration_since(since).as_secs() < RESPONSE_URL_SECONDS;
+        if !is_valid(handle.received_at) {
+            return false;
+        }
+        if self.uses.len() >= self.limit {
+            self.uses.retain(|_, uses| is_valid(uses.since));
+            self.limit = (2 * self.uses.len()).max(MIN_RESPONSE_URLS);
+        }
+        let new = ResponseUrlUses { since: handle.received_at, count: 0 };
+        let uses = self.uses.entry(handle.id.clone()).or_insert(new);
+        let is_left = uses.count < RESPONSE_URL_USES;
+        if is_left {
+            uses.count += 1;
+        }
+        is_left
+    }
+}
+
 impl SlackPlatform {
     /// Fails when the system has no certificates to trust.
     pub fn new(config: &config::SlackSettings) -> anyhow::Result<Self> {
@@ -62,7 +93,7 @@ impl SlackPlatform {
             api: SlackApi::new(&config.api_url, &config.bot_token, limits)?,
             limiter: RateLimiter::new("slack-messages", CHANNEL_INTERVAL),
             config: config.clone(),
-            uses: Mutex::default(),
+            response_urls: Mutex::default(),
             directs: TtlCache::new(CACHE_CAPACITY),
             accounts: TtlCache::new(CACHE_CAPACITY),
             conversations: TtlCache::new(CACHE_CAPACITY),
@@ -79,20 +110,8 @@ impl SlackPlatform {
 
     /// Takes one use of the address, if one is left and the address is still valid.
     fn take_use(&self, handle: &ReplyHandle) -> Option<Url> {
-        let now = jiff::Timestamp::now();
-        let is_valid = |since: jiff::Timestamp| now.duration_since(since).as_secs() < RESPONSE_URL_SECONDS;
-        if !is_valid(handle.received_at) {
-            return None;
-        }
-        let mut uses = self.uses.lock();
-        uses.retain(|_, uses| is_valid(uses.since));
-        let new = ResponseUrlUses { since: handle.received_at, count: 0 };
-        let uses = uses.entry(handle.id.clone()).or_insert(new);
-        if uses.count >= RESPONSE_URL_USES {
-            return None;
-        }
-        uses.count += 1;
-        Url::parse(&handle.id).ok()
+        let is_left = self.response_urls.lock().take_use(handle, jiff::Timestamp::now());
+        if is_left { Url::parse(&handle.id).ok() } else { None }
     }
 
     async fn respond(&self, url: &Url, event: &ChatEvent, reply: &Reply) -> Result<(), SlackApiError> {
@@ -354,4 +373,31 @@ fn message_to(channel: &str, message: &SlackMessage, thread: Option<&str>) -> Va
 
 fn read<T: DeserializeOwned>(answer: &Value, part: &str) -> Result<T, SendError> {
     T::deserialize(&answer[part]).map_err(|_| SendError::Unavailable("unreadable_answer".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::ToSpan;
+
+    #[test]
+    fn an_address_is_used_five_times_within_half_an_hour_and_then_forgotten() {
+        let now = jiff::Timestamp::now();
+        let handle = |id: String| ReplyHandle { id, received_at: now, replaces_card: false, trigger: None };
+        let mut urls = ResponseUrls::default();
+        let first = handle("first".to_owned());
+        let uses: Vec<bool> = (0..6).map(|_| urls.take_use(&first, now)).collect();
+        assert_eq!(uses, [true, true, true, true, true, false]);
+        for number in 0..2_000 {
+            assert!(urls.take_use(&handle(number.to_string()), now));
+        }
+        assert!(!urls.take_use(&first, now), "all addresses are still valid");
+        let later = now + 30.minutes();
+        assert!(!urls.take_use(&first, later), "its address has expired");
+        for number in 0..2_000 {
+            let next = ReplyHandle { received_at: later, ..handle(format!("next {number}")) };
+            assert!(urls.take_use(&next, later));
+        }
+        assert!(!urls.uses.contains_key("first"));
+    }
 }
