@@ -46,7 +46,7 @@ impl Reconciler {
             let code = self.app.catalog.find(&run.request.command).and_then(actions::find);
             let Some(Implementation::Action(action)) = code else { continue };
             if !action.is_resumable() {
-                self.observe(&run, action).await;
+                self.observe(&run, action).await?;
             } else if recovery::resumes(action, &run) {
                 self.resume(run).await?;
             }
@@ -90,34 +90,38 @@ impl Reconciler {
         for run in self.app.audit.store.list(filter).await?.runs {
             if let Some(action) = actions::action_of(&self.app, &run).filter(|action| !action.is_resumable())
             {
-                self.record_outcome(&run, action).await;
+                self.record_outcome(&run, action).await?;
             }
         }
         Ok(())
     }
 
     /// Records the outcome of a run; `false` while nothing shows it.
-    async fn record_outcome(self: &Arc<Self>, run: &Run, action: &dyn Action) -> bool {
-        let age = jiff::Timestamp::now().duration_since(run.changed_at).unsigned_abs();
+    ///
+    /// # Errors
+    /// When the store can't be used.
+    async fn record_outcome(self: &Arc<Self>, run: &Run, action: &dyn Action) -> StoreResult<bool> {
+        let age = self.app.audit.store.now().await?.duration_since(run.changed_at).unsigned_abs();
         let outcome = if age < OBSERVATION_PERIOD || action.reports_progress() {
             let span = run_span(run.id, &run.request.command);
             recovery::observe_outcome(&self.app, run).instrument(span).await
         } else {
             None
         };
-        let Some(outcome) = outcome else { return false };
+        let Some(outcome) = outcome else { return Ok(false) };
         self.stop_watching(run.id);
         self.app.audit.append_or_log(run, outcome.kind, outcome.details()).await;
         self.outbox.spawn_update(run.id);
-        true
+        Ok(true)
     }
 
-    async fn observe(self: &Arc<Self>, run: &Run, action: &dyn Action) {
-        if !self.record_outcome(run, action).await {
+    async fn observe(self: &Arc<Self>, run: &Run, action: &dyn Action) -> StoreResult<()> {
+        if !self.record_outcome(run, action).await? {
             tracing::debug!(run = run.id, "run outcome not known yet");
             let progress = recovery::observe_progress(&self.app, run).await;
             self.start_watching(run, progress);
         }
+        Ok(())
     }
 
     /// Shows on a run's cards what is observed of it, if they don't show that yet.

@@ -193,6 +193,8 @@ struct OrphanedRunState<'a> {
     lock_holder: Option<LockHolder>,
     /// The history has changed since the plan was made.
     history_changed: bool,
+    /// The time of the audit log's clock, which also gave the run its times.
+    read_at: Timestamp,
 }
 
 /// Reads the state. An error is the reason why it can't be read; `None` where the plan's target is unknown.
@@ -214,7 +216,8 @@ async fn orphaned_run_state<'a>(execution: &Execution<'a>) -> Result<OrphanedRun
     };
     let identity: MigrateIdentity = execution.plan.target().unwrap_or_default();
     let history_changed = history.as_ref().is_ok_and(|history| identity.history_digest != history.digest());
-    Ok(OrphanedRunState { history, sessions, lock_holder, history_changed, target })
+    let read_at = execution.app.audit.store.now().await.map_err(|error| Some(error.to_string()))?;
+    Ok(OrphanedRunState { history, sessions, lock_holder, history_changed, read_at, target })
 }
 
 impl OrphanedRunState<'_> {
@@ -232,7 +235,7 @@ impl OrphanedRunState<'_> {
     }
 
     fn is_over(&self, execution: &Execution<'_>) -> bool {
-        !self.is_active() && (self.history_changed || Timestamp::now() > self.presumed_over_at(execution))
+        !self.is_active() && (self.history_changed || self.read_at > self.presumed_over_at(execution))
     }
 }
 
@@ -304,7 +307,7 @@ fn describe_activity(state: &OrphanedRunState<'_>, execution: &Execution<'_>) ->
 fn overdue_line(state: &OrphanedRunState<'_>, execution: &Execution<'_>) -> Option<String> {
     let within = state.target.migrate.timeout;
     let began = execution.run.event(EventKind::Started)?.at;
-    let late_by = Timestamp::now().duration_since(began + within);
+    let late_by = state.read_at.duration_since(began + within);
     if !late_by.is_positive() || !state.is_active() {
         return None;
     }
