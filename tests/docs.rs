@@ -2,10 +2,11 @@
 
 use countersign::actions::effect_guard_tables;
 use countersign::catalog::{Catalog, sql_files};
-use countersign::command_line::{self, KnownNames};
+use countersign::command_line::{self, ChoiceSource, KnownNames};
 use countersign::config::Config;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use strum::IntoEnumIterator;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -102,6 +103,14 @@ fn the_example_of_a_custom_command_is_the_file() {
     let page = include_str!("../docs/custom-commands.md");
     let example = between(page, "<!-- deploy/commands/trim-audit-log.sql -->\n```sql\n", "```\n<!-- end -->");
     assert_eq!(example, include_str!("../deploy/commands/trim-audit-log.sql"));
+}
+
+#[test]
+fn the_choices_of_a_custom_commands_form_are_those_that_there_are() {
+    let page = std::fs::read_to_string(root().join("docs/custom-commands.md")).unwrap();
+    let sentence = between(&page, "`choices_from` names their live choices: ", ".");
+    let named: BTreeSet<&str> = code(sentence).into_iter().collect();
+    assert_eq!(named, ChoiceSource::iter().map(<&str>::from).collect());
 }
 
 #[test]

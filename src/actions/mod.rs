@@ -373,6 +373,14 @@ pub trait Action: Send + Sync {
         None
     }
 
+    /// Refuses another run that the action can't be about, by what is known of the call. A form offers none of those.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::User`] with the reason.
+    fn check_run(&self, _call: &Call<'_>, _run: &Run) -> Result<()> {
+        Ok(())
+    }
+
     /// The run that this action decides about: it takes a role that approves that run.
     fn decided_run(&self, _plan: &Plan) -> Option<RunId> {
         None

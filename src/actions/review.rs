@@ -4,7 +4,7 @@ use super::support::blocks::run_argument;
 use super::support::decision::{RunTarget, ensure_may_approve, record_decision};
 use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::{Error, Result};
-use crate::model::{EventKind, Plan, RunId};
+use crate::model::{EventKind, Plan, Run, RunId};
 use async_trait::async_trait;
 
 pub struct Review;
@@ -15,6 +15,12 @@ const LIST_REVIEWS: &str = "`pending` lists what needs a review.";
 impl Action for Review {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = run_argument(call, "run", LIST_REVIEWS).await?;
+        self.check_run(call, &run)?;
+        let (id, reviewer) = (run.id, &call.person.id);
+        Ok(RunTarget::plan(&run, format!("Records that {reviewer} has reviewed run #{id}.")))
+    }
+
+    fn check_run(&self, call: &Call<'_>, run: &Run) -> Result<()> {
         let id = run.id;
         if !run.request.break_glass {
             let problem = format!("Run #{id} was no break-glass run: it needs no review.");
@@ -31,8 +37,7 @@ impl Action for Review {
             let problem = "You ran it without approval, so another person has to review it.";
             return Err(Error::instead(problem, "Any of its approvers can."));
         }
-        ensure_may_approve(call, &run)?;
-        Ok(RunTarget::plan(&run, format!("Records that {} has reviewed run #{id}.", call.person.id)))
+        ensure_may_approve(call, run)
     }
 
     fn decided_run(&self, plan: &Plan) -> Option<RunId> {

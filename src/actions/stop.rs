@@ -26,38 +26,44 @@ const REVOKES: &str = "Revokes the approval of";
 impl Action for Stop {
     async fn plan(&self, call: &Call<'_>) -> Result<Plan> {
         let run = run_argument(call, "run", "`jobs` shows what is running.").await?;
-        let id = run.id;
-        let command = &run.request.command;
-        let is_transactional = action_of(call.app, &run).is_some_and(Action::is_transactional);
-        let is_long = call.app.catalog.find(command).is_some_and(|command| command.header.posts_progress);
+        self.check_run(call, &run)?;
+        let (id, command) = (run.id, &run.request.command);
         let effect = match run.state {
+            RunState::Approved => format!("{REVOKES} #{id} ({command}) before it starts."),
+            RunState::Interrupted => {
+                format!("Closes the interrupted run #{id} ({command}) and ends its sessions on PostgreSQL.")
+            }
+            _ if is_transactional(call, &run) => {
+                format!("Stops run #{id} ({command}) and rolls back all that it has done.")
+            }
+            _ => format!("Stops run #{id} ({command}). What it has done by then stays."),
+        };
+        Ok(RunTarget::plan(&run, effect))
+    }
+
+    fn check_run(&self, call: &Call<'_>, run: &Run) -> Result<()> {
+        let (id, command) = (run.id, &run.request.command);
+        let is_long = call.app.catalog.find(command).is_some_and(|command| command.header.posts_progress);
+        match run.state {
+            RunState::Approved | RunState::Interrupted => ensure_may_stop(call, run),
+            // One transaction may wait for a lock as long as any.
+            RunState::Running if is_long || is_transactional(call, run) => ensure_may_stop(call, run),
+            RunState::Running => {
+                let problem = format!("Run #{id} ({command}) ends in a moment and can't be stopped.");
+                Err(Error::instead(problem, format!("`show {id}` shows its result.")))
+            }
             RunState::Pending => {
                 let problem = format!("Request #{id} has not started: it is waiting for approval.");
                 let next = format!(
                     "Its requester takes it back with `withdraw {id}`; an approver denies it on its card."
                 );
-                return Err(Error::instead(problem, next));
-            }
-            RunState::Approved => format!("{REVOKES} #{id} ({command}) before it starts."),
-            // One transaction may wait for a lock as long as any.
-            RunState::Running if is_transactional => {
-                format!("Stops run #{id} ({command}) and rolls back all that it has done.")
-            }
-            RunState::Running if !is_long => {
-                let problem = format!("Run #{id} ({command}) ends in a moment and can't be stopped.");
-                return Err(Error::instead(problem, format!("`show {id}` shows its result.")));
-            }
-            RunState::Running => format!("Stops run #{id} ({command}). What it has done by then stays."),
-            RunState::Interrupted => {
-                format!("Closes the interrupted run #{id} ({command}) and ends its sessions on PostgreSQL.")
+                Err(Error::instead(problem, next))
             }
             ended => {
                 let problem = format!("Run #{id} has already ended: {}.", ended.word());
-                return Err(Error::instead(problem, format!("`show {id}` shows its details.")));
+                Err(Error::instead(problem, format!("`show {id}` shows its details.")))
             }
-        };
-        ensure_may_stop(call, &run)?;
-        Ok(RunTarget::plan(&run, effect))
+        }
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
@@ -74,6 +80,11 @@ impl Action for Stop {
     fn effect_guards(&self) -> &'static [EffectGuard] {
         &[EffectGuard::RunVersion]
     }
+}
+
+/// True if the run's command is one transaction.
+fn is_transactional(call: &Call<'_>, run: &Run) -> bool {
+    action_of(call.app, run).is_some_and(Action::is_transactional)
 }
 
 /// Allows the requester, and everyone who may act or approve there: at night the requester may be absent.

@@ -2,18 +2,24 @@
 
 /// The live values that a form offers for an argument. Those of a database belong to the argument `service`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
-#[strum(serialize_all = "lowercase")]
+#[strum(serialize_all = "kebab-case")]
 pub enum ChoiceSource {
     /// Client sessions, those first that hold others up.
     Sessions,
+    /// Those of them that run a statement.
+    ActiveSessions,
     Servers,
     /// Tables of the service's database, the largest first.
     Tables,
-    /// Its tables and indexes.
+    /// Those of them that are not partitioned.
+    UnpartitionedTables,
+    /// Tables with rows of their own and a column that has a date or a time.
+    TablesWithTime,
+    /// Its indexes, and the tables that have some.
     Relations,
     /// Columns with a time of its tables.
     Columns,
-    /// Its migrations, the unresolved first.
+    /// Its migrations that can be resolved: the unresolved first.
     Migrations,
     /// Files in the directory of `[sql]`.
     Files,
@@ -21,24 +27,29 @@ pub enum ChoiceSource {
     Runs,
     /// Runs that wait for an approval.
     Pending,
-    /// Runs that are approved or running.
+    /// Runs that are approved, running or interrupted.
     Running,
     /// Runs without approval that nobody has reviewed.
     Unreviewed,
-    /// Maintenance windows of the environment.
-    Windows,
+    /// Runs of the command itself that did not complete.
+    Incomplete,
+    /// Maintenance windows of the environment that are not paused.
+    UnpausedWindows,
+    /// Those that are.
+    PausedWindows,
 }
 
 impl ChoiceSource {
     /// True if its values are those of a service's database.
     pub fn needs_service(self) -> bool {
-        use ChoiceSource::{Columns, Migrations, Relations, Tables};
-        matches!(self, Tables | Relations | Columns | Migrations)
+        use ChoiceSource::{Columns, Migrations, Relations, Tables, TablesWithTime, UnpartitionedTables};
+        matches!(self, Tables | UnpartitionedTables | TablesWithTime | Relations | Columns | Migrations)
     }
 
     /// True if its values are those of an environment.
     pub fn needs_environment(self) -> bool {
-        use ChoiceSource::{Servers, Sessions, Windows};
-        self.needs_service() || matches!(self, Sessions | Servers | Windows)
+        use ChoiceSource::{ActiveSessions, PausedWindows, Servers, Sessions, UnpausedWindows};
+        self.needs_service()
+            || matches!(self, Sessions | ActiveSessions | Servers | UnpausedWindows | PausedWindows)
     }
 }

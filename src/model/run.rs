@@ -41,6 +41,11 @@ impl RunState {
     pub fn is_open(self) -> bool {
         matches!(self, RunState::Pending | RunState::Approved | RunState::Running)
     }
+
+    /// True for a run that began, and may have left a part of its plan undone.
+    pub fn is_incomplete(self) -> bool {
+        matches!(self, RunState::Stopped | RunState::Partial | RunState::Failed | RunState::Interrupted)
+    }
 }
 
 /// The part of a run that is known when it is opened and never changes.

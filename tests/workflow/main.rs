@@ -22,6 +22,7 @@ mod escaping;
 mod exactly_once;
 mod fair_share;
 mod fake_chat;
+mod form_choices;
 mod forms;
 mod freeze;
 mod gate;

@@ -150,13 +150,14 @@ pub(super) struct MigrationInspection {
     pub server_port: String,
 }
 
-/// The migrations of the call's service, each with whether it is unresolved: those first, then the newest.
+/// The migrations of the call's service that can be resolved, each with whether it is unresolved: those first, then the newest.
 pub(super) async fn names(call: &Call<'_>) -> Result<Vec<(String, bool)>> {
     let target = requested_target(call)?;
     let client = target.connections.connect_executor(call).await?;
     let history = target.history(&client).await;
     let history = history.map_err(|error| text::history_error(&target, &error))?;
     let mut names: Vec<&str> = history.all_names();
+    names.retain(|name| history.is_unresolved(name) || !history.was_finished(name));
     names.sort_unstable();
     names.dedup();
     let mut names: Vec<(String, bool)> =

@@ -8,7 +8,7 @@ use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::command_line::Values;
 use crate::error::{Error, Result};
-use crate::model::{Plan, Run, RunState};
+use crate::model::{Plan, Run};
 use crate::postgres::{AccessMode, PgRow, PooledClient, QueryError};
 use crate::privileges::row_deletion_shortfalls;
 use crate::sql::parameters;
@@ -66,6 +66,15 @@ impl Action for Purge {
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
         execute::execute(execution).await
+    }
+
+    /// Of the table nothing is known yet where a form offers the runs.
+    fn check_run(&self, call: &Call<'_>, run: &Run) -> Result<()> {
+        let (before, planned) = planned_purge(call, run)?;
+        if planned.database != DatabaseTarget::from_call(call)?.database {
+            return Err(is_elsewhere(run, &before, &planned));
+        }
+        check_is_incomplete(run)
     }
 
     fn effect_guards(&self) -> &'static [EffectGuard] {
@@ -208,6 +217,20 @@ fn continued_spec(
     table: &RelationInfo,
 ) -> Result<PurgeSpec> {
     let id = run.id;
+    let (before, planned) = planned_purge(call, run)?;
+    if before.relation != table.relation || planned.database != database.database {
+        return Err(is_elsewhere(run, &before, &planned));
+    }
+    if before.oid != table.oid || planned.server != database.address.server {
+        return Err(Error::user(format!("{} is another table now than in run #{id}.", table.relation)));
+    }
+    check_is_incomplete(run)?;
+    Ok(before)
+}
+
+/// Reads the plan of a run that was a purge of this environment.
+fn planned_purge(call: &Call<'_>, run: &Run) -> Result<(PurgeSpec, DatabaseIdentity)> {
+    let id = run.id;
     if run.request.command != call.command.name {
         return Err(Error::user(format!("Run #{id} is a `{}`, not a purge.", run.request.command)));
     }
@@ -218,23 +241,23 @@ fn continued_spec(
     }
     let plan = run.text("plan").and_then(Plan::from_json);
     let plan = plan.ok_or_else(|| Error::user(format!("The plan of run #{id} is no longer known.")))?;
-    let before: PurgeSpec =
-        plan.target().ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;
-    let planned: DatabaseIdentity = plan.target().unwrap_or_default();
-    if before.relation != table.relation || planned.database != database.database {
-        let of = planned.database;
-        return Err(Error::user(format!("Run #{id} is a purge of {} of {of}.", before.relation)));
+    let spec = plan.target().ok_or_else(|| Error::user(format!("The plan of run #{id} can't be read.")))?;
+    Ok((spec, plan.target().unwrap_or_default()))
+}
+
+fn is_elsewhere(run: &Run, spec: &PurgeSpec, planned: &DatabaseIdentity) -> Error {
+    Error::user(format!("Run #{} is a purge of {} of {}.", run.id, spec.relation, planned.database))
+}
+
+fn check_is_incomplete(run: &Run) -> Result<()> {
+    if run.state.is_incomplete() {
+        return Ok(());
     }
-    if before.oid != table.oid || planned.server != database.address.server {
-        return Err(Error::user(format!("{} is another table now than in run #{id}.", table.relation)));
-    }
-    match run.state {
-        RunState::Stopped | RunState::Partial | RunState::Failed | RunState::Interrupted => Ok(before),
-        state => Err(Error::instead(
-            format!("Run #{id} is {}: there is nothing to continue.", format!("{state:?}").to_lowercase()),
-            "Ask for a new purge, with `--column` and `--older-than`.",
-        )),
-    }
+    let state = format!("{:?}", run.state).to_lowercase();
+    Err(Error::instead(
+        format!("Run #{} is {state}: there is nothing to continue.", run.id),
+        "Ask for a new purge, with `--column` and `--older-than`.",
+    ))
 }
 
 /// The key that a run got to, as its outcome or its last checkpoint noted it.

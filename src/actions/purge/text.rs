@@ -2,6 +2,7 @@
 
 use super::batch::{BatchError, PurgeSpec};
 use super::execute::{EndReason, PurgeProgress};
+use crate::actions::support::maintenance::{is_lock_timeout, locked_error};
 use crate::actions::support::{database::DatabaseTarget, row_count_text};
 use crate::actions::{Outcome, RunLost};
 use crate::error::Error;
@@ -68,6 +69,9 @@ pub(super) fn describe(
 
 pub(super) fn count_error(error: &QueryError, spec: &PurgeSpec, indexed: bool) -> Error {
     let PurgeSpec { relation, column, .. } = spec;
+    if is_lock_timeout(error) {
+        return locked_error(relation, "its rows can't be counted");
+    }
     if !error.is_cancelled() && !matches!(error, QueryError::TimedOut(_)) {
         return Error::user(format!("The rows of {relation} can't be counted: {error}."));
     }

@@ -6,8 +6,8 @@ use super::support::blocks::{count, note};
 use super::support::database::DatabaseTarget;
 use super::support::each_database::EachDatabase;
 use super::support::maintenance::{
-    MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, recovered, resource,
-    results_block, sessions_table, summarize, warnings_block,
+    MaintenanceSession, Nouns, TableOutcome, TableResult, done, is_lock_timeout, locked_error, recovered,
+    resource, results_block, sessions_table, summarize, warnings_block,
 };
 use super::support::needs::refuse_maintenance;
 use super::support::relations::{PlannedRelation, RelationKind, add_unnameable};
@@ -154,10 +154,7 @@ async fn indexes_of(
     }
     let user_error = |error: QueryError| {
         if is_lock_timeout(&error) {
-            return Error::instead(
-                format!("{relation} is locked, so its indexes can't be measured."),
-                "`blocked` shows who holds it.",
-            );
+            return locked_error(relation, "its indexes can't be measured");
         }
         database.query_error(&error)
     };

@@ -2,7 +2,9 @@
 //! that it waits, every reader waits behind it. It is done when the table has another file.
 
 use super::support::database::DatabaseTarget;
-use super::support::maintenance::{MaintenanceSession, is_lock_timeout, resource, sessions_table};
+use super::support::maintenance::{
+    MaintenanceSession, is_lock_timeout, locked_error, resource, sessions_table,
+};
 use super::support::max_change;
 use super::support::needs::refuse_maintenance;
 use super::support::recovery::INTERRUPTED;
@@ -65,10 +67,7 @@ impl Action for VacuumFull {
         let size = match client.query(MEASURE, &[&table.oid, relation]).await {
             Ok(rows) => TableSize::from_rows(&rows).and_then(|size| size.filenode.zip(size.bytes)),
             Err(error) if is_lock_timeout(&error) => {
-                return Err(Error::instead(
-                    format!("{relation} is locked, so its size can't be measured."),
-                    "`blocked` shows who holds it. Try again when the lock is released.",
-                ));
+                return Err(locked_error(relation, "its size can't be measured"));
             }
             Err(error) => return Err(database.query_error(&error)),
         };

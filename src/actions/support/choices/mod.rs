@@ -4,16 +4,19 @@
 use super::blocks::{between, may_see, request_text};
 use super::database::DatabaseTarget;
 use super::servers::ask_all;
-use crate::actions::{Call, migrate};
+use crate::actions::{Call, Implementation, migrate};
 use crate::catalog::sql_files;
 use crate::command_line::{ArgSpec, ArgType, ChoiceSource};
 use crate::error::Result;
-use crate::model::{EventKind, FormOption, Run, RunState};
+use crate::model::{FormOption, Run, RunState};
 use crate::postgres::PgRow;
 use crate::redact;
+use crate::schedule::PauseState;
 use crate::sql::{bytes, duration};
 use crate::store::Filter;
 use std::time::Duration;
+use strum::VariantArray;
+use tokio_postgres::types::ToSql;
 
 /// A person waits for the choices while they type.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,38 +26,35 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// As the command's own plan: the environment, the server or the database has no answer.
 pub async fn find(call: &Call<'_>, spec: &ArgSpec, query: &str) -> Result<Vec<FormOption>> {
-    match spec.choice_source() {
-        Some(ChoiceSource::Sessions) => sessions(call, query).await,
-        Some(ChoiceSource::Servers) => {
+    let Some(source) = spec.choice_source() else {
+        let choices = spec.choices.iter().map(String::as_str);
+        return Ok(named(choices.chain(configured(call, spec.kind)), query));
+    };
+    match source {
+        ChoiceSource::Sessions | ChoiceSource::ActiveSessions => sessions(call, source, query).await,
+        ChoiceSource::Servers => {
             let environment = call.app.environments.environment(call.environment_name())?;
             Ok(named(environment.servers.iter().map(|server| server.name.as_str()), query))
         }
-        Some(ChoiceSource::Windows) => {
-            let windows = call.app.schedule.iter();
-            let windows = windows.filter(|window| window.environment == call.environment_name());
-            Ok(named(windows.map(|window| window.name.as_str()), query))
-        }
-        Some(ChoiceSource::Tables) => relations(call, &["r", "m", "p"], query).await,
-        Some(ChoiceSource::Relations) => relations(call, &["r", "m", "p", "i", "I"], query).await,
-        Some(ChoiceSource::Columns) => columns(call, query).await,
-        Some(ChoiceSource::Migrations) => migrations(call, query).await,
-        Some(ChoiceSource::Files) => match &call.app.config.sql {
+        ChoiceSource::UnpausedWindows | ChoiceSource::PausedWindows => windows(call, source, query).await,
+        ChoiceSource::Tables
+        | ChoiceSource::UnpartitionedTables
+        | ChoiceSource::TablesWithTime
+        | ChoiceSource::Relations => relations(call, source, query).await,
+        ChoiceSource::Columns => columns(call, query).await,
+        ChoiceSource::Migrations => migrations(call, query).await,
+        ChoiceSource::Files => match &call.app.config.sql {
             Some(directory) => {
                 let names = sql_files::list(directory.clone()).await;
                 Ok(named(names.iter().map(String::as_str), query))
             }
             None => Ok(Vec::new()),
         },
-        Some(
-            source @ (ChoiceSource::Runs
-            | ChoiceSource::Pending
-            | ChoiceSource::Running
-            | ChoiceSource::Unreviewed),
-        ) => runs(call, source, query).await,
-        None => {
-            let choices = spec.choices.iter().map(String::as_str);
-            Ok(named(choices.chain(configured(call, spec.kind)), query))
-        }
+        ChoiceSource::Runs
+        | ChoiceSource::Pending
+        | ChoiceSource::Running
+        | ChoiceSource::Unreviewed
+        | ChoiceSource::Incomplete => runs(call, source, query).await,
     }
 }
 
@@ -77,12 +77,25 @@ fn named<'a>(names: impl Iterator<Item = &'a str>, query: &str) -> Vec<FormOptio
     names.filter(|name| name.to_lowercase().contains(&query)).filter_map(FormOption::plain).collect()
 }
 
-async fn sessions(call: &Call<'_>, query: &str) -> Result<Vec<FormOption>> {
+async fn windows(call: &Call<'_>, source: ChoiceSource, query: &str) -> Result<Vec<FormOption>> {
+    let windows = call.app.schedule.iter().filter(|window| window.environment == call.environment_name());
+    let mut names = Vec::new();
+    for window in windows {
+        let state = PauseState::of(&*call.app.audit.store, window).await.map_err(anyhow::Error::from)?;
+        if state.pause.is_some() == (source == ChoiceSource::PausedWindows) {
+            names.push(window.name.as_str());
+        }
+    }
+    Ok(named(names.into_iter(), query))
+}
+
+async fn sessions(call: &Call<'_>, source: ChoiceSource, query: &str) -> Result<Vec<FormOption>> {
     let name = call.environment_name();
     let environment = call.app.environments.environment(name)?;
     let own_roles = call.app.environments.own_roles(environment);
     let sql = include_str!("sessions.sql");
-    let answers = ask_all(call, &[name], TIMEOUT, sql, &[&own_roles, &query]).await?;
+    let only_active = source == ChoiceSource::ActiveSessions;
+    let answers = ask_all(call, &[name], TIMEOUT, sql, &[&own_roles, &query, &only_active]).await?;
     let several = answers.len() > 1;
     let mut options = Vec::new();
     for answer in &answers {
@@ -107,25 +120,31 @@ fn session(row: &PgRow, server: &str) -> Option<FormOption> {
 }
 
 /// The rows of a query on the service's database, through the reader login.
-async fn rows_of_database(
-    call: &Call<'_>,
-    sql: &str,
-    values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-) -> Result<Vec<PgRow>> {
+async fn rows_of_database(call: &Call<'_>, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<PgRow>> {
     let database = DatabaseTarget::from_call(call)?;
     let client = database.connect_reader(call).await?;
     let rows = client.query_within(TIMEOUT, sql, values).await;
     rows.map_err(|error| database.query_error(&error))
 }
 
-async fn relations(call: &Call<'_>, kinds: &[&str], query: &str) -> Result<Vec<FormOption>> {
-    let rows = rows_of_database(call, include_str!("relations.sql"), &[&kinds, &query]).await?;
+async fn relations(call: &Call<'_>, source: ChoiceSource, query: &str) -> Result<Vec<FormOption>> {
+    let kinds: &[&str] = match source {
+        ChoiceSource::TablesWithTime => &["r"],
+        ChoiceSource::UnpartitionedTables => &["r", "m"],
+        ChoiceSource::Relations => &["r", "m", "p", "i", "I"],
+        _ => &["r", "m", "p"],
+    };
+    let with_time = source == ChoiceSource::TablesWithTime;
+    let with_indexes = source == ChoiceSource::Relations;
+    let values: [&(dyn ToSql + Sync); 4] = [&kinds, &query, &with_time, &with_indexes];
+    let rows = rows_of_database(call, include_str!("relations.sql"), &values).await?;
     Ok(rows.iter().filter_map(relation).collect())
 }
 
 /// "asset_items · about 12 GB".
 fn relation(row: &PgRow) -> Option<FormOption> {
-    let name = row.value::<String>("value")?;
+    // No statement of ours can have a name whose bytes aren't UTF-8.
+    let name = row.value::<String>("value").filter(|name| !name.contains(char::REPLACEMENT_CHARACTER))?;
     let kind = if row.is_true("is_index") { " · index" } else { "" };
     let size = match row.value::<i64>("bytes") {
         Some(size) if size > 0 => format!(" · about {}", bytes(size as f64)),
@@ -156,15 +175,22 @@ async fn migrations(call: &Call<'_>, query: &str) -> Result<Vec<FormOption>> {
 }
 
 async fn runs(call: &Call<'_>, source: ChoiceSource, query: &str) -> Result<Vec<FormOption>> {
+    let incomplete = RunState::VARIANTS.iter().copied().filter(|state| state.is_incomplete());
     let states = match source {
         ChoiceSource::Pending => vec![RunState::Pending],
-        ChoiceSource::Running => vec![RunState::Approved, RunState::Running],
+        ChoiceSource::Running => vec![RunState::Approved, RunState::Running, RunState::Interrupted],
+        ChoiceSource::Incomplete => incomplete.collect(),
         _ => Vec::new(),
     };
+    let command = (source == ChoiceSource::Incomplete).then(|| call.command.name.clone());
     let break_glass = source == ChoiceSource::Unreviewed;
-    let page = call.runs(Filter { states, break_glass, limit: 100, ..Filter::default() }).await?;
+    let page = call.runs(Filter { states, command, break_glass, limit: 100, ..Filter::default() }).await?;
+    let action = match crate::actions::find(call.command) {
+        Some(Implementation::Action(action)) => Some(action),
+        _ => None,
+    };
     let is_offered =
-        |run: &&Run| may_see(call, run) && !(break_glass && run.event(EventKind::Reviewed).is_some());
+        |run: &&Run| may_see(call, run) && action.is_none_or(|action| action.check_run(call, run).is_ok());
     let now = jiff::Timestamp::now();
     let options = page.runs.iter().filter(is_offered).filter_map(|run| {
         let environment = run.request.environment.as_ref().map_or(String::new(), |name| format!(" · {name}"));

@@ -1,5 +1,5 @@
 -- Client sessions that may be signalled: those that hold others up and wait for none first, then those that are longest in a transaction,
--- the idle last. $1 the bot's own roles, $2 a part of pid, application, role or database.
+-- the idle last. $1 the bot's own roles, $2 a part of pid, application, role or database, $3 only those that run a statement.
 WITH waiting AS (
   SELECT b.pid FROM pg_stat_activity a CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS b(pid) WHERE a.wait_event_type = 'Lock'
 ), behind AS (SELECT pid, count(*) AS sessions FROM waiting GROUP BY pid),
@@ -10,6 +10,7 @@ client AS (
          COALESCE(a.wait_event_type = 'Lock', false) AS waits
   FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
   WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() AND NOT COALESCE(r.rolsuper, true) AND a.usename::text <> ALL ($1::text[])
+    AND (NOT $3::bool OR a.state = 'active')
 )
 SELECT c.pid::text AS value, c.app, c.state, extract(epoch FROM clock_timestamp() - c.since)::float8 AS for_s, COALESCE(b.sessions, 0) AS waiting
 FROM client c LEFT JOIN behind b USING (pid)

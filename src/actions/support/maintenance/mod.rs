@@ -6,6 +6,7 @@ use super::database::DatabaseTarget;
 use super::recovery::INTERRUPTED;
 use super::relations::PlannedRelation;
 use crate::actions::{Execution, Outcome, TargetLockError};
+use crate::error::Error;
 use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, EventKind, Severity, Table};
 use crate::postgres::{DedicatedSession, PgRow, PooledClient, QueryError, QueryResult};
@@ -31,6 +32,14 @@ pub fn resource(database: &str, table: &str) -> String {
 /// Tells a wait for a lock, or for older transactions, that took as long as it may.
 pub fn is_lock_timeout(error: &QueryError) -> bool {
     matches!(error, QueryError::Refused { code, .. } if code == "55P03")
+}
+
+/// Builds the refusal for a relation whose lock is not free; `consequence` is what can't be done now.
+pub fn locked_error(relation: &str, consequence: &str) -> Error {
+    Error::instead(
+        format!("{relation} is locked, so {consequence}."),
+        "`blocked` shows who holds it. Try again when the lock is released.",
+    )
 }
 
 /// Table of the sessions in the way, as `users.sql` and `open_transactions.sql` return them.
