@@ -72,11 +72,21 @@ export async function noSidewaysScrolling(page) {
   assert.ok(scroll <= client, `the page scrolls sideways: ${scroll} > ${client}`);
 }
 
-/** Every part of a message that is wider than its place. */
-export async function sidewaysInside(page) {
-  return page.evaluate(() => [...document.querySelectorAll("#messages article *")]
-    .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== "inline")
-    .map((part) => `${part.tagName}.${part.className}: ${part.scrollWidth} > ${part.clientWidth}: ${part.innerText.slice(0, 80)}`));
+/** Every part of the messages, or of another place, that is wider than its own place. What is typed may be longer than its field. */
+export async function sidewaysInside(page, place = "#messages article") {
+  return page.evaluate((place) => [...document.querySelectorAll(`${place} *`)]
+    .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== "inline" && part.tagName !== "INPUT")
+    .map((part) => `${part.tagName}.${part.className}: ${part.scrollWidth} > ${part.clientWidth}: ${part.innerText.slice(0, 80)}`), place);
+}
+
+/** Waits until those elements have these texts, and no other element of the kind is there. */
+export async function shows(page, selector, texts) {
+  const read = (selector) => [...document.querySelectorAll(selector)].map((element) => element.innerText);
+  const same = ([selector, texts]) =>
+    JSON.stringify([...document.querySelectorAll(selector)].map((element) => element.innerText)) === JSON.stringify(texts);
+  await page.waitForFunction(same, [selector, texts]).catch(async (why) => {
+    throw new Error(`${selector} shows ${JSON.stringify(await page.evaluate(read, selector))}, not ${JSON.stringify(texts)}`, { cause: why });
+  });
 }
 
 /** Nothing that axe-core finds wrong, in light and in dark. */

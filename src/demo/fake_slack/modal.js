@@ -53,14 +53,16 @@ function searchField(element, id, ask) {
     list.replaceChildren(...(options.length ? options.map(entry) : [el("li", { class: "note" }, note)]));
   };
   input.addEventListener("focus", load);
+  input.addEventListener("click", () => { if (list.hidden) load(); });
   input.addEventListener("input", load);
   input.addEventListener("keydown", (event) => {
     const options = [...list.querySelectorAll("[data-value]")];
     if (event.key === "Escape" && !list.hidden) { event.preventDefault(); close(); }
     else if (event.key === "Enter" && !list.hidden && options.length) { event.preventDefault(); options[0].click(); }
   });
-  // A tap on a choice takes the focus first.
-  input.addEventListener("blur", () => setTimeout(() => { close(); if (input.value.trim()) show(); else chosen = null; }, 200));
+  // However long a tap on a choice lasts, the list stays meanwhile.
+  list.addEventListener("mousedown", (event) => event.preventDefault());
+  input.addEventListener("blur", () => { close(); if (input.value.trim()) show(); else chosen = null; });
   show();
   return { node: el("div", { class: "search" }, input, list), value: () => chosen?.value ?? "" };
 }
