@@ -347,26 +347,30 @@ impl TaskMetrics {
 
 impl ConnectionMetrics {
     fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "connections_in_use",
-            "Connections of this replica to the environment's servers that a query or a run has; warm ones are not counted",
-            self.in_use.clone(),
-        );
-        registry.register(
-            "connections_idle",
-            "Open connections of this replica to the environment's servers that wait for a query",
-            self.idle.clone(),
-        );
-        registry.register(
-            "connections_limit",
-            "Most connections that this replica opens to the environment's servers, idle ones included",
-            self.limit.clone(),
-        );
-        registry.register(
-            "connections_waiting",
-            "Queries of this replica that wait for a connection to the environment's servers",
-            self.waiting.clone(),
-        );
+        for (name, help, family) in [
+            (
+                "connections_in_use",
+                "Connections of this replica to the environment's servers that a query or a run has; warm ones are not counted",
+                &self.in_use,
+            ),
+            (
+                "connections_idle",
+                "Open connections of this replica to the environment's servers that wait for a query",
+                &self.idle,
+            ),
+            (
+                "connections_limit",
+                "Most connections that this replica opens to the environment's servers, idle ones included",
+                &self.limit,
+            ),
+            (
+                "connections_waiting",
+                "Queries of this replica that wait for a connection to the environment's servers",
+                &self.waiting,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
     }
 }
 

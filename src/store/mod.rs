@@ -21,6 +21,7 @@ mod compensation;
 mod copy;
 mod hash_chain;
 mod measured;
+mod methods;
 mod nul_check;
 pub mod postgres;
 pub mod sqlite;
