@@ -73,6 +73,11 @@ impl EnvironmentWindow {
         format!("{}{zone}", self.cron.describe().trim_end_matches('.'))
     }
 
+    /// Its start times, as each start is recorded with them: "0 2 * * * (Europe/Berlin)".
+    pub fn times(&self) -> String {
+        format!("{} ({})", self.cron, self.zone.iana_name().unwrap_or("UTC"))
+    }
+
     /// The requester of its runs.
     pub fn requester(&self) -> Person {
         Person { id: format!("{REQUESTER_PREFIX}{}", self.name), account: None }
@@ -137,6 +142,9 @@ pub struct ScheduledStart {
     pub window: String,
     /// UTC.
     pub due: Timestamp,
+    /// As [`EnvironmentWindow::times`]; empty if an earlier version recorded it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub times: String,
     /// Number of earlier starts that were missed since the one before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: usize,
@@ -163,6 +171,11 @@ impl ScheduledStart {
     pub fn of(run: &Run) -> Option<ScheduledStart> {
         let fact = run.events.first()?.facts.get(ScheduledStart::FACT)?;
         serde_json::from_value(fact.clone()).ok()
+    }
+
+    /// True if the window had the same start times then.
+    pub fn has_times_of(&self, window: &EnvironmentWindow) -> bool {
+        self.times.is_empty() || self.times == window.times()
     }
 
     /// True if people have to be told of it, even if it went well.

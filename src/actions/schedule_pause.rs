@@ -29,12 +29,14 @@ impl Action for PauseChange {
         let mut plan = match (self, pause) {
             (PauseChange::Pause, Some(pause)) => {
                 let (who, at) = (&pause.request.requester.id, moment(pause.changed_at));
-                return Err(Error::user(format!(
-                    "{who} has already paused {name} in {environment}, at {at}."
-                )));
+                return Err(Error::instead(
+                    format!("{who} has already paused {name} in {environment}, at {at}."),
+                    format!("`schedule resume {}` ends the pause.", as_word(name)),
+                ));
             }
             (PauseChange::Resume, None) => {
-                return Err(Error::user(format!("{name} in {environment} is not paused.")));
+                let problem = format!("{name} in {environment} is not paused.");
+                return Err(Error::instead(problem, "`schedule` shows the windows that are."));
             }
             (PauseChange::Pause, None) => {
                 let mut plan = Plan::of(format!("Pauses {name} in {environment}: `{line}` is not started."));

@@ -112,22 +112,25 @@ impl Scheduler {
         if pause.is_some() || resumed_at.is_some_and(|resumed| taken.due <= resumed) {
             return Ok(());
         }
-        let newest = newest_start(store, window).await?.map(|start| start.due);
+        let newest_start = newest_start(store, window).await?;
+        let newest = newest_start.as_ref().map(|start| start.due);
         if newest.is_some_and(|newest| taken.due <= newest && newest <= taken.now + MAX_CLOCK_ERROR) {
             return Ok(());
         }
         let delay = taken.now.duration_since(taken.due).unsigned_abs();
         let longest_delay = PUNCTUAL_WITHIN.max(window.catch_up);
-        // A window that is new in the configuration has missed nothing.
-        if newest.is_none() && delay > longest_delay {
+        // A window that is new in the configuration, or has other start times than before, has missed nothing.
+        let has_other_times = newest_start.is_some_and(|start| !start.has_times_of(window));
+        if (newest.is_none() || has_other_times) && delay > longest_delay {
             return Ok(());
         }
-        let last = newest.filter(|newest| *newest < taken.due).max(resumed_at);
+        let last = newest.filter(|newest| *newest < taken.due).max(resumed_at).filter(|_| !has_other_times);
         let missed: Vec<Timestamp> =
             last.map_or(Vec::new(), |last| window.between(last, taken.due).take(MAX_MISSED).collect());
         let start = ScheduledStart {
             window: window.name.clone(),
             due: taken.due,
+            times: window.times(),
             missed: missed.len(),
             missed_since: missed.first().copied(),
             is_late: delay > PUNCTUAL_WITHIN,

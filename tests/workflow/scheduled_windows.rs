@@ -279,3 +279,25 @@ async fn the_runbooks_windows_act_on_postgresql_each_at_its_time() {
     assert_eq!(dumps.unwrap_or_default(), 10);
     assert!(scene.workspace().visible_messages(DAN, INCIDENT).is_empty(), "all was well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_whose_time_was_changed_has_missed_nothing() {
+    let daily = window("Look", "connect asset-service", minutes_ago(0))
+        .replace(&pattern(minutes_ago(0)), "0 5 * * *")
+        .replace("catch_up = \"1d\"", "catch_up = \"1h\"");
+    let mut scene = scene_with(&daily).await;
+    let at = |time: &str| format!("2027-06-{time}:00Z").parse::<Timestamp>().unwrap();
+    let starts = async |scene: &Scene, time: &str| {
+        replica(scene).await.start_due_windows(at(time)).await;
+        let runs = scene.runs_of("connect").await;
+        runs.iter().map(|run| (run.state, ScheduledStart::of(run).unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(&scene, "06T05:00").await.len(), 1);
+    scene.stage.config = scene.stage.config.replace("0 5 * * *", "0 2 * * *");
+    assert_eq!(starts(&scene, "07T04:00").await.len(), 1, "it was not due at two");
+    let second = starts(&scene, "08T02:00").await;
+    assert_eq!((second.len(), second[0].0, second[0].1.missed), (2, RunState::Succeeded, 0));
+    // At the same times as before, a start that was late is told.
+    let third = starts(&scene, "10T04:00").await;
+    assert_eq!((third.len(), third[0].0, third[0].1.missed), (3, RunState::Failed, 1));
+}
