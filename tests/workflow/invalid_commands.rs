@@ -67,6 +67,8 @@ async fn semantic(place: &Conversation, command: &Command) -> Vec<Odd> {
                 (ArgType::Text, "table") => {
                     ["audit_logs_pkey", "audit_logs_id_seq", "public.nothing"].map(str::to_owned).into()
                 }
+                // The beginning of a name is enough, where no other begins so.
+                (ArgType::Text, "window") => place.other_windows(right),
                 _ => Vec::new(),
             };
             for other in others {
@@ -111,9 +113,7 @@ async fn every_argument_of_every_command_that_acts() {
     let commands: Vec<&Command> = place.flow.app.catalog.iter().collect();
     let mut typed = 0;
     let mut wrong = Vec::new();
-    // The beginning of a window's name is enough: what is refused there stands in `scheduled_windows`.
-    let acts =
-        |command: &&&Command| command.header.risk != Risk::Read && !command.name.starts_with("schedule-");
+    let acts = |command: &&&Command| command.header.risk != Risk::Read;
     for command in commands.iter().filter(acts) {
         // There is nothing to lift otherwise.
         let frozen = (command.name == "unfreeze").then(|| ActiveFreeze {

@@ -29,7 +29,9 @@ const BROKEN: &str = "20251101000000_broken";
 const OWNER: &str = "[environments.logins.owner]\nuser = \"countersign_owner\"\npassword = { file = \"owner\" }\n[environments.logins.operator]";
 
 const MORE: &str = "[sql]\ndirectory = \"sql\"\n[migrate]\ndeploy = [\"true\"]\nresolve = [\"true\", \"{migration}\", \"{as}\"]\n\
-    directory = \"{service}\"\nenv = { PATH = \"/usr/bin:/bin\" }\n";
+    directory = \"{service}\"\nenv = { PATH = \"/usr/bin:/bin\" }\n\
+    [[schedule]]\nname = \"Night\"\nrun = \"sizes\"\nenvironments = [\"staging\"]\nat = \"0 0 29 2 *\"\n\
+    [[schedule]]\nname = \"Noon\"\nrun = \"sizes\"\nenvironments = [\"staging\"]\nat = \"0 12 29 2 *\"\n";
 
 /// The types that no built-in command that acts has.
 const TIDY: &str = "/*\nsummary = \"Tidies up\"\ngroup = \"act\"\nrisk = \"danger\"\nscope = \"database\"\nlogin = \"owner\"\n\
@@ -75,6 +77,8 @@ impl Conversation {
             (("enable-stats", "service"), "rights-service".to_owned()),
             (("migrate-resolve", "service"), "user-service".to_owned()),
             (("kill-idle", "older-than"), "1s".to_owned()),
+            (("schedule-pause", "window"), "Noon".to_owned()),
+            (("schedule-resume", "window"), "Night".to_owned()),
         ];
         let deliveries = AtomicUsize::new(0);
         let _sessions = vec![idle, open, busy];
@@ -100,6 +104,8 @@ impl Conversation {
             assert_eq!(self.say(who, line).await.0, Completion::Answered, "{line}");
         }
         let [purge, own, anas] = self.runs().await.try_into().expect("three requests");
+        let pause = "schedule-pause Night --env staging";
+        assert_eq!(self.say(2, pause).await.0, Completion::Answered, "{pause}");
         let record = Arc::clone(&self.flow.app.audit.store);
         let change = |kind: &str, state| NewEvent {
             kind: serde_json::from_value(kind.into()).expect("an event's name"),
@@ -155,6 +161,12 @@ impl Conversation {
         let others =
             self.things.iter().filter(|((of, what), _)| ["run", "continue"].contains(what) && *of != command);
         others.map(|(_, run)| run.clone()).collect()
+    }
+
+    /// The window that is in the other state, and the beginning of both names.
+    pub fn other_windows(&self, right: &str) -> Vec<String> {
+        let windows = self.things.iter().filter(|((_, what), name)| *what == "window" && *name != right);
+        windows.map(|(_, name)| name.clone()).chain(["N".to_owned()]).collect()
     }
 
     /// A superuser's session, the bot's own, and no client's.
