@@ -18,6 +18,7 @@ mod connection_slots;
 mod conversations;
 mod crash;
 mod custom_commands;
+mod each_database;
 mod escaping;
 mod exactly_once;
 mod fair_share;

@@ -168,6 +168,27 @@ async fn one_that_gives_up_drops_what_it_left_or_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_index_is_begun_after_the_time_limit() {
+    let (scene, superuser) = maintenance_harness::scene("asset-service", Vec::new()).await;
+    maintenance_harness::make(&superuser, "asset-service", "timed").await;
+    let before = indexes(&superuser, "timed").await;
+    let (report, _) = snapshot(&scene, "asset-service").await;
+    let card = scene.asks(ANA, "reindex asset-service timed --within 1s --env production").await;
+    let pid = waits(&superuser, "timed").await;
+    let over = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND clock_timestamp() - query_start > interval '1 s'"
+    );
+    found("the end of the limit", async || superuser.query_opt(&over, &[]).await.unwrap()).await;
+    report.batch_execute("COMMIT").await.unwrap();
+    let told = ended(&scene, card).await.plain();
+    assert!(told.contains("The time limit is over: 1 of 2 indexes rebuilt"), "{told}");
+    let after = indexes(&superuser, "timed").await;
+    assert_eq!(names(&before), names(&after), "nothing is left of a rebuild");
+    let changed = before.iter().zip(&after).filter(|(before, after)| before.1 != after.1).count();
+    assert_eq!((changed, scene.only_run("reindex").await.state), (1, RunState::Partial));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_may_be_building_is_left_alone() {
     let (scene, superuser) = maintenance_harness::scene("content-service", vec![LOCK_TIMEOUT]).await;
     maintenance_harness::make(&superuser, "content-service", "big").await;

@@ -12,7 +12,7 @@ use super::support::maintenance::{
 use super::support::needs::refuse_maintenance;
 use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
 use super::{Action, Call, EffectGuard, Execution, Outcome};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Block, EventKind, Plan, to_identity};
 use crate::postgres::{PgRow, PooledClient, QueryResult};
 use crate::sql::{bytes, duration, fill, grouped};
@@ -35,7 +35,7 @@ const OLD_XID_AGE: i32 = 1_000;
 
 const MAX_NAMED: usize = 5;
 
-/// Name of the plan's context that lists the tables of other owners.
+/// Name of the plan's context that lists the tables that the login may not maintain.
 const LEFT_OUT: &str = "left out";
 
 /// The command `vacuum`.
@@ -86,7 +86,7 @@ impl Action for Operation {
             return Err(refuse_maintenance(&client, &database, table).await);
         }
         if tables.is_empty() {
-            return Err(Error::user(format!("{} has no table of its own.", database.database)));
+            return Ok(describe(*self, &database, &tables));
         }
         let mut plan = describe(*self, &database, &tables);
         add_unnameable(&mut plan, "table", "tables");
@@ -98,8 +98,9 @@ impl Action for Operation {
         }
         if !left_out.is_empty() {
             // In the effect, which everybody sees, and in the context, where the outcome finds them.
-            let number = count(left_out.len(), "table of another owner is", "tables of other owners are");
-            plan.effect.push_str(&format!(" {number} left out."));
+            let number = count(left_out.len(), "table is", "tables are");
+            let them = if left_out.len() == 1 { "it" } else { "them" };
+            plan.effect.push_str(&format!(" {number} left out: {} may not maintain {them}.", database.role));
             let named = left_out.iter().take(MAX_NAMED);
             let named: Vec<String> =
                 named.map(|table| format!("{} ({})", table.relation, table.owner)).collect();
@@ -111,6 +112,10 @@ impl Action for Operation {
     }
 
     async fn execute(&self, execution: &Execution<'_>) -> Outcome {
+        if execution.plan.target_identities.is_empty() {
+            let DatabaseTarget { database, .. } = DatabaseTarget::from_plan(execution);
+            return Outcome::done(format!("No table is {}: {database} {NONE}.", self.participle()));
+        }
         let session = match MaintenanceSession::begin(execution, "table").await {
             Ok(session) => session,
             Err(outcome) => return outcome,
@@ -180,8 +185,13 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
         all => count(all.len(), "table", "tables"),
     };
     let verb = if operation == Operation::Vacuum { "Vacuums and analyzes" } else { "Analyzes" };
-    let mut plan =
-        Plan::of(format!("{verb} {objects} of {} in {}.", database.database, database.address.environment));
+    let (name, environment) = (&database.database, &database.address.environment);
+    if tables.is_empty() {
+        let mut plan = Plan::of(format!("{verb} no table of {name} in {environment}: it {NONE}."));
+        database.write_to(&mut plan);
+        return plan;
+    }
+    let mut plan = Plan::of(format!("{verb} {objects} of {name} in {environment}."));
     database.write_to(&mut plan);
     plan.target_identities = tables.iter().map(|table| to_identity(&table.planned())).collect();
     let size: i64 = tables.iter().map(|table| table.bytes).sum();
@@ -193,6 +203,9 @@ fn describe(operation: Operation, database: &DatabaseTarget, tables: &[RelationI
     plan.resource_locks = tables.iter().map(|table| resource(&database.database, &table.relation)).collect();
     plan
 }
+
+/// The end of the sentence about a database without tables.
+const NONE: &str = "has no table of its own";
 
 struct TableStep<'a> {
     session: &'a MaintenanceSession<'a>,
@@ -312,7 +325,8 @@ fn outcome(
     let (kind, mut verdict) = summarize(results, targets.len(), &nouns, took);
     let left_out = session.execution.plan.context.iter().find(|(name, _)| name == LEFT_OUT);
     if let Some((_, names)) = left_out {
-        verdict.push_str(&format!(" Left out, since others own them: {names}."));
+        verdict
+            .push_str(&format!(" Left out, since {} may not maintain them: {names}.", session.database.role));
     }
     let done = done(results);
     let mut outcome = Outcome::new(kind, verdict);
