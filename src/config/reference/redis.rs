@@ -1,16 +1,14 @@
 //! The sections `[redis]` and `[redis.sentinel]`.
 
-use super::sections::{CA_FILE, TLS, optional, required, text};
+use super::sections::{CA_FILE, TLS, optional, required, section, text};
 use super::{ConfigKey, ConfigSection, DefaultValue, KeyType};
 use crate::config::redis;
 
 /// `[redis]`.
-pub(super) const SERVER: ConfigSection = ConfigSection {
-    path: "redis",
-    is_array: false,
-    is_required: false,
-    meaning: "A Redis server (6 or newer) for what several replicas share and may lose: the pace of messages, wake-ups, and the progress of running work.",
-    keys: &[
+pub(super) const SERVER: ConfigSection = section(
+    "redis",
+    "A Redis server (6 or newer) for what several replicas share and may lose: the pace of messages, wake-ups, and the progress of running work.",
+    &[
         optional(
             "host",
             KeyType::Text,
@@ -30,17 +28,15 @@ pub(super) const SERVER: ConfigSection = ConfigSection {
         TLS,
         CA_FILE,
     ],
-};
+);
 
 /// `[redis.sentinel]`.
-pub(super) const SENTINEL: ConfigSection = ConfigSection {
-    path: "redis.sentinel",
-    is_array: false,
-    is_required: false,
-    meaning: "The Sentinels that know the server, in place of `host`. They are asked with the TLS of `[redis]`.",
-    keys: &[
+pub(super) const SENTINEL: ConfigSection = section(
+    "redis.sentinel",
+    "The Sentinels that know the server, in place of `host`. They are asked with the TLS of `[redis]`.",
+    &[
         required("addresses", KeyType::Texts, "Their hosts and ports: `redis-1.example.com:26379`."),
         required("master", KeyType::Text, "The name that they give the server."),
         optional("password", KeyType::Secret, "Their own password."),
     ],
-};
+);

@@ -1,17 +1,12 @@
 //! The section `[[schedule]]`.
 
-use super::sections::{optional, required, text, time};
+use super::sections::{optional, required, section, text, time};
 use super::{ConfigKey, ConfigSection, DefaultValue, KeyType};
 use crate::config::schedule;
 
 /// `[[schedule]]`.
-pub(super) const WINDOW: ConfigSection = ConfigSection {
-    path: "schedule",
-    is_array: true,
-    is_required: false,
-    meaning: "A maintenance window: a command that `countersign serve` runs by itself. `schedule` shows its last outcome and its next \
-              start.",
-    keys: &[
+pub(super) const WINDOW: ConfigSection = section("schedule", "A maintenance window: a command that `countersign serve` runs by itself. `schedule` shows its last outcome and its next \
+              start.", &[
         required("name", KeyType::Text, "Its name."),
         required(
             "run",
@@ -45,5 +40,4 @@ pub(super) const WINDOW: ConfigSection = ConfigSection {
             "The channel for its requests and for each run that didn't go well. Without one it is `terminal_channel`.",
         ),
         optional("notify", KeyType::Texts, "Roles: their people are mentioned when a run didn't go well."),
-    ],
-};
+    ]).array();

@@ -4,6 +4,26 @@ use super::{ConfigKey, ConfigSection, DefaultValue, KeyType, metrics, redis, sch
 use crate::config::{access, chat, environments, migrate, store};
 use std::time::Duration;
 
+/// A section that may be left out, and of which there is one.
+pub(super) const fn section(
+    path: &'static str,
+    meaning: &'static str,
+    keys: &'static [ConfigKey],
+) -> ConfigSection {
+    ConfigSection { path, is_array: false, is_required: false, meaning, keys }
+}
+
+impl ConfigSection {
+    /// There can be several.
+    pub(super) const fn array(self) -> ConfigSection {
+        ConfigSection { is_array: true, ..self }
+    }
+
+    pub(super) const fn required(self) -> ConfigSection {
+        ConfigSection { is_required: true, ..self }
+    }
+}
+
 pub(super) const fn required(name: &'static str, kind: KeyType, meaning: &'static str) -> ConfigKey {
     ConfigKey { name, kind, is_required: true, default: DefaultValue::None, meaning }
 }
@@ -51,12 +71,7 @@ const TERMINAL_CHANNEL: &str =
 
 /// Every section, in the order of the documentation.
 pub const SECTIONS: &[ConfigSection] = &[
-    ConfigSection {
-        path: "",
-        is_array: false,
-        is_required: true,
-        meaning: "The top of the file, before the first section.",
-        keys: &[
+    section("", "The top of the file, before the first section.", &[
             required(
                 "listen",
                 KeyType::Text,
@@ -76,14 +91,8 @@ pub const SECTIONS: &[ConfigSection] = &[
                 crate::config::LONGEST_SHUTDOWN,
                 "Time for running work to end when the bot is told to stop.",
             ),
-        ],
-    },
-    ConfigSection {
-        path: "store",
-        is_array: false,
-        is_required: true,
-        meaning: "The audit log of every run.",
-        keys: &[
+        ]).required(),
+    section("store", "The audit log of every run.", &[
             optional(
                 "path",
                 KeyType::Path,
@@ -101,14 +110,8 @@ pub const SECTIONS: &[ConfigSection] = &[
                 store::CALL_TIMEOUT,
                 "The part of it spent waiting for another process's lock on the file.",
             ),
-        ],
-    },
-    ConfigSection {
-        path: "store.postgres",
-        is_array: false,
-        is_required: false,
-        meaning: "A database for the audit log, on a server that no environment uses, in place of `path`.",
-        keys: &[
+        ]).required(),
+    section("store.postgres", "A database for the audit log, on a server that no environment uses, in place of `path`.", &[
             required(
                 "host",
                 KeyType::Text,
@@ -123,17 +126,11 @@ pub const SECTIONS: &[ConfigSection] = &[
             PASSWORD,
             TLS,
             CA_FILE,
-        ],
-    },
+        ]),
     redis::SERVER,
     redis::SENTINEL,
     metrics::SECTION,
-    ConfigSection {
-        path: "slack",
-        is_array: false,
-        is_required: false,
-        meaning: "The Slack app.",
-        keys: &[
+    section("slack", "The Slack app.", &[
             required("workspaces", KeyType::Texts, "The workspaces (team ids) that are served."),
             required("bot_token", KeyType::Secret, "The app's Bot User OAuth Token."),
             required(
@@ -150,14 +147,8 @@ pub const SECTIONS: &[ConfigSection] = &[
             optional("groups", KeyType::TextMap, GROUPS),
             optional("terminal_channel", KeyType::Text, TERMINAL_CHANNEL),
             text("api_url", chat::API_URL, "Slack's Web API."),
-        ],
-    },
-    ConfigSection {
-        path: "teams",
-        is_array: false,
-        is_required: false,
-        meaning: "The bot in Microsoft Teams.",
-        keys: &[
+        ]),
+    section("teams", "The bot in Microsoft Teams.", &[
             required("app_id", KeyType::Text, "The client id of the bot's Entra app or managed identity."),
             required("tenants", KeyType::Texts, "The tenants that are served; the first is the bot's own."),
             optional("client_secret", KeyType::Secret, "Of the Entra app; a managed identity has none."),
@@ -173,14 +164,8 @@ pub const SECTIONS: &[ConfigSection] = &[
             ),
             text("issuer", chat::ISSUER, "The issuer of those tokens."),
             text("scope", chat::SCOPE, "The scope of the bot's own token."),
-        ],
-    },
-    ConfigSection {
-        path: "approval",
-        is_array: false,
-        is_required: false,
-        meaning: "How requests are approved.",
-        keys: &[
+        ]),
+    section("approval", "How requests are approved.", &[
             time("wait", access::WAIT, access::LONGEST_WAIT, "A request waits this long for approval."),
             time(
                 "start_within",
@@ -201,14 +186,8 @@ pub const SECTIONS: &[ConfigSection] = &[
                 default: DefaultValue::Number(1),
                 meaning: "How many people must approve; the requester doesn't count.",
             },
-        ],
-    },
-    ConfigSection {
-        path: "approval.rules",
-        is_array: true,
-        is_required: false,
-        meaning: "A stricter rule. If several match, the strictest applies; each must ask for something.",
-        keys: &[
+        ]),
+    section("approval.rules", "A stricter rule. If several match, the strictest applies; each must ask for something.", &[
             required("environments", KeyType::Texts, "Environments; `*` is all of them."),
             required("commands", KeyType::Texts, "Risks or commands; `*` is all."),
             optional(
@@ -234,14 +213,8 @@ pub const SECTIONS: &[ConfigSection] = &[
                 KeyType::Duration(access::LONGEST_WAIT),
                 "The run must start within this time.",
             ),
-        ],
-    },
-    ConfigSection {
-        path: "break_glass",
-        is_array: false,
-        is_required: false,
-        meaning: "Emergency actions without approval, which somebody else has to review afterwards. Without this section there are none.",
-        keys: &[
+        ]).array(),
+    section("break_glass", "Emergency actions without approval, which somebody else has to review afterwards. Without this section there are none.", &[
             required("role", KeyType::Text, "The role that may use it."),
             optional(
                 "commands",
@@ -254,49 +227,19 @@ pub const SECTIONS: &[ConfigSection] = &[
                 access::LONGEST_INTERVAL,
                 "At most one such run is allowed in this time.",
             ),
-        ],
-    },
-    ConfigSection {
-        path: "webhook",
-        is_array: false,
-        is_required: false,
-        meaning: "A webhook that is notified of pending requests.",
-        keys: &[required("url", KeyType::Secret, "Its https address.")],
-    },
-    ConfigSection {
-        path: "backups",
-        is_array: false,
-        is_required: true,
-        meaning: "The storage of dumps, and the programs that make them.",
-        keys: &[
+        ]),
+    section("webhook", "A webhook that is notified of pending requests.", &[required("url", KeyType::Secret, "Its https address.")]),
+    section("backups", "The storage of dumps, and the programs that make them.", &[
             required("directory", KeyType::Path, "The directory of the dumps."),
             optional(
                 "tools",
                 KeyType::Texts,
                 "Directories with pg_dump and pg_restore, searched before PATH.",
             ),
-        ],
-    },
-    ConfigSection {
-        path: "commands",
-        is_array: false,
-        is_required: false,
-        meaning: "The team's custom commands.",
-        keys: &[required("directory", KeyType::Path, "Their directory.")],
-    },
-    ConfigSection {
-        path: "sql",
-        is_array: false,
-        is_required: false,
-        meaning: "The team's reviewed SQL files, for `run-sql`.",
-        keys: &[required("directory", KeyType::Path, "Their directory.")],
-    },
-    ConfigSection {
-        path: "environments",
-        is_array: true,
-        is_required: true,
-        meaning: "An environment. There is no default environment.",
-        keys: &[
+        ]).required(),
+    section("commands", "The team's custom commands.", &[required("directory", KeyType::Path, "Their directory.")]),
+    section("sql", "The team's reviewed SQL files, for `run-sql`.", &[required("directory", KeyType::Path, "Their directory.")]),
+    section("environments", "An environment. There is no default environment.", &[
             required(
                 "name",
                 KeyType::Text,
@@ -345,14 +288,8 @@ pub const SECTIONS: &[ConfigSection] = &[
                 KeyType::Thresholds,
                 "Limits of this environment, as `health.connections_pct = { warning = 90, critical = 98 }`.",
             ),
-        ],
-    },
-    ConfigSection {
-        path: "environments.servers",
-        is_array: true,
-        is_required: true,
-        meaning: "A PostgreSQL server of the environment. Services are on the first unless they name another.",
-        keys: &[
+        ]).array().required(),
+    section("environments.servers", "A PostgreSQL server of the environment. Services are on the first unless they name another.", &[
             required("name", KeyType::Text, "Its name, as people type it."),
             required("host", KeyType::Text, "Host name or IP address of the server itself, not of a pooler."),
             ConfigKey {
@@ -362,8 +299,7 @@ pub const SECTIONS: &[ConfigSection] = &[
                 default: DefaultValue::Number(environments::PORT as usize),
                 meaning: "Its port.",
             },
-        ],
-    },
+        ]).array().required(),
     login("environments.logins.reader", true, "The login that reads. It can't make changes."),
     login(
         "environments.logins.operator",
@@ -374,12 +310,7 @@ pub const SECTIONS: &[ConfigSection] = &[
     login("environments.logins.dump", false, "The login that dumps."),
     login("environments.logins.maintain", false, "The login that vacuums, reindexes and resets statistics."),
     login("environments.logins.owner", false, "The login that migrates and purges."),
-    ConfigSection {
-        path: "services",
-        is_array: true,
-        is_required: true,
-        meaning: "A service and its database.",
-        keys: &[
+    section("services", "A service and its database.", &[
             required("name", KeyType::Text, "Its name, as people type it."),
             required("database", KeyType::Text, "Its database."),
             optional("size", KeyType::Text, "The size class that the team gives it."),
@@ -389,19 +320,13 @@ pub const SECTIONS: &[ConfigSection] = &[
                 KeyType::TextMap,
                 "Environment to server, where it isn't on the environment's first.",
             ),
-        ],
-    },
+        ]).array().required(),
     migration(
         "migrate",
         "The program that `migrate` starts, without a shell. Both `deploy` and `directory` are needed here or in a service.",
     ),
     migration("services.migrate", "What a service has other than `[migrate]`."),
-    ConfigSection {
-        path: "people",
-        is_array: true,
-        is_required: false,
-        meaning: "A person, with all their accounts. Whoever isn't listed can't use Countersign.",
-        keys: &[
+    section("people", "A person, with all their accounts. Whoever isn't listed can't use Countersign.", &[
             required("name", KeyType::Text, "The person's name, as cards show it."),
             optional("slack", KeyType::Texts, "Slack user ids."),
             optional("teams", KeyType::Texts, "Entra object ids."),
@@ -409,14 +334,8 @@ pub const SECTIONS: &[ConfigSection] = &[
             optional("roles", KeyType::Texts, "Roles, as [[access]] names them."),
             optional("notify", KeyType::Choice(&["direct", "channel"]), "Where they are told, once."),
             optional("quiet", KeyType::Text, "Two times in UTC between which only production disturbs them."),
-        ],
-    },
-    ConfigSection {
-        path: "access",
-        is_array: true,
-        is_required: false,
-        meaning: "What a role may run or approve, and where. Everything that no entry allows is refused.",
-        keys: &[
+        ]).array(),
+    section("access", "What a role may run or approve, and where. Everything that no entry allows is refused.", &[
             required("role", KeyType::Text, "The role."),
             required("environments", KeyType::Texts, "Environments; `*` is all of them."),
             optional(
@@ -425,15 +344,9 @@ pub const SECTIONS: &[ConfigSection] = &[
                 "Risks (`read`, `write`, `danger`) or commands that it may run or request; `*` is all.",
             ),
             optional("approve", KeyType::Texts, "Risks or commands that it may approve."),
-        ],
-    },
+        ]).array(),
     schedule::WINDOW,
-    ConfigSection {
-        path: "links",
-        is_array: true,
-        is_required: false,
-        meaning: "A link to another system, such as a dashboard or a log search, below answers and outcomes.",
-        keys: &[
+    section("links", "A link to another system, such as a dashboard or a log search, below answers and outcomes.", &[
             required("label", KeyType::Text, "The words of the link, 24 characters at most."),
             required(
                 "about",
@@ -446,16 +359,15 @@ pub const SECTIONS: &[ConfigSection] = &[
                 "An https address with {environment} and, for a session, {server} and {pid}; for a service, {server}, {service} and {database}; for a run, {command} and {run}.",
             ),
             optional("environments", KeyType::Texts, "Only these environments; all without it."),
-        ],
-    },
+        ]).array(),
 ];
 
 const fn login(path: &'static str, is_required: bool, meaning: &'static str) -> ConfigSection {
-    ConfigSection { path, is_array: false, is_required, meaning, keys: LOGIN_KEYS }
+    ConfigSection { is_required, ..section(path, meaning, LOGIN_KEYS) }
 }
 
 const fn migration(path: &'static str, meaning: &'static str) -> ConfigSection {
-    ConfigSection { path, is_array: false, is_required: false, meaning, keys: MIGRATE_KEYS }
+    section(path, meaning, MIGRATE_KEYS)
 }
 
 const MIGRATE_KEYS: &[ConfigKey] = &[
