@@ -49,7 +49,8 @@ compat: system .tools/postgres/.stamp-all tools ## ask every PostgreSQL major th
 	COUNTERSIGN_TEST_MAJORS="$(ALL_MAJORS)" cargo test --locked --no-fail-fast --test commands --test backup majors
 	@for major in $(ALL_MAJORS); do echo "the sample on $$major"; \
 	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test sample_servers; \
-	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test workflow -- reindex vacuum_full; done
+	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test workflow -- reindex vacuum_full; \
+	    COUNTERSIGN_TEST_PG_BIN="$$(realpath .tools/postgres/$$major/bin)" cargo test --locked --quiet --test terminal -- what_a_command_needs; done
 
 schema-checks: tools ## check the payloads of the last test run by Slack's and Microsoft's own types, models and schemas
 	node tests/schema_checks/structure.mjs --self-test $(CHECKED)

@@ -127,7 +127,11 @@ WITH me AS (
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $2::int8::oid) r, me
   WHERE NOT (r.entered AND r.reads AND r.deletes)
   UNION ALL
-  SELECT 'row-deletion', 'delete rows of any table', 'Grant SELECT and DELETE on the tables that `purge` may work on, and on no other.', NULL
+  SELECT 'row-deletion', 'delete rows of any table',
+         COALESCE((SELECT string_agg(DISTINCT format('GRANT USAGE ON SCHEMA %I TO %s', r.nspname, me.role), '; ')
+                   FROM relations r
+                   WHERE r.relkind IN ('r', 'p') AND NOT r.entered AND has_table_privilege(r.oid, 'SELECT') AND has_table_privilege(r.oid, 'DELETE')),
+                  'Grant SELECT and DELETE on the tables that `purge` may work on, and on no other.'), NULL
   FROM me
   WHERE $2::int8 IS NULL AND EXISTS (SELECT FROM relations WHERE relkind IN ('r', 'p'))
     AND NOT EXISTS (SELECT FROM relations r

@@ -26,7 +26,8 @@ pub struct Servers {
 impl Servers {
     pub async fn start() -> Servers {
         let settings = vec![("max_connections".to_owned(), "300".to_owned())];
-        let cluster = Cluster::start(Options { settings, ..Options::default() }).await;
+        let bin_dir = std::env::var_os("COUNTERSIGN_TEST_PG_BIN").map(Into::into);
+        let cluster = Cluster::start(Options { settings, bin_dir, ..Options::default() }).await;
         let cluster = cluster.expect("a PostgreSQL server");
         let team = Sample::light().install(&cluster).await.expect("the sample");
         cluster.protect().await.expect("a server that is safe in a crash");

@@ -79,7 +79,10 @@ async fn bare() -> (Servers, Vec<(String, String)>) {
     let operator = "[environments.logins.operator]\n";
     let people = "[[people]]\nname = \"ana\"";
     let migrate = "[migrate]\ndeploy = [\"/bin/true\"]\nresolve = [\"/bin/true\", \"{migration}\", \"{as}\"]\ndirectory = \"here\"\n\n";
+    let clients = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/clients");
+    let tools = format!("[backups]\ntools = [\"{clients}/17/bin\", \"{clients}/18/bin\"]\n");
     let instead = vec![
+        ("[backups]\n".to_owned(), tools),
         ("user = \"countersign_read\"".to_owned(), "user = \"need_reader\"".to_owned()),
         (operator.to_owned(), format!("{logins}{operator}")),
         (people.to_owned(), format!("{migrate}{people}")),
@@ -192,6 +195,11 @@ const fn told_as(words: &'static str, taken: TakenAway) -> TakenAway {
 /// The database of the service that `enable-stats` is asked for.
 const OTHER_DATABASE: &str = "auth_service_db";
 const SERVER: &str = "postgres";
+const OWN_SCHEMA: (&str, &str) = (
+    DATABASE,
+    "CREATE SCHEMA own AUTHORIZATION asset_svc; CREATE TABLE own._prisma_migrations (LIKE public._prisma_migrations INCLUDING ALL);
+     ALTER TABLE own._prisma_migrations OWNER TO asset_svc",
+);
 const OF_MONITOR: &[Need] = &[Need::Sessions, Need::Settings, Need::DiskUse];
 
 /// Each need of a login, by each kind of right that it rests on. One line's fixes are the next line's beginning.
@@ -277,6 +285,64 @@ const TAKEN_AWAY: &[TakenAway] = &[
         (17, 99),
         taken((SERVER, "REVOKE pg_maintain FROM need_maintain"), &[Need::Maintenance], "vacuum"),
     ),
+    // By default it is everybody's; after these fixes each login has its own.
+    of_majors(
+        (13, 14),
+        taken(
+            (DATABASE, "REVOKE USAGE ON SCHEMA public FROM PUBLIC"),
+            &[
+                Need::MigrationHistory,
+                Need::Statements,
+                Need::AllTables,
+                Need::Maintenance,
+                Need::StatementsReset,
+                Need::MigrationRecord,
+                Need::RowDeletion,
+            ],
+            "migrations",
+        ),
+    ),
+    of_majors(
+        (14, 99),
+        taken(
+            (DATABASE, "REVOKE USAGE ON SCHEMA public FROM PUBLIC"),
+            &[
+                Need::MigrationHistory,
+                Need::Statements,
+                Need::Maintenance,
+                Need::StatementsReset,
+                Need::MigrationRecord,
+                Need::RowDeletion,
+            ],
+            "migrations",
+        ),
+    ),
+    taken(
+        (DATABASE, "REVOKE USAGE ON SCHEMA public FROM need_reader"),
+        &[Need::MigrationHistory, Need::Statements],
+        "migrations",
+    ),
+    of_majors(
+        (13, 14),
+        taken((DATABASE, "REVOKE USAGE ON SCHEMA public FROM need_dump"), &[Need::AllTables], "backup"),
+    ),
+    taken(
+        (DATABASE, "REVOKE USAGE ON SCHEMA public FROM need_maintain"),
+        &[Need::Maintenance, Need::StatementsReset],
+        "vacuum",
+    ),
+    told_as(
+        "let need_owner delete rows of",
+        taken(
+            (DATABASE, "REVOKE USAGE ON SCHEMA public FROM need_owner"),
+            &[Need::MigrationRecord, Need::RowDeletion],
+            "purge",
+        ),
+    ),
+    // A schema of the service's own.
+    of_majors((13, 14), taken(OWN_SCHEMA, &[Need::MigrationHistory, Need::AllTables], "migrations")),
+    of_majors((14, 17), taken(OWN_SCHEMA, &[Need::MigrationHistory], "migrations")),
+    of_majors((17, 99), taken(OWN_SCHEMA, &[Need::MigrationHistory, Need::Maintenance], "migrations")),
     told_as(
         "no CONNECT privilege",
         taken((DATABASE, "REVOKE CONNECT ON DATABASE asset_service_db FROM PUBLIC"), &[], "sizes"),

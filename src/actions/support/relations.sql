@@ -4,11 +4,11 @@ SELECT format('%I.%I', n.nspname, c.relname) AS relation, c.relname::text AS nam
        t.typed IN (c.relname::text, n.nspname || '.' || c.relname, quote_ident(c.relname), format('%I.%I', n.nspname, c.relname)) AS exact,
        pg_get_userbyid(c.relowner)::text AS owner,
        -- Before 17 the owner alone may; the database's owner may not.
-       pg_has_role(c.relowner, 'USAGE')
+       has_schema_privilege(n.oid, 'USAGE') AND (pg_has_role(c.relowner, 'USAGE')
          OR CASE WHEN current_setting('server_version_num')::int >= 170000
                  THEN has_table_privilege(COALESCE(i.indrelid, c.oid),
                         CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END)
-                 ELSE false END AS may,
+                 ELSE false END) AS may,
        greatest(c.relpages, 0)::int8 * current_setting('block_size')::int8 AS est_bytes, 0::int8 AS dead
 FROM (SELECT $1::text AS typed) t, pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
