@@ -91,4 +91,4 @@ macro_rules! timed {
     };
 }
 
-crate::store_methods!(timed);
+super::store_methods!(timed);

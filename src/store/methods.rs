@@ -37,3 +37,5 @@ macro_rules! store_methods {
         }
     };
 }
+
+pub use store_methods;

@@ -29,6 +29,7 @@ pub mod sqlite;
 pub use copy::{Copied, CopyProgress, History, HistorySummary, copy};
 pub use hash_chain::{EventRow, TextRow};
 pub use measured::MeasuredStore;
+pub use methods::store_methods;
 
 /// Checks that the audit log of the configuration can be written, and changes no file: true if it exists, false if it could be
 /// created.

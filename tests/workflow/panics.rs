@@ -46,7 +46,7 @@ macro_rules! faulty {
     };
 }
 
-countersign::store_methods!(faulty);
+countersign::store::store_methods!(faulty);
 
 /// A bot that is spoken to directly.
 struct Place {
