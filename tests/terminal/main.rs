@@ -14,6 +14,7 @@ mod queries;
 mod recovery;
 mod render;
 mod requests;
+mod rights;
 #[path = "../sample_replies/mod.rs"]
 mod sample_replies;
 mod store_copy;
