@@ -113,7 +113,13 @@ impl Relay {
             });
             let ack = self.deliver(search.clone()).await;
             assert_eq!(ack.body["type"], "application/vnd.microsoft.search.searchResponse", "{ack:?}");
-            input.insert("choices".to_owned(), ack.body["value"]["results"].clone());
+            let choices = ack.body["value"]["results"].clone();
+            if choices.as_array().is_some_and(Vec::is_empty) {
+                // It opens no list without choices; in Teams, what somebody types is one.
+                input.insert("type".to_owned(), json!("Input.Text"));
+                continue;
+            }
+            input.insert("choices".to_owned(), choices);
         }
     }
 }
