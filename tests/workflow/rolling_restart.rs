@@ -14,6 +14,9 @@ const REPLICAS: usize = 3;
 /// Each of them in a channel of their own, since a channel takes one message a second.
 const PEOPLE: usize = 6;
 
+/// Each asks again as soon as it is acknowledged, so that a replica which is gone is asked before a probe finds out.
+const READERS: usize = 8;
+
 /// How often every replica is replaced.
 fn rounds() -> usize {
     let rounds = std::env::var("COUNTERSIGN_TEST_ROUNDS").ok();
@@ -25,6 +28,7 @@ fn rounds() -> usize {
 struct Load {
     is_over: AtomicBool,
     requested: AtomicUsize,
+    read: AtomicUsize,
 }
 
 impl Load {
@@ -51,6 +55,16 @@ impl Load {
                 workspace.message(&card.at()).filter(|card| card.plain().contains(" ran on "))
             });
             done.await.unwrap_or_else(|why| panic!("{why}"));
+        }
+    }
+
+    /// Asks, and looks only at the acknowledgement, again and again.
+    async fn read(&self, workspace: &Workspace, number: usize) {
+        let (who, channel) = (account(number % PEOPLE), channel(number % PEOPLE));
+        while !self.is_over.load(Ordering::SeqCst) {
+            let ack = workspace.say(&who, &channel, "/db help kill").await;
+            assert!(ack.ok(), "help: {ack:?}\n{}", workspace.transcript());
+            self.read.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -109,7 +123,8 @@ async fn replicas_are_replaced_and_no_command_and_no_click_is_lost() {
         }
         load.is_over.store(true, Ordering::SeqCst);
     };
-    tokio::join!(people, replacing);
+    let readers = futures::future::join_all((0..READERS).map(|number| load.read(&workspace, number)));
+    tokio::join!(people, readers, replacing);
 
     let record = shared_log(&scene).await;
     let requested = load.requested.load(Ordering::SeqCst);
@@ -123,7 +138,8 @@ async fn replicas_are_replaced_and_no_command_and_no_click_is_lost() {
     assert_eq!(rows.len(), requested, "{rows:?}");
     assert!(rows.values().all(|times| *times == 1), "{rows:?}");
     assert_eq!(record.verify().await.unwrap().first_error, None);
-    println!("{requested} requests and approvals while {} replicas were replaced", rounds() * REPLICAS);
+    let (read, replaced) = (load.read.load(Ordering::SeqCst), rounds() * REPLICAS);
+    println!("{requested} requests and approvals, and {read} reads, while {replaced} replicas were replaced");
 }
 
 #[tokio::test(flavor = "multi_thread")]
