@@ -42,6 +42,9 @@ pub(super) fn pieces(text: &str, bots: &[String]) -> Vec<Piece> {
 
 /// The ampersand last, so that an escaped escape stays one.
 fn unescape(text: &str) -> String {
+    if !text.contains('&') {
+        return text.to_owned();
+    }
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
