@@ -4,9 +4,9 @@
 
 use crate::catalog::{Catalog, Scope};
 use crate::command_line::{KnownNames, ParsedCommand, Values, parse_command};
-use crate::config::{ChatChannel, Config, MaintenanceWindow};
+use crate::config::{ChatChannel, Config, MaintenanceWindow, WindowReport};
 use crate::error::{Error, Result};
-use crate::model::{Person, Run, RunId, RunState};
+use crate::model::{Person, Risk, Run, RunId, RunState};
 use crate::store::{Filter, Store, StoreResult};
 use crate::suggest::{nearest, shown};
 use jiff::{Timestamp, tz::TimeZone};
@@ -45,6 +45,7 @@ pub struct EnvironmentWindow {
     pub channel: Option<ChatChannel>,
     /// Roles whose people are mentioned when a run didn't go well.
     pub notify: Vec<String>,
+    pub report: WindowReport,
 }
 
 impl EnvironmentWindow {
@@ -323,6 +324,12 @@ fn of_environments(
     if command.header.scope == Scope::None {
         return Err(format!("`{}` concerns no environment", command.name));
     }
+    if window.report == WindowReport::Changes && command.header.risk != Risk::Read {
+        return Err(format!(
+            "`report = \"changes\"` is for a command that reads, and `{}` acts",
+            command.name
+        ));
+    }
     let command_line = crate::command_line::to_line(&command.name, &command.header.args, &values);
     let of_environment = |environment: &String| EnvironmentWindow {
         name: window.name.clone(),
@@ -336,6 +343,7 @@ fn of_environments(
         zone: window.zone.clone(),
         channel: window.channel.clone(),
         notify: window.notify.clone(),
+        report: window.report,
     };
     Ok(window.environments.iter().map(of_environment).collect())
 }

@@ -212,6 +212,7 @@ mod tests {
             zone: jiff::tz::TimeZone::UTC,
             channel: None,
             notify: Vec::new(),
+            report: crate::config::WindowReport::default(),
         }
     }
 

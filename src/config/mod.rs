@@ -28,7 +28,7 @@ pub use access::{NotificationPlace, QuietHours};
 pub use chat::*;
 pub use links::{LinkSubject, LinkTemplate};
 pub use redis::{RedisServer, RedisSettings};
-pub use schedule::MaintenanceWindow;
+pub use schedule::{MaintenanceWindow, WindowReport};
 pub use store::{PostgresStoreSettings, StoreSettings, StoreTimeouts};
 
 use secrets::secret;

@@ -16,6 +16,21 @@ pub(super) const CATCH_UP: Duration = Duration::ZERO;
 pub(super) const LONGEST_CATCH_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(super) const ZONE: &str = "UTC";
 
+/// The starts of a window that people are told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WindowReport {
+    /// Each that doesn't go well.
+    #[default]
+    Problems,
+    /// Each in which a finding begins, changes its severity or ends.
+    Changes,
+}
+
+impl WindowReport {
+    pub(super) const CHOICES: [(&'static str, WindowReport); 2] =
+        [("problems", WindowReport::Problems), ("changes", WindowReport::Changes)];
+}
+
 /// A maintenance window: something that is to run again and again.
 #[derive(Debug, Clone)]
 pub struct MaintenanceWindow {
@@ -34,6 +49,7 @@ pub struct MaintenanceWindow {
     pub channel: Option<ChatChannel>,
     /// Roles whose people are mentioned when a run didn't go well.
     pub notify: Vec<String>,
+    pub report: WindowReport,
 }
 
 pub(super) fn windows(
@@ -53,6 +69,7 @@ pub(super) fn windows(
             environment_names(table, environments, None, "a window must say for which `environments`");
         let channel = channel(table, chat);
         let notify = roles_of(table, "notify", granted_roles);
+        let report = table.opt_choice("report", &WindowReport::CHOICES).unwrap_or_default();
         let name = name.value;
         cron.map(|cron| MaintenanceWindow {
             name,
@@ -64,6 +81,7 @@ pub(super) fn windows(
             catch_up,
             channel,
             notify,
+            report,
         })
     });
     windows.into_iter().flatten().collect()

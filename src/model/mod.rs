@@ -1,6 +1,7 @@
 //! Values that every module shares. No I/O, and nothing here is async.
 
 mod card;
+mod finding;
 mod form;
 mod link;
 mod person;
@@ -12,6 +13,7 @@ pub use card::{
     Button, ButtonStyle, ButtonToken, Card, CardKind, Decision, PostedMessage, TokenPurpose, line_label,
     random_token,
 };
+pub use finding::AnswerFinding;
 pub use form::{
     ENVIRONMENT_FIELD, Field, FieldError, FieldKind, Form, FormDraft, FormInput, FormOption, MAX_OPTIONS,
     REASON_FIELD,

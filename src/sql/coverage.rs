@@ -145,6 +145,11 @@ pub(super) fn not_checked(sections: &[SectionResult]) -> Vec<Text> {
     merged.iter().map(Gap::line).collect()
 }
 
+/// True for a target that answered no section.
+pub(super) fn is_silent(sections: &[SectionResult], target: &Target) -> bool {
+    !has_answered(sections, target)
+}
+
 /// True if the target answered some section that shows something. Targets of another scope don't count: each has its connection.
 fn has_answered(sections: &[SectionResult], target: &Target) -> bool {
     sections.iter().any(|section| !section.limits && section.targets.contains(target))

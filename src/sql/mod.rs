@@ -22,6 +22,7 @@ pub mod analysis;
 mod checks;
 mod coverage;
 mod custom;
+mod findings;
 mod format;
 mod hits;
 mod offers;

@@ -3,6 +3,7 @@
 
 use super::checks::{checks_made, checks_table, row_severity};
 use super::coverage::{coverage, coverage_line, failures, not_checked, silent_targets};
+use super::findings::findings;
 use super::format::{Placeholder, column_title, fill, fill_placeholders, is_share, typed_text, value_text};
 use super::hits::{ThresholdHit, hits, value_severity};
 use super::offers::Offers;
@@ -10,7 +11,8 @@ use super::small_rows::SmallRows;
 use super::{SectionResult, TargetRow, Value};
 use crate::catalog::{Catalog, Command, Scope};
 use crate::model::{
-    Block, Cell, Column, ColumnKind, Coverage, Row, Run, RunId, Severity, Span, Table, Text, TokenPurpose,
+    AnswerFinding, Block, Cell, Column, ColumnKind, Coverage, Row, Run, RunId, Severity, Span, Table, Text,
+    TokenPurpose,
 };
 use std::collections::BTreeMap;
 
@@ -27,6 +29,8 @@ pub struct Answer {
     pub button_purposes: Vec<(String, TokenPurpose)>,
     /// The part of the question that is answered.
     pub coverage: Coverage,
+    /// What it warns of, where that is known by check and target.
+    pub findings: Vec<AnswerFinding>,
     /// A run whose card is posted after the answer.
     pub card: Option<RunId>,
     /// The run that it is about, for its links.
@@ -44,7 +48,8 @@ pub fn present(
 ) -> Answer {
     let command = catalog.adjusted(command, environment);
     let hits = hits(command, sections);
-    let mut answer = Answer { coverage: coverage(sections), ..Answer::default() };
+    let mut answer =
+        Answer { coverage: coverage(sections), findings: findings(command, sections), ..Answer::default() };
     let failures = failures(sections);
     answer.blocks.extend(verdict_and_limits(command, sections, &hits));
     // The worst hit is the verdict itself, unless somebody gave no answer.

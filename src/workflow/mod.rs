@@ -42,6 +42,7 @@ mod ingress;
 mod intent;
 mod links;
 mod next_steps;
+mod open_findings;
 mod outbox;
 mod platforms;
 mod queries;

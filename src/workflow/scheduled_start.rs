@@ -1,5 +1,6 @@
 //! The start of a window as its card tells it: whether people have to know of it, who is notified, and what was irregular.
 
+use super::open_findings::FindingRecord;
 use crate::app::App;
 use crate::model::{Person, Run, RunState};
 use crate::schedule::ScheduledStart;
@@ -8,8 +9,11 @@ use crate::sql::minute;
 /// Name of the fact in a run's last event with the severity of its answer, where that was a warning or worse.
 pub(super) const SEVERITY: &str = "severity";
 
-/// True for a start of a window that nobody has to be told of.
+/// True for a start of a window that nobody has to be told of: of one that reports changes, a start that changed nothing.
 pub(super) fn went_well(run: &Run) -> bool {
+    if let Some(record) = FindingRecord::of(run) {
+        return !record.is_change();
+    }
     ScheduledStart::of(run).is_some_and(|start| is_fine(run) && !start.is_irregular())
 }
 

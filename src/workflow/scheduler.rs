@@ -12,6 +12,7 @@ use crate::actions::{self, Implementation, Outcome};
 use crate::app::App;
 use crate::clock::format_duration;
 use crate::command_line::as_word;
+use crate::config::WindowReport;
 use crate::error::{Error, Result, User, contain_panic};
 use crate::model::{
     ChatAccount, ChatEvent, ChatEventKind, Conversation, EventKind, PlatformKind, Risk, RunId,
@@ -138,6 +139,10 @@ impl Scheduler {
         };
         let incoming = self.event(window, taken.due);
         let Some(intent) = self.intent(window, &incoming, start) else { return Ok(()) };
+        if delay > longest_delay && window.report == WindowReport::Changes {
+            // The next look tells what has changed meanwhile.
+            return Ok(());
+        }
         if delay > longest_delay {
             let longest_delay = format_duration(longest_delay);
             let problem = format!("Countersign could not start it within {longest_delay} of its time.");

@@ -11,7 +11,7 @@ use countersign::chat::terminal::ButtonLines;
 use countersign::chat::terminal::render::Screen;
 use countersign::chat::{slack, terminal};
 use countersign::command_line;
-use countersign::config::MaintenanceWindow;
+use countersign::config::{MaintenanceWindow, WindowReport};
 use countersign::demo::sample::Incident;
 use countersign::model::{
     Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
@@ -260,6 +260,7 @@ async fn every_question_has_its_picture() {
                 catch_up: std::time::Duration::ZERO,
                 channel: None,
                 notify: Vec::new(),
+                report: WindowReport::Problems,
             });
         })
         .await;

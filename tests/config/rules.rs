@@ -43,6 +43,9 @@ fn a_window_runs_a_command_with_values_that_fit() {
     ] {
         assert_eq!(wrong(&window(run)), format!("the window `Dump`: {says}"));
     }
+    let changes = window("backup all") + "report = \"changes\"\n";
+    let rule = "the window `Dump`: `report = \"changes\"` is for a command that reads, and `backup` acts";
+    assert_eq!(wrong(&changes), rule);
     // All of them at once.
     let two = window("bakcup all") + &window("help").replace("Dump", "Help");
     assert_eq!(wrong(&two).lines().count(), 2);

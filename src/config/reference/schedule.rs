@@ -39,5 +39,12 @@ pub(super) const WINDOW: ConfigSection = section("schedule", "A maintenance wind
             KeyType::Text,
             "The channel for its requests and for each run that didn't go well. Without one it is `terminal_channel`.",
         ),
+        ConfigKey {
+            name: "report",
+            kind: KeyType::Choice(&["problems", "changes"]),
+            is_required: false,
+            default: DefaultValue::Text("problems"),
+            meaning: "What people are told: each run that didn't go well, or, of a command that reads, each change of what it finds.",
+        },
         optional("notify", KeyType::Texts, "Roles: their people are mentioned when a run didn't go well."),
     ]).array();
