@@ -40,6 +40,7 @@ async function play(page, size) {
   await card.getByText(new RegExp(`Session ${head} ended. The \\d+ sessions behind it are no longer blocked.`)).waitFor();
   await card.getByText(/approved by ben/).waitFor();
   assert.equal(await card.getByRole("button").filter({ hasText: /Approve|Deny|Withdraw/ }).count(), 0);
+  await page.getByText(/^The incident is over/).waitFor();
   await page.screenshot({ path: `${pictures}/done-${size}.png` });
 
   await become(page, "ana");
