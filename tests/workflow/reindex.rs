@@ -1,6 +1,6 @@
 //! `reindex`: done is another, valid index of the same name; what a broken one leaves is found, named, and dropped when nobody builds.
 
-use crate::harness::{ANA, Scene, found};
+use crate::harness::{ANA, Scene, Servers, Twist, found};
 use crate::maintenance_harness::{self, LOCK_TIMEOUT, asks, ended, one};
 use countersign::model::RunState;
 use tokio_postgres::Client;
@@ -259,4 +259,29 @@ async fn a_stop_and_a_killed_session_leave_nothing() {
         "{told}"
     );
     assert_eq!(indexes(&superuser, "big").await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_name_it_tells_of_the_indexes_that_its_login_may_not_rebuild() {
+    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
+    let superuser = servers.cluster.connect(&maintenance_harness::database("user-service")).await.unwrap();
+    superuser
+        .batch_execute("CREATE SCHEMA closed; CREATE TABLE closed.box (id int PRIMARY KEY)")
+        .await
+        .unwrap();
+    let line = "reindex user-service";
+    let told = asks(&scene, line).await.plain();
+    for words in [
+        "none is invalid or bloated",
+        "Left out, since countersign_maintain may not maintain them: closed.box_pkey",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    // With none that it may rebuild, nothing is called well.
+    let revoke = "REVOKE USAGE ON SCHEMA public FROM PUBLIC, countersign_maintain";
+    superuser.batch_execute(revoke).await.unwrap();
+    let refused = asks(&scene, line).await.plain();
+    assert!(refused.contains("maintain") && !refused.contains("none is invalid"), "{refused}");
+    assert!(refused.contains("Give closed.box to a role that is no superuser"), "{refused}");
 }

@@ -14,7 +14,7 @@ WITH indexes AS (
     -- The leftovers of an interrupted rebuild are dropped, not rebuilt.
     AND (i.indisvalid OR c.relname !~ '_cc(new|old)[0-9]*$')
     -- Before 17 the owner alone may.
-    AND (pg_has_role(t.relowner, 'USAGE')
+    AND has_schema_privilege(n.oid, 'USAGE') AND (pg_has_role(t.relowner, 'USAGE')
          OR CASE WHEN current_setting('server_version_num')::int >= 170000
                  THEN has_table_privilege(t.oid, CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'MAINTAIN' ELSE 'SELECT' END)
                  ELSE false END)

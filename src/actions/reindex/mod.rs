@@ -10,7 +10,10 @@ use super::support::maintenance::{
     resource, results_block, sessions_table, summarize, warnings_block,
 };
 use super::support::needs::refuse_maintenance;
-use super::support::relations::{PlannedRelation, RelationKind, add_unnameable};
+use super::support::relations::{
+    PlannedRelation, RelationInfo, RelationKind, TO_INCLUDE_THEM, add_left_out, add_unnameable,
+    left_out_sentence,
+};
 use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::clock::duration_seconds;
 use crate::error::{Error, Result};
@@ -56,15 +59,21 @@ impl Action for Reindex {
         let database = DatabaseTarget::from_call(call)?;
         let client = database.connect_executor(call).await?;
         database.refuse_replica(&client, call).await?;
-        let rows = match call.value("name") {
-            Some(typed) => indexes_of(call, &client, &database, typed).await?,
-            None => candidates(&client, &database).await?,
+        let (rows, left_out) = match call.value("name") {
+            Some(typed) => (indexes_of(call, &client, &database, typed).await?, Vec::new()),
+            None => {
+                // First, so that nothing is called well that nobody looked at.
+                let left_out = not_maintainable(&client, &database).await?;
+                (candidates(&client, &database).await?, left_out)
+            }
         };
+        let are = count(left_out.len(), "index is", "indexes are");
         let indexes = rows.iter().map(planned_index).collect::<Result<Vec<_>, _>>()?;
         if indexes.is_empty() {
             let (name, environment) = (&database.database, &database.address.environment);
             let mut plan = Plan::of(format!("Rebuilds no index of {name} in {environment}: {NONE}."));
             database.write_to(&mut plan);
+            add_left_out(&mut plan, &database.role, &left_out, &are);
             return Ok(plan);
         }
         let leftovers = invalid_indexes::find(&client, &table_oids(&indexes)).await;
@@ -93,6 +102,7 @@ impl Action for Reindex {
             plan.add_context("time limit", format!("no index is begun after {limit}"));
         }
         add_unnameable(&mut plan, "index", "indexes");
+        add_left_out(&mut plan, &database.role, &left_out, &are);
         if let Some(oldest) = transactions.first()
             && let Some(seconds) = oldest.get::<Option<f64>>("held_s")?
             && seconds >= OLD_TRANSACTION_S
@@ -165,6 +175,22 @@ async fn indexes_of(
     Ok(rows)
 }
 
+/// The indexes that the login may not rebuild: it may see nothing of their statistics either.
+///
+/// # Errors
+/// It may rebuild none at all, or they can't be read.
+async fn not_maintainable(client: &PooledClient, database: &DatabaseTarget) -> Result<Vec<RelationInfo>> {
+    let all = RelationKind::Reindexed.list(client, None).await;
+    let all = all.map_err(|error| database.query_error(&error))?;
+    let indexes = all.into_iter().filter(|relation| relation.kind == "i");
+    let (maintainable, left_out): (Vec<RelationInfo>, Vec<RelationInfo>) =
+        indexes.partition(|index| index.may);
+    match left_out.first() {
+        Some(first) if maintainable.is_empty() => Err(refuse_maintenance(client, database, first).await),
+        _ => Ok(left_out),
+    }
+}
+
 /// Reads the indexes that are invalid or bloated.
 async fn candidates(client: &PooledClient, database: &DatabaseTarget) -> Result<Vec<PgRow>> {
     let rows = client.query(include_str!("candidates.sql"), &[&MIN_GAIN, &MIN_GAIN_SHARE]).await;
@@ -225,7 +251,9 @@ fn describe(
 async fn rebuild_all(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
     if execution.plan.target_identities.is_empty() {
         let database = DatabaseTarget::from_plan(execution).database;
-        return Ok(Outcome::done(format!("No index of {database} was rebuilt: {NONE}.")));
+        let mut outcome = Outcome::done(format!("No index of {database} was rebuilt: {NONE}."));
+        add_left_out_to(&mut outcome, execution);
+        return Ok(outcome);
     }
     let limit = time_limit(execution);
     let is_over = || limit.is_some_and(|limit| Instant::now() >= limit);
@@ -251,7 +279,17 @@ async fn rebuild_all(execution: &Execution<'_>) -> Result<Outcome, Outcome> {
             format!("The time limit is over: {done} of {all} rebuilt, those with the most to gain first.")
                 .into();
     }
+    add_left_out_to(&mut outcome, execution);
     Ok(outcome)
+}
+
+/// Tells in the outcome what the plan left out.
+fn add_left_out_to(outcome: &mut Outcome, execution: &Execution<'_>) {
+    let role = DatabaseTarget::from_plan(execution).role;
+    if let Some(sentence) = left_out_sentence(execution.plan, &role) {
+        outcome.verdict = std::mem::take(&mut outcome.verdict).plain(sentence);
+        outcome.blocks.push(note(TO_INCLUDE_THEM));
+    }
 }
 
 /// Locks every table that it works on, or does nothing; and drops the leftovers of an earlier rebuild.

@@ -95,6 +95,36 @@ pub fn add_unnameable(plan: &mut Plan, one: &str, many: &str) {
     ));
 }
 
+/// Name of the plan's context that lists what the login may not maintain.
+const LEFT_OUT: &str = "left out";
+
+/// Names that a plan lists of those that are left out.
+const MAX_LEFT_OUT: usize = 5;
+
+/// The fix for what is left out.
+pub const TO_INCLUDE_THEM: &str = "To include them, configure a login `maintain` with a role that is a member of their owners, or from PostgreSQL 17 on of pg_maintain.";
+
+/// Adds what the login may not maintain: to the effect, which everybody sees, and to the context, where the outcome finds it. `are`
+/// counts it: "2 tables are".
+pub fn add_left_out(plan: &mut Plan, role: &str, left_out: &[RelationInfo], are: &str) {
+    if left_out.is_empty() {
+        return;
+    }
+    let them = if left_out.len() == 1 { "it" } else { "them" };
+    plan.effect.push_str(&format!(" {are} left out: {role} may not maintain {them}."));
+    let named = left_out.iter().take(MAX_LEFT_OUT);
+    let named: Vec<String> = named.map(|found| format!("{} ({})", found.relation, found.owner)).collect();
+    let more = left_out.len().saturating_sub(MAX_LEFT_OUT);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    plan.add_context(LEFT_OUT, format!("{}{more}", named.join(", ")));
+}
+
+/// The sentence of an outcome about what was left out, if anything was.
+pub fn left_out_sentence(plan: &Plan, role: &str) -> Option<String> {
+    let (_, names) = plan.context.iter().find(|(name, _)| name == LEFT_OUT)?;
+    Some(format!(" Left out, since {role} may not maintain them: {names}."))
+}
+
 /// Names that a plan lists of those that can't be touched.
 const MAX_UNNAMEABLE: usize = 5;
 

@@ -10,7 +10,10 @@ use super::support::maintenance::{
     resource, results_block, summarize, warnings_block,
 };
 use super::support::needs::refuse_maintenance;
-use super::support::relations::{PlannedRelation, RelationInfo, RelationKind, add_unnameable};
+use super::support::relations::{
+    PlannedRelation, RelationInfo, RelationKind, TO_INCLUDE_THEM, add_left_out, add_unnameable,
+    left_out_sentence,
+};
 use super::{Action, Call, EffectGuard, Execution, Outcome};
 use crate::error::Result;
 use crate::model::{Block, EventKind, Plan, to_identity};
@@ -32,11 +35,6 @@ const OLD_TRANSACTION_S: f64 = 1.0;
 
 /// In transactions. A replication slot has no time: one that is behind by fewer keeps up.
 const OLD_XID_AGE: i32 = 1_000;
-
-const MAX_NAMED: usize = 5;
-
-/// Name of the plan's context that lists the tables that the login may not maintain.
-const LEFT_OUT: &str = "left out";
 
 /// The command `vacuum`.
 pub const COMMAND: EachDatabase<Operation> = EachDatabase {
@@ -96,18 +94,8 @@ impl Action for Operation {
         {
             plan.effect.push_str(&format!(" VACUUM can't remove dead rows that are newer than {holder}."));
         }
-        if !left_out.is_empty() {
-            // In the effect, which everybody sees, and in the context, where the outcome finds them.
-            let number = count(left_out.len(), "table is", "tables are");
-            let them = if left_out.len() == 1 { "it" } else { "them" };
-            plan.effect.push_str(&format!(" {number} left out: {} may not maintain {them}.", database.role));
-            let named = left_out.iter().take(MAX_NAMED);
-            let named: Vec<String> =
-                named.map(|table| format!("{} ({})", table.relation, table.owner)).collect();
-            let more = left_out.len().saturating_sub(MAX_NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            plan.add_context(LEFT_OUT, format!("{}{more}", named.join(", ")));
-        }
+        let are = count(left_out.len(), "table is", "tables are");
+        add_left_out(&mut plan, &database.role, &left_out, &are);
         Ok(plan)
     }
 
@@ -323,11 +311,8 @@ fn outcome(
     let targets = &session.targets;
     let nouns = Nouns { one: "table", many: "tables", done: operation.participle() };
     let (kind, mut verdict) = summarize(results, targets.len(), &nouns, took);
-    let left_out = session.execution.plan.context.iter().find(|(name, _)| name == LEFT_OUT);
-    if let Some((_, names)) = left_out {
-        verdict
-            .push_str(&format!(" Left out, since {} may not maintain them: {names}.", session.database.role));
-    }
+    let left_out = left_out_sentence(session.execution.plan, &session.database.role);
+    verdict.push_str(left_out.as_deref().unwrap_or_default());
     let done = done(results);
     let mut outcome = Outcome::new(kind, verdict);
     outcome.facts = json!({ "tables": targets.len(), "done": done.len() });
@@ -348,9 +333,7 @@ fn outcome(
         outcome.blocks.push(note("Dead rows removed before the stop stay removed; no cleanup is needed."));
     }
     if left_out.is_some() {
-        outcome.blocks.push(note(
-            "To include them, configure a login `maintain` with a role that is a member of their owners, or from PostgreSQL 17 on of pg_maintain.",
-        ));
+        outcome.blocks.push(note(TO_INCLUDE_THEM));
     }
     outcome.blocks.extend(warnings_block(results));
     outcome.blocks.extend(results_block(results, targets, "table"));
