@@ -14,6 +14,7 @@ use countersign::store::{FreezeChange, NewRun, OpenOutcome, Store};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio_postgres::Client;
 
 /// The pattern of a time of today in UTC, to the minute.
 fn pattern(time: Timestamp) -> String {
@@ -307,6 +308,23 @@ const QUEUE: &str = "/*\nsummary = \"Jobs that wait\"\ngroup = \"team\"\nrisk = 
                      waiting_jobs = { warning = 5, critical = 50, message = \"{target}: {value} jobs wait.\" }\n*/\n\
                      SELECT count(*) AS waiting_jobs FROM public.jobs_of_the_queue\n";
 
+/// A window that looks each minute at a queue of so many jobs and reports changes, and the superuser.
+async fn watched_queue(servers: &'static Servers, jobs: usize) -> (Scene, Client) {
+    let now = minutes_ago(0);
+    let window = window("Queue", "queue", now).replace(&pattern(now), "* * * * *");
+    let window = window.replace("catch_up = \"1d\"", "report = \"changes\"");
+    let commands = vec![("queue.sql", QUEUE)];
+    let twist = Twist { servers: Some(servers), more: &window, commands, ..Twist::default() };
+    let scene = Scene::without_bot(twist).await;
+    let superuser = servers.cluster.connect("postgres").await.unwrap();
+    let table = format!(
+        "CREATE TABLE jobs_of_the_queue AS SELECT FROM generate_series(1, {jobs});
+         GRANT SELECT ON jobs_of_the_queue TO countersign_read"
+    );
+    superuser.batch_execute(&table).await.unwrap();
+    (scene, superuser)
+}
+
 /// The messages of the window in the channel.
 fn reports(scene: &Scene) -> Vec<String> {
     let messages = scene.workspace().visible_messages(DAN, INCIDENT);
@@ -317,17 +335,8 @@ fn reports(scene: &Scene) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_reports_changes_tells_a_finding_when_it_begins_gets_worse_and_ends() {
     let servers = maintenance_harness::shared().await;
+    let (scene, superuser) = watched_queue(servers, 3).await;
     let now = minutes_ago(0);
-    let window = window("Queue", "queue", now).replace(&pattern(now), "* * * * *");
-    let window = window.replace("catch_up = \"1d\"", "report = \"changes\"");
-    let commands = vec![("queue.sql", QUEUE)];
-    let scene =
-        Scene::without_bot(Twist { servers: Some(servers), more: &window, commands, ..Twist::default() })
-            .await;
-    let superuser = servers.cluster.connect("postgres").await.unwrap();
-    let table = "CREATE TABLE jobs_of_the_queue AS SELECT FROM generate_series(1, 3);
-                 GRANT SELECT ON jobs_of_the_queue TO countersign_read";
-    superuser.batch_execute(table).await.unwrap();
     let bots = [replica(&scene).await, replica(&scene).await];
     let minute = |number: usize| now + jiff::SignedDuration::from_secs(60 * i64::try_from(number).unwrap());
 
@@ -369,17 +378,8 @@ async fn a_window_that_reports_changes_tells_a_finding_when_it_begins_gets_worse
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_is_told_and_ends_no_other_finding() {
     let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let (scene, _) = watched_queue(servers, 9).await;
     let now = minutes_ago(0);
-    let window = window("Queue", "queue", now).replace(&pattern(now), "* * * * *");
-    let window = window.replace("catch_up = \"1d\"", "report = \"changes\"");
-    let commands = vec![("queue.sql", QUEUE)];
-    let scene =
-        Scene::without_bot(Twist { servers: Some(servers), more: &window, commands, ..Twist::default() })
-            .await;
-    let superuser = servers.cluster.connect("postgres").await.unwrap();
-    let table = "CREATE TABLE jobs_of_the_queue AS SELECT FROM generate_series(1, 9);
-                 GRANT SELECT ON jobs_of_the_queue TO countersign_read";
-    superuser.batch_execute(table).await.unwrap();
     let bot = replica(&scene).await;
     let looks = async |numbers: std::ops::Range<i64>| {
         for number in numbers {
