@@ -38,7 +38,7 @@ pub(super) struct CopiedTable {
 
 /// Every table that is copied. Instances stay behind: a copied run's owner is dead, so that the first start interrupts it. Claims on
 /// cards stay behind, too.
-pub(super) const TABLES: [CopiedTable; 10] = [
+pub(super) const TABLES: [CopiedTable; 11] = [
     CopiedTable {
         name: "runs",
         columns: &[
@@ -91,6 +91,18 @@ pub(super) const TABLES: [CopiedTable; 10] = [
     },
     CopiedTable { name: "settings", columns: &[("name", Text), ("value", Text)] },
     CopiedTable { name: "rate_limits", columns: &[("name", Text), ("ends_at", Time)] },
+    CopiedTable {
+        name: "watch_states",
+        columns: &[
+            ("environment", Text),
+            ("name", Text),
+            ("newest_look", Time),
+            ("previous_look", Time),
+            ("content_look", Time),
+            ("stored_at", Time),
+            ("content", Text),
+        ],
+    },
 ];
 
 /// A row's values as text, in the order of its table's columns.

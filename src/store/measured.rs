@@ -2,7 +2,7 @@
 
 use super::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, StoreStatus,
+    RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState,
 };
 use crate::metrics::Metrics;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, EventKind, Run, RunId};

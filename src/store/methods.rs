@@ -32,6 +32,9 @@ macro_rules! store_methods {
             fn frozen() -> Option<ActiveFreeze>;
             fn set_rate_limit(name: String, until: Timestamp) -> ();
             fn rate_limits() -> Vec<(String, Timestamp)>;
+            fn begin_look(environment: &str, name: &str, due: Timestamp) -> Option<WatchState>;
+            fn end_look(environment: &str, name: &str, due: Timestamp, content: String) -> bool;
+            fn watch_states() -> Vec<WatchState>;
             fn bind_conversation(binding: Binding) -> bool;
             fn conversation_environment(conversation: Conversation) -> Option<String>;
         }

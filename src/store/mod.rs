@@ -194,6 +194,34 @@ pub struct Binding {
     pub while_executing: Option<RunId>,
 }
 
+/// A look that was recorded this much later than the one that begins was recorded by a wrong clock, and doesn't hold it up.
+pub const MAX_LOOK_CLOCK_ERROR: Duration = Duration::from_secs(60 * 60);
+
+/// The state of a watching window, whose looks are no runs. It is no part of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchState {
+    pub environment: String,
+    /// The window's name.
+    pub name: String,
+    /// Due time of the newest look, which may be in progress (UTC).
+    pub newest_look: Timestamp,
+    /// Due time of the look before it (UTC).
+    pub previous_look: Option<Timestamp>,
+    /// Due time of the look that left `content` (UTC).
+    pub content_look: Option<Timestamp>,
+    /// Time at which `content` was stored, by the store's clock (UTC).
+    pub stored_at: Option<Timestamp>,
+    /// What the window's looks found, in the form of whoever stores it.
+    pub content: String,
+}
+
+impl WatchState {
+    /// True while the look before the newest one has stored nothing.
+    pub fn is_previous_in_progress(&self) -> bool {
+        self.previous_look > self.content_look
+    }
+}
+
 /// Selects the runs of a list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -367,6 +395,25 @@ pub trait Store: Send + Sync {
     async fn set_rate_limit(&self, name: String, until: Timestamp) -> StoreResult<()>;
     /// The times that are kept, by name. Those that have passed are dropped sooner or later.
     async fn rate_limits(&self) -> StoreResult<Vec<(String, Timestamp)>>;
+
+    /// Begins a look of a watching window, and returns what the looks before it left. `None` if this look or a later one has begun, here
+    /// or in another replica.
+    async fn begin_look(
+        &self,
+        environment: &str,
+        name: &str,
+        due: Timestamp,
+    ) -> StoreResult<Option<WatchState>>;
+    /// Stores what a window's looks have found. False, and nothing is stored, if a later look has stored something.
+    async fn end_look(
+        &self,
+        environment: &str,
+        name: &str,
+        due: Timestamp,
+        content: String,
+    ) -> StoreResult<bool>;
+    /// The states of all watching windows that ever looked.
+    async fn watch_states(&self) -> StoreResult<Vec<WatchState>>;
 
     /// Binds a conversation to an environment. False, and nothing is changed, if the condition isn't met.
     async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool>;

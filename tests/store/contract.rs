@@ -36,7 +36,7 @@ macro_rules! contract {
             every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, only_who_executes_a_run_changes_settings, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, a_deadline_is_a_condition,
             break_glass_is_limited, lists_are_filtered, a_list_has_pages, events_are_read_in_pages,
-            finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound,
+            finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound, a_look_begins_once_and_keeps_what_it_found,
             the_chain_grows_and_holds, the_status_counts_what_is_open, a_missing_run_is_said);
     };
     ($fresh:path: $($name:ident),+) => {
@@ -396,4 +396,36 @@ pub async fn a_missing_run_is_said([a, _]: &[Arc<dyn Store>; 2]) {
     let missing = Append { run: run.id + 1, ..append(&run, "approved", RunState::Approved) };
     let error = a.append_if_unchanged(missing).await.unwrap_err();
     assert!(error.to_string().contains(&format!("there is no run {}", run.id + 1)), "{error}");
+}
+
+pub async fn a_look_begins_once_and_keeps_what_it_found([a, b]: &[Arc<dyn Store>; 2]) {
+    let minute = |minute: i64| Timestamp::from_second(1_800_000_000 + 60 * minute).unwrap();
+    let begin =
+        async |store: &Arc<dyn Store>, at| store.begin_look("production", "Watch", minute(at)).await.unwrap();
+    let end = async |at, content: &str| {
+        a.end_look("production", "Watch", minute(at), content.to_owned()).await.unwrap()
+    };
+    let first = begin(a, 0).await.unwrap();
+    assert_eq!((first.newest_look, first.previous_look, first.content_look), (minute(0), None, None));
+    assert!(!first.is_previous_in_progress() && first.content.is_empty());
+    // The same one, and an earlier one, begin nowhere else; another window's does.
+    assert_eq!((begin(b, 0).await, begin(b, -1).await), (None, None));
+    assert!(b.begin_look("staging", "Watch", minute(0)).await.unwrap().is_some());
+    // The next one begins before the first has ended, and sees that.
+    let second = begin(b, 1).await.unwrap();
+    assert!(second.previous_look == Some(minute(0)) && second.is_previous_in_progress());
+    assert!(end(0, "first").await && end(1, "second").await);
+    // What comes too late changes nothing.
+    assert!(!end(0, "late").await);
+    let third = begin(a, 2).await.unwrap();
+    assert_eq!((third.content.as_str(), third.content_look), ("second", Some(minute(1))));
+    assert!(!third.is_previous_in_progress() && third.stored_at.is_some());
+    let mut states = b.watch_states().await.unwrap();
+    states.sort_by(|left, right| left.environment.cmp(&right.environment));
+    let found: Vec<_> = states.iter().map(|state| (state.environment.as_str(), state.newest_look)).collect();
+    assert_eq!(found, [("production", minute(2)), ("staging", minute(0))]);
+    // A clock that was an hour ahead holds nothing up.
+    assert!(begin(a, 70).await.is_some() && begin(a, 20).await.is_none());
+    assert!(begin(b, 4).await.is_some());
+    assert_eq!(a.verify().await.unwrap().events, 0, "it is no part of the chain");
 }

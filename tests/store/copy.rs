@@ -9,7 +9,8 @@ use countersign::model::{ActiveFreeze, ButtonToken, Card, CardKind, Decision, Ru
 use countersign::store::postgres::PostgresHistory;
 use countersign::store::sqlite::{SqliteHistory, StoreLimits};
 use countersign::store::{
-    AppendOutcome, ChainReport, Copied, Deadline, EventRow, Filter, History, NewRun, OpenOutcome, Store, copy,
+    AppendOutcome, ChainReport, Copied, Deadline, EventRow, Filter, History, NewRun, OpenOutcome, Store,
+    WatchState, copy,
 };
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ struct Shown {
     frozen: Option<ActiveFreeze>,
     environment: Option<String>,
     rate_limits: Vec<(String, Timestamp)>,
+    watch_states: Vec<WatchState>,
 }
 
 const TOKENS: [&str; 2] = ["approve", "offer"];
@@ -96,6 +98,7 @@ async fn shown(place: &Place) -> Shown {
         frozen: store.frozen().await.unwrap(),
         environment: store.conversation_environment(conversation("C1")).await.unwrap(),
         rate_limits: store.rate_limits().await.unwrap(),
+        watch_states: store.watch_states().await.unwrap(),
         runs,
         cards,
         tokens,
@@ -163,6 +166,11 @@ async fn everything(place: &Place) -> Known {
         .set_rate_limit("slack chat.postMessage".into(), "2100-01-01T00:00:00.5Z".parse().unwrap())
         .await
         .unwrap();
+    for look in ["2026-01-02T03:04:00Z", "2026-01-02T03:05:00Z"] {
+        let look = look.parse().unwrap();
+        assert!(store.begin_look("production", "Watch", look).await.unwrap().is_some());
+        assert!(store.end_look("production", "Watch", look, "found".to_owned()).await.unwrap());
+    }
     Known { pending, interrupted, last_card }
 }
 

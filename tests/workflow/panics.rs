@@ -12,7 +12,7 @@ use countersign::model::{
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, StoreStatus,
+    RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState,
 };
 use countersign::workflow::{Completion, Workflow};
 use jiff::Timestamp;

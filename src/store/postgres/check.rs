@@ -22,10 +22,11 @@ const PRIVILEGES: [(&str, &[&str]); 4] = [
             "settings",
             "bindings",
             "rate_limits",
+            "watch_states",
             "instances",
         ],
     ),
-    ("UPDATE", &["head", "cards", "bindings", "rate_limits", "instances"]),
+    ("UPDATE", &["head", "cards", "bindings", "rate_limits", "watch_states", "instances"]),
     (
         "DELETE",
         &[
@@ -41,7 +42,7 @@ const PRIVILEGES: [(&str, &[&str]); 4] = [
     ),
 ];
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "schema_versions",
     "head",
     "instances",
@@ -55,6 +56,7 @@ const TABLES: [&str; 13] = [
     "bindings",
     "settings",
     "rate_limits",
+    "watch_states",
 ];
 
 /// Columns of runs that follow a run's events.

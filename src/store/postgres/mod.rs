@@ -12,12 +12,13 @@ mod runs;
 mod schema;
 mod session;
 mod settings;
+mod watch;
 mod write;
 
 use super::compensation::Compensation;
 use super::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, StoreStatus, nul_check,
+    RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState, nul_check,
 };
 use crate::config::PostgresStoreSettings;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -265,6 +266,31 @@ impl Store for PostgresStore {
 
     async fn rate_limits(&self) -> StoreResult<Vec<(String, Timestamp)>> {
         self.within(cards::rate_limits(&self.parts.general)).await
+    }
+
+    async fn begin_look(
+        &self,
+        environment: &str,
+        name: &str,
+        due: Timestamp,
+    ) -> StoreResult<Option<WatchState>> {
+        nul_check::check(&(environment, name))?;
+        self.within(watch::begin_look(&self.parts.general, environment, name, due)).await
+    }
+
+    async fn end_look(
+        &self,
+        environment: &str,
+        name: &str,
+        due: Timestamp,
+        content: String,
+    ) -> StoreResult<bool> {
+        nul_check::check(&content)?;
+        self.within(watch::end_look(&self.parts.general, environment, name, due, &content)).await
+    }
+
+    async fn watch_states(&self) -> StoreResult<Vec<WatchState>> {
+        self.within(watch::all(&self.parts.general)).await
     }
 
     async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool> {

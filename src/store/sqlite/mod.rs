@@ -18,11 +18,12 @@ mod search;
 mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod worker;
 
 use super::{
     Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, StoreStatus, nul_check,
+    RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState, nul_check,
 };
 use crate::files;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -232,6 +233,36 @@ impl Store for SqliteStore {
 
     async fn rate_limits(&self) -> StoreResult<Vec<(String, Timestamp)>> {
         self.reader.read(|transaction| limits::all(transaction)).await
+    }
+
+    async fn begin_look(
+        &self,
+        environment: &str,
+        name: &str,
+        due: Timestamp,
+    ) -> StoreResult<Option<WatchState>> {
+        nul_check::check(&(environment, name))?;
+        let (environment, name) = (environment.to_owned(), name.to_owned());
+        self.writer.write(move |transaction| watch::begin_look(transaction, &environment, &name, due)).await
+    }
+
+    async fn end_look(
+        &self,
+        environment: &str,
+        name: &str,
+        due: Timestamp,
+        content: String,
+    ) -> StoreResult<bool> {
+        nul_check::check(&content)?;
+        let (environment, name) = (environment.to_owned(), name.to_owned());
+        let end = move |transaction: &rusqlite::Transaction<'_>| {
+            watch::end_look(transaction, &environment, &name, due, &content)
+        };
+        self.writer.write(end).await
+    }
+
+    async fn watch_states(&self) -> StoreResult<Vec<WatchState>> {
+        self.reader.read(|transaction| watch::all(transaction)).await
     }
 
     async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool> {
