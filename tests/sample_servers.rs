@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use countersign::demo::postgres::{Cluster, ConnectionParameters, Options};
-use countersign::demo::sample::{Incident, ROLES_SQL, Sample, Team, Traffic};
+use countersign::demo::sample::{ROLES_SQL, Sample, SampleIncident, Team, Traffic};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -111,7 +111,7 @@ async fn until_gone(client: &Client, pid: i32) {
     tokio::time::timeout(SOON, gone).await.expect("the session ends");
 }
 
-async fn assert_tree_is_as_promised(client: &Client, incident: &Incident) {
+async fn assert_tree_is_as_promised(client: &Client, incident: &SampleIncident) {
     let pids = incident.pids();
     assert_eq!(blockers(client, pids.head).await, [0; 0]);
     assert_eq!(blockers(client, pids.alter).await, [pids.head]);
@@ -132,7 +132,7 @@ async fn assert_tree_is_as_promised(client: &Client, incident: &Incident) {
 async fn the_incident_blocks_exactly_whom_it_promises_and_comes_back() {
     let (cluster, team) = light_sample().await;
     let traffic = Traffic::start(&cluster, &team);
-    let mut incident = Incident::start(&cluster, &team).await.unwrap();
+    let mut incident = SampleIncident::start(&cluster, &team).await.unwrap();
     let operator = cluster.connect_as(team.operator.login("asset_service_db", "test")).await.unwrap();
     assert_tree_is_as_promised(&operator, &incident).await;
     let first = incident.pids();

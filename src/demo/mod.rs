@@ -20,7 +20,7 @@ use fake_teams::{ConversationKind, Tenant, TenantSettings, TenantUser};
 use futures::FutureExt;
 use harness::{PEOPLE, Setup, Site, Stage};
 use postgres::{Cluster, Options, TemporaryDirectory};
-use sample::{Incident, Sample, Team, Traffic};
+use sample::{Sample, SampleIncident, Team, Traffic};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub async fn show(page: SocketAddr) -> anyhow::Result<()> {
     let directory = TemporaryDirectory::new("countersign-demo")?;
     let (production, staging) =
         tokio::try_join!(SampleServer::start(Sample::full()), SampleServer::start(Sample::small()))?;
-    let incident = Arc::new(Mutex::new(Incident::start(&production.cluster, &production.team).await?));
+    let incident = Arc::new(Mutex::new(SampleIncident::start(&production.cluster, &production.team).await?));
     write_files(directory.path())?;
     let guide = serde_json::from_str(include_str!("files/guide.json")).context("reading the guide")?;
     // The server's own psql first.
@@ -143,7 +143,7 @@ async fn tenant() -> anyhow::Result<Tenant> {
 }
 
 /// Keeps the page's sentence about the incident true.
-async fn watch_incident(workspace: Workspace, incident: Arc<Mutex<Incident>>) {
+async fn watch_incident(workspace: Workspace, incident: Arc<Mutex<SampleIncident>>) {
     loop {
         let stuck = incident.lock().await.stuck().await;
         workspace.set_situation(stuck.ok().map(situation));

@@ -12,7 +12,7 @@ use countersign::chat::terminal::render::Screen;
 use countersign::chat::{slack, terminal};
 use countersign::command_line;
 use countersign::config::{MaintenanceWindow, WindowReport};
-use countersign::demo::sample::Incident;
+use countersign::demo::sample::SampleIncident;
 use countersign::model::{
     Block, EnvironmentTag, Heading, Person, Reply, Risk, Severity, Span, Table, Text, TokenPurpose,
 };
@@ -277,7 +277,7 @@ async fn every_question_has_its_picture() {
         };
         messages.push(looks(&world, command, line).await);
     }
-    let incident = Incident::start(&world.cluster, &world.team).await.unwrap();
+    let incident = SampleIncident::start(&world.cluster, &world.team).await.unwrap();
     let head = incident.pids().head;
     // Whoever began last has been there for a second: the five of the tree that wait, their head, and the report.
     let all = |table: &Table| table.rows.len() == 7;

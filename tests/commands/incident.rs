@@ -1,7 +1,7 @@
 //! An incident: a transaction sits idle, an ALTER TABLE queues behind it, readers queue behind the ALTER TABLE.
 
 use crate::harness::{World, severity, words};
-use countersign::demo::sample::Incident;
+use countersign::demo::sample::SampleIncident;
 use countersign::model::{Severity, TokenPurpose};
 
 /// A row with these first cells, its time, and these cells after it.
@@ -14,7 +14,7 @@ fn has_row(told: &str, first: &str, after: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_head_is_named_and_every_question_is_answered() {
     let world = World::start().await;
-    let incident = Incident::start(&world.cluster, &world.team).await.unwrap();
+    let incident = SampleIncident::start(&world.cluster, &world.team).await.unwrap();
     let pids = incident.pids();
 
     let blocked = world.ask("Ana Example", "blocked").await.unwrap();
@@ -69,7 +69,7 @@ async fn the_head_is_named_and_every_question_is_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_offers_the_cause_and_no_victim() {
     let world = World::start().await;
-    let incident = Incident::start(&world.cluster, &world.team).await.unwrap();
+    let incident = SampleIncident::start(&world.cluster, &world.team).await.unwrap();
     let pids = incident.pids();
     let admin = world.cluster.connect("asset_service_db").await.unwrap();
     admin.batch_execute("BEGIN").await.unwrap();

@@ -8,7 +8,7 @@ use countersign::actions::backup;
 use countersign::catalog::{Body, Command, Scope};
 use countersign::chat::slack::render::render;
 use countersign::command_line::{ArgSpec, ArgType, Values, as_word};
-use countersign::demo::sample::{Incident, ROLES_SQL};
+use countersign::demo::sample::{ROLES_SQL, SampleIncident};
 use countersign::model::{EnvironmentTag, Heading, Person, Reply, Risk, Severity};
 use countersign::sql::{self, Answer, QueryRequest, SectionResult};
 
@@ -191,18 +191,18 @@ async fn plan_backup(world: &World, major: u32) -> Option<String> {
 }
 
 /// A queued ALTER TABLE, a tree of waiting sessions, a long report, a forgotten prepared transaction, and a forgotten slot.
-async fn make_trouble(world: &World) -> Incident {
+async fn make_trouble(world: &World) -> SampleIncident {
     let server = world.cluster.connect("postgres").await.unwrap();
     // First: a slot waits for the transactions that are open.
     server.batch_execute("SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')").await.unwrap();
     let billing = world.cluster.connect("billing_service_db").await.unwrap();
     let orphan = "BEGIN; LOCK TABLE \"User\"; PREPARE TRANSACTION 'orphan'";
     billing.batch_execute(orphan).await.unwrap();
-    Incident::start(&world.cluster, &world.team).await.unwrap()
+    SampleIncident::start(&world.cluster, &world.team).await.unwrap()
 }
 
 /// Ends the trouble, and leaves the services databases that hold nothing but what roles.sql grants.
-async fn empty(world: &World, trouble: Incident) {
+async fn empty(world: &World, trouble: SampleIncident) {
     trouble.end().await.unwrap();
     let billing = world.cluster.connect("billing_service_db").await.unwrap();
     billing.batch_execute("ROLLBACK PREPARED 'orphan'").await.unwrap();

@@ -1,7 +1,7 @@
 //! What takes the disk: told as PostgreSQL itself measures it, while DDL is queued too, and never guessed.
 
 use crate::harness::{World, severity, words};
-use countersign::demo::sample::{Incident, LoginAccount};
+use countersign::demo::sample::{LoginAccount, SampleIncident};
 use countersign::model::Severity;
 use countersign::sql::Value;
 
@@ -64,7 +64,7 @@ async fn databases_wal_and_temporary_files_are_what_postgresql_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_answers_while_ddl_is_queued_and_says_what_it_may_not_see() {
     let mut world = World::start().await;
-    let _incident = Incident::start(&world.cluster, &world.team).await.unwrap();
+    let _incident = SampleIncident::start(&world.cluster, &world.team).await.unwrap();
     let told = world.told("storage").await;
     assert!(told.starts_with("NEUTRAL: ") && told.contains("\nasset_service_db | "), "{told}");
 

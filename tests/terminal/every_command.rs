@@ -3,7 +3,7 @@
 
 use crate::harness::{Servers, World};
 use countersign::catalog::Catalog;
-use countersign::demo::sample::Incident;
+use countersign::demo::sample::SampleIncident;
 use countersign::model::Risk;
 
 async fn asks(world: &World<'_>, example: &str) {
@@ -68,7 +68,7 @@ async fn colours_are_for_terminals_and_for_who_wants_them() {
 async fn in_an_incident_the_line_to_type_stands_below_the_rows() {
     let servers = Servers::start().await;
     let world = World::on(&servers, "U0ANA", &[]).await;
-    let incident = Incident::start(&servers.cluster, &servers.team).await.unwrap();
+    let incident = SampleIncident::start(&servers.cluster, &servers.team).await.unwrap();
     let head = incident.pids().head;
     let said = world.runs("blocked --env production").await;
     said.is_fit_for_a_terminal();

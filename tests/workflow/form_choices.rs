@@ -6,7 +6,7 @@ use countersign::catalog::{Catalog, Command};
 use countersign::command_line::{Values, to_line};
 use countersign::demo::fake_slack::Modal;
 use countersign::demo::postgres::Options;
-use countersign::demo::sample::{Incident, Sample};
+use countersign::demo::sample::{Sample, SampleIncident};
 use countersign::model::{ENVIRONMENT_FIELD, REASON_FIELD, Risk, RunState};
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ const OLD_ROWS: &str = "CREATE TABLE IF NOT EXISTS public.old_rows (id serial PR
     INSERT INTO public.old_rows (at) SELECT now() - interval '90 days' FROM generate_series(1, 10)";
 
 /// A bot for a server of its own, with the sample's logins and incident.
-async fn scene() -> (Scene, Incident) {
+async fn scene() -> (Scene, SampleIncident) {
     let settings = vec![("max_connections".to_owned(), "100".to_owned())];
     let options = Options { settings, ..Options::default() };
     let (cluster, team) = Sample::small().start(options).await.expect("a server with the sample");
@@ -62,12 +62,12 @@ async fn scene() -> (Scene, Incident) {
     }
     write("sql/wait.sql", WAIT);
     scene.bot = Some(scene.stage.bot().await.expect("a bot"));
-    let incident = Incident::start(&servers.cluster, &servers.team).await.expect("the incident");
+    let incident = SampleIncident::start(&servers.cluster, &servers.team).await.expect("the incident");
     (scene, incident)
 }
 
 /// Makes requests of two people, a run in progress, one to review, one to continue, and a paused window.
-async fn make_runs(scene: &Scene, incident: &Incident) {
+async fn make_runs(scene: &Scene, incident: &SampleIncident) {
     let idle = incident.pids().pool;
     for (who, pid) in [(ANA, idle[0]), (CARA, idle[1])] {
         scene.card(who, &format!("kill {pid} --env production")).await;

@@ -95,7 +95,7 @@ impl Drop for Session {
 
 /// The services' work; dropping it stops them.
 ///
-/// They keep away from the tables of the [`Incident`], so that they never join its queue.
+/// They keep away from the tables of the [`SampleIncident`], so that they never join its queue.
 pub struct Traffic {
     _services: JoinSet<()>,
 }
@@ -130,7 +130,7 @@ async fn work(config: &Config, everyday_sql: &str) -> anyhow::Result<()> {
 
 /// An incident to practise on: a forgotten transaction blocks a migration, which blocks everybody who reads the table.
 /// In other databases a report runs for long, and an idle pool holds connections. Dropping it closes its sessions.
-pub struct Incident {
+pub struct SampleIncident {
     logins: Logins,
     /// The superuser, in the database of the lock tree.
     admin: Session,
@@ -149,7 +149,7 @@ struct Logins {
     pool: Config,
 }
 
-/// The server processes of an [`Incident`].
+/// The server processes of an [`SampleIncident`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pids {
     /// Idle in transaction: the root blocker of the lock tree.
@@ -164,9 +164,9 @@ pub struct Pids {
     pub pool: Vec<i32>,
 }
 
-impl Incident {
+impl SampleIncident {
     /// Returns when the lock tree is complete.
-    pub async fn start(cluster: &Cluster, team: &Team) -> anyhow::Result<Incident> {
+    pub async fn start(cluster: &Cluster, team: &Team) -> anyhow::Result<SampleIncident> {
         let (asset, asset_account) = team.service("asset-service")?;
         let (analytics, analytics_account) = team.service("analytics-service")?;
         let (campaign, campaign_account) = team.service("campaign-service")?;
@@ -179,7 +179,7 @@ impl Incident {
         };
         let admin = Session::open(&cluster.superuser_config(&asset.database)).await?;
         let (head, alter, report, readers, pool) = (None, None, None, Vec::new(), Vec::new());
-        let mut incident = Incident { logins, admin, head, alter, readers, report, pool };
+        let mut incident = SampleIncident { logins, admin, head, alter, readers, report, pool };
         incident.restart().await?;
         Ok(incident)
     }

@@ -18,7 +18,7 @@ use super::postgres::{Cluster, ConnectionParameters, Options, Seed, find_bin_dir
 
 mod applications;
 
-pub use applications::{Incident, Pids, Traffic};
+pub use applications::{Pids, SampleIncident, Traffic};
 
 /// Countersign's own roles, as a team sets them up; also what the deployment's documentation points to.
 pub const ROLES_SQL: &str = include_str!("../../../deploy/roles.sql");

@@ -7,7 +7,7 @@ use crate::chat_driver::{Chat, FieldChoices, FormField, Forms, Message, OpenForm
 use crate::harness::{Platform, asks, sees};
 use async_trait::async_trait;
 use countersign::demo::free_port;
-use countersign::demo::sample::Incident;
+use countersign::demo::sample::SampleIncident;
 use countersign::model::{ENVIRONMENT_FIELD, RunState};
 use countersign::store::Store;
 use relay::Relay;
@@ -25,7 +25,7 @@ use tokio::task::block_in_place;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_scene_is_played_in_microsofts_own_client() {
     let bot = Arc::new(Platform::Teams.bot("", &[]).await);
-    let incident = Incident::start(&bot.servers.cluster, &bot.servers.team).await.expect("an incident");
+    let incident = SampleIncident::start(&bot.servers.cluster, &bot.servers.team).await.expect("an incident");
     let pid = incident.pids().head;
     let (_bystander, other) = bot.session("asset-worker-8").await;
     let chat = Playground::start(Arc::clone(&bot)).await;
