@@ -74,6 +74,13 @@ struct TaskLabels {
     task: &'static str,
 }
 
+/// A window that reports changes, in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WindowLabels {
+    pub environment: String,
+    pub window: String,
+}
+
 /// A service's database in an environment, as the labels of its newest backup.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BackupLabels {
@@ -139,6 +146,7 @@ struct SharedMetrics {
     schema_version: Family<NoLabels, Gauge>,
     open_runs: Family<StateLabels, Gauge>,
     oldest_open_run: Family<StateLabels, FloatGauge>,
+    newest_look: Family<WindowLabels, FloatGauge>,
     undelivered_cards: Family<NoLabels, Gauge>,
     oldest_undelivered_card: Family<NoLabels, FloatGauge>,
     backup_storage_available: Gauge,
@@ -290,6 +298,13 @@ impl Metrics {
         self.shared.oldest_open_run.get_or_create(&labels).set(runs.oldest_age.as_secs_f64());
     }
 
+    /// The newest looks of the windows that report changes, in seconds since 1970.
+    pub fn set_newest_looks(&self, looks: impl IntoIterator<Item = (WindowLabels, f64)>) {
+        for (labels, at) in looks {
+            self.shared.newest_look.get_or_create(&labels).set(at);
+        }
+    }
+
     pub fn set_undelivered_cards(&self, cards: Waiting) {
         self.shared.undelivered_cards.get_or_create(&[]).set(gauge_value(cards.count));
         self.shared.oldest_undelivered_card.get_or_create(&[]).set(cards.oldest_age.as_secs_f64());
@@ -300,6 +315,7 @@ impl Metrics {
         self.shared.schema_version.clear();
         self.shared.open_runs.clear();
         self.shared.oldest_open_run.clear();
+        self.shared.newest_look.clear();
         self.shared.undelivered_cards.clear();
         self.shared.oldest_undelivered_card.clear();
     }
@@ -390,6 +406,11 @@ impl SharedMetrics {
             "oldest_open_run_age_seconds",
             "Time since the oldest run in that state was requested, 0 if there is none, the same on every replica",
             self.oldest_open_run.clone(),
+        );
+        registry.register(
+            "newest_look_timestamp_seconds",
+            "End of the newest look of a window that reports changes, in seconds since 1970, 0 if it never looked, the same on every replica",
+            self.newest_look.clone(),
         );
         registry.register(
             "undelivered_cards",

@@ -7,7 +7,7 @@ use crate::command_line::{KnownNames, ParsedCommand, Values, parse_command};
 use crate::config::{ChatChannel, Config, MaintenanceWindow, WindowReport};
 use crate::error::{Error, Result};
 use crate::model::{Person, Risk, Run, RunId, RunState};
-use crate::store::{Filter, Store, StoreResult};
+use crate::store::{Filter, Store, StoreResult, WatchState};
 use crate::suggest::{nearest, shown};
 use jiff::{Timestamp, tz::TimeZone};
 use parking_lot::Mutex;
@@ -97,6 +97,16 @@ impl EnvironmentWindow {
             && request.environment.as_ref() == Some(&self.environment)
             && request.command == self.command
             && request.arguments == self.values
+    }
+
+    /// True for a window whose starts are looks, each of which tells what has changed.
+    pub fn is_watching(&self) -> bool {
+        self.report == WindowReport::Changes
+    }
+
+    /// What its looks have left, of the states of all windows.
+    pub fn state<'s>(&self, states: &'s [WatchState]) -> Option<&'s WatchState> {
+        states.iter().find(|state| state.environment == self.environment && state.name == self.name)
     }
 
     fn key(&self) -> WindowKey {

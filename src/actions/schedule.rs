@@ -9,7 +9,7 @@ use crate::model::ColumnKind::{Left, Right};
 use crate::model::{Block, Cell, Run, RunState, Severity};
 use crate::schedule::{EnvironmentWindow, PauseState, Wait};
 use crate::sql::{Answer, minute};
-use crate::store::Filter;
+use crate::store::{Filter, WatchState};
 use jiff::Timestamp;
 
 /// Runs of one command that are searched for those of a window.
@@ -47,6 +47,8 @@ impl WindowState {
 struct WindowStatus<'w> {
     window: &'w EnvironmentWindow,
     newest: Option<Run>,
+    /// Of one that reports changes.
+    looks: Option<WatchState>,
     state: WindowState,
     /// Of a paused one.
     pause: Option<Run>,
@@ -58,16 +60,24 @@ pub async fn query(call: &Call<'_>) -> Result<Answer> {
     let names = environments(call);
     let now = Timestamp::now();
     let windows = call.app.schedule.iter().filter(|window| names.contains(&window.environment.as_str()));
-    let windows = windows.map(|window| async move {
+    let looks = call.app.audit.store.watch_states().await.map_err(anyhow::Error::from)?;
+    let windows = windows.map(|window| async {
         let runs = runs(call, window).await?;
+        let looks = window.state(&looks);
         let pause = PauseState::of(&*call.app.audit.store, window).await.map_err(anyhow::Error::from)?.pause;
         let wait = call.app.waits.get(window);
-        let state = match (&pause, &wait, window_state(window, &runs, now)) {
+        let state = if window.is_watching() {
+            watch_state(window, looks, now)
+        } else {
+            window_state(window, &runs, now)
+        };
+        let state = match (&pause, &wait, state) {
             (Some(_), _, _) => WindowState::Paused,
             (_, Some(_), _) => WindowState::Waiting,
             (None, None, state) => state,
         };
-        Ok::<_, Error>(WindowStatus { window, newest: runs.into_iter().next(), state, pause, wait })
+        let (newest, looks) = (runs.into_iter().next(), looks.cloned());
+        Ok::<_, Error>(WindowStatus { window, newest, looks, state, pause, wait })
     });
     let mut windows = futures::future::try_join_all(windows).await?;
     if windows.is_empty() {
@@ -102,6 +112,18 @@ fn window_state(window: &EnvironmentWindow, runs: &[Run], now: Timestamp) -> Win
         None if now.duration_since(due).unsigned_abs() <= window.grace => WindowState::Due,
         None if runs.is_empty() => WindowState::Never,
         None => WindowState::Late,
+    }
+}
+
+/// As [`window_state`], of a window that reports changes: its looks are no runs.
+fn watch_state(window: &EnvironmentWindow, looks: Option<&WatchState>, now: Timestamp) -> WindowState {
+    let Some(due) = window.last(now) else { return WindowState::Due };
+    let is_late = now.duration_since(due).unsigned_abs() > window.grace;
+    match looks {
+        Some(looks) if looks.content_look >= Some(due) => WindowState::Done,
+        _ if !is_late => WindowState::Due,
+        Some(_) => WindowState::Late,
+        None => WindowState::Never,
     }
 }
 
@@ -167,9 +189,13 @@ fn complaint(status: &WindowStatus<'_>, now: Timestamp) -> Option<String> {
 
 fn row(status: &WindowStatus<'_>, now: Timestamp) -> Vec<Cell> {
     let window = status.window;
-    let last = status.newest.as_ref().map_or("never".to_owned(), |run| {
-        format!("{} {}, #{}", state(run).text, minute(run.opened_at), run.id)
-    });
+    let look = status.looks.as_ref().and_then(|looks| looks.content_look);
+    let look = look.map(|look| format!("looked {}", minute(look)));
+    let run = status
+        .newest
+        .as_ref()
+        .map(|run| format!("{} {}, #{}", state(run).text, minute(run.opened_at), run.id));
+    let last = look.or(run).unwrap_or_else(|| "never".to_owned());
     vec![
         window.name.as_str().into(),
         window.environment.as_str().into(),
@@ -246,7 +272,14 @@ mod tests {
     fn what_failed_comes_before_what_is_late_and_tells_the_way_on() {
         let now = at("2026-11-22T09:00:00Z");
         let window = window();
-        let status = |state, newest| WindowStatus { window: &window, newest, state, pause: None, wait: None };
+        let status = |state, newest| WindowStatus {
+            window: &window,
+            newest,
+            looks: None,
+            state,
+            pause: None,
+            wait: None,
+        };
         let words = |windows: &[WindowStatus<'_>]| match &present(windows, now).blocks[..] {
             [Block::Verdict { severity, text }, Block::Table(_), Block::Note(next)] => {
                 format!("{}: {} | {}", format!("{severity:?}").to_uppercase(), text.words(), next.words())

@@ -3,7 +3,8 @@
 
 use crate::actions;
 use crate::app::App;
-use crate::metrics::BackupLabels;
+use crate::metrics::{BackupLabels, WindowLabels};
+use crate::schedule::EnvironmentWindow;
 use crate::storage::StorageResult;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -87,9 +88,25 @@ impl MetricsPage {
                 metrics.set_open_runs("approved", status.approved);
                 metrics.set_open_runs("running", status.running);
                 metrics.set_undelivered_cards(status.undelivered_cards);
+                self.look_at_windows().await;
             }
             Ok(Err(_)) | Err(_) => metrics.forget_store(),
         }
+    }
+
+    async fn look_at_windows(&self) {
+        if !self.app.schedule.iter().any(EnvironmentWindow::is_watching) {
+            return;
+        }
+        let states = tokio::time::timeout(STORE_TIMEOUT, self.app.audit.store.watch_states()).await;
+        let Ok(Ok(states)) = states else { return self.app.metrics.forget_store() };
+        let windows = self.app.schedule.iter().filter(|window| window.is_watching());
+        let looks = windows.map(|window| {
+            let stored_at = window.state(&states).and_then(|state| state.stored_at);
+            let at = stored_at.map_or(0.0, |at| at.as_millisecond() as f64 / 1_000.0);
+            (WindowLabels { environment: window.environment.clone(), window: window.name.clone() }, at)
+        });
+        self.app.metrics.set_newest_looks(looks);
     }
 
     async fn look_at_backups(&self) {

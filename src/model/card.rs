@@ -22,6 +22,15 @@ pub struct Card {
     pub abandoned: bool,
 }
 
+impl Card {
+    /// The thread of its message, or the one that the message is in; `None` until it was delivered.
+    pub fn thread(&self) -> Option<Conversation> {
+        let message = self.message.as_ref()?;
+        let thread = self.conversation.thread.clone().or_else(|| Some(message.clone()));
+        Some(Conversation { thread, ..self.conversation.clone() })
+    }
+}
+
 /// Purpose of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,7 +41,7 @@ pub enum CardKind {
     Direct,
     /// The outcome, posted at the end: an edit of a card notifies nobody.
     Outcome,
-    /// A message in the thread of a card that is still pending.
+    /// A message in the thread of a card: that it is still pending, or what has changed in an incident.
     Reminder,
 }
 

@@ -23,8 +23,6 @@ pub struct AnswerFinding {
 impl AnswerFinding {
     /// The check of a target that gives no answer.
     pub const NO_ANSWER: &'static str = "no answer";
-    /// The check of an answer that warns without a finding of one target.
-    pub const VERDICT: &'static str = "verdict";
 
     /// True if the other finding can't be seen while this one lasts.
     pub fn hides(&self, other: &AnswerFinding) -> bool {

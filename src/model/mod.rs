@@ -26,7 +26,7 @@ pub use person::{
 pub use plan::{Plan, as_text, from_identity, sha256_hex, to_identity};
 pub use reply::{
     Audience, Block, Cell, Column, ColumnKind, Coverage, EnvironmentTag, Heading, Reply, Row, Severity, Span,
-    Table, Text, WordKind, WordMap, bar,
+    Table, Text, WordKind, WordMap, bar, severity_of,
 };
 pub use run::{
     ActiveFreeze, EventKind, LoginKind, Risk, Run, RunEvent, RunId, RunRequest, RunState, next_state,

@@ -18,6 +18,15 @@ pub enum Severity {
     Critical,
 }
 
+/// The worst judgement of some blocks.
+pub fn severity_of(blocks: &[Block]) -> Severity {
+    let severities = blocks.iter().filter_map(|block| match block {
+        Block::Verdict { severity, .. } => Some(*severity),
+        _ => None,
+    });
+    severities.max().unwrap_or_default()
+}
+
 /// The part of what was asked that has an answer. An answer's verdict, its run's outcome and the exit status follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

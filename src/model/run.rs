@@ -160,6 +160,8 @@ pub enum EventKind {
     Started,
     /// A part of the work is done: a resumable action continues from here.
     Checkpoint,
+    /// What a closed run reports of has changed: a finding began, changed or ended.
+    Updated,
     /// Asked to stop; what was done by then stays.
     StopRequested,
     /// The claim of a resumable action whose process is gone.
@@ -210,6 +212,7 @@ pub fn next_state(from: Option<RunState>, event: EventKind) -> Option<RunState> 
         (Some(S::Running | S::Interrupted), E::Stopped) => S::Stopped,
         (Some(S::Running), E::Interrupted) => S::Interrupted,
         (Some(S::Pending | S::Approved | S::Running), E::TimedOut) => S::Stopped,
+        (Some(state @ (S::Succeeded | S::Failed | S::Partial)), E::Updated) => state,
         (Some(closed), E::Reviewed) if !closed.is_open() => closed,
         _ => return None,
     };

@@ -1,6 +1,8 @@
 //! The card of a run: a pure function of its record, with people named by their accounts on a platform. The `outbox` sends it.
 
 use super::eligibility::{approvals, pending_approvers, quorum};
+use super::incident::{Incident, IncidentMessage};
+use super::incident_card;
 use super::links;
 use super::scheduled_start::{self, SEVERITY};
 use crate::actions::{self, Implementation, support::recovery};
@@ -58,8 +60,14 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
             reply.blocks.extend(progress(app, run));
         }
         _ => {
-            let mut end = end_blocks(app, run);
-            end.extend(next_step(app, run, &end));
+            let incident = Incident::of(run);
+            let mut end = match &incident {
+                Some(incident) => incident_card::card_blocks(run, incident),
+                None => end_blocks(app, run),
+            };
+            if incident.is_none() {
+                end.extend(next_step(app, run, &end));
+            }
             reply.blocks.extend(end);
             reply.blocks.extend(observed_progress(app, run));
             if let Some(plan) = plan.filter(|_| run.event(EventKind::Requested).is_some()) {
@@ -73,6 +81,22 @@ pub fn render_card(app: &App, run: &Run, platform: PlatformKind) -> Reply {
     reply.blocks.extend(event_lines(run));
     if !run.state.is_open() {
         reply.blocks.extend(links::block(links::of_run(app, run)));
+    }
+    reply
+}
+
+/// Renders a message in the thread of an incident's card. What has become critical, and a reminder, call the window's people.
+pub(super) fn render_incident_message(
+    app: &App,
+    run: &Run,
+    message: &IncidentMessage,
+    platform: PlatformKind,
+) -> Reply {
+    let mut reply = Reply::new(heading(app, run));
+    let incident = Incident::of(run).unwrap_or_default();
+    reply.blocks.extend(incident_card::message_blocks(&incident, message));
+    if message.is_critical() || message.is_reminder {
+        reply.blocks.extend(window_mention(app, run, platform));
     }
     reply
 }
@@ -251,7 +275,9 @@ fn review_reminder(app: &App, run: &Run, platform: PlatformKind) -> Option<Block
 fn window_mention(app: &App, run: &Run, platform: PlatformKind) -> Option<Block> {
     let people = known_on(app, &scheduled_start::notified(app, run), platform);
     let text = any_of(Text::new(), &people, &|_| true);
-    (!people.is_empty()).then(|| Block::Text(text.plain(": this window did not go well.")))
+    let call =
+        if Incident::of(run).is_some() { ": please look at this." } else { ": this window did not go well." };
+    (!people.is_empty()).then(|| Block::Text(text.plain(call)))
 }
 
 /// The decision of a request and its end: "approved by ben at 18:52:27 UTC. Session 4711 ended." The decision is the last event of a

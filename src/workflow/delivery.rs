@@ -1,8 +1,10 @@
 //! Delivery of one card: its buttons, its conversation, and the other conversation where the first is refused.
 
 use super::card::{
-    DECISION_BUTTONS, heading, pending_approvers_on, render_card, undelivered_copy, waiting_block,
+    DECISION_BUTTONS, heading, pending_approvers_on, render_card, render_incident_message, undelivered_copy,
+    waiting_block,
 };
+use super::incident::IncidentMessage;
 use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use crate::app::App;
@@ -52,7 +54,7 @@ impl CardSender {
         }
         let card = Card { conversation, ..card.clone() };
         let reply = self.reply_of(&card, run).await?;
-        self.send_card(&card, &reply).await
+        self.send_card(&card, &reply, run.state == RunState::Pending).await
     }
 
     /// Calls an approver whose direct message is refused, by name in the thread of each card that the channel has.
@@ -68,14 +70,13 @@ impl CardSender {
         let Some(approver) = approvers.find(is_recipient) else { return };
         let cards = self.app.audit.store.run_cards(run.id).await.unwrap_or_default();
         for card in cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned) {
-            let (Some(message), Ok(platform)) = (&card.message, self.platform(card.conversation.platform))
+            let (Some(conversation), Ok(platform)) =
+                (card.thread(), self.platform(card.conversation.platform))
             else {
                 continue;
             };
             let named = self.app.access.known_on(&approver, platform.name());
             let reply = Reply::new(heading(&self.app, &run)).with(undelivered_copy(&named));
-            let thread = card.conversation.thread.clone().or_else(|| Some(message.clone()));
-            let conversation = Conversation { thread, ..card.conversation.clone() };
             if let Err(error) = post(&**platform, &conversation, &reply).await {
                 tracing::warn!(run = run.id, card = refused.id, %error, "calling the approver to the card failed");
             }
@@ -90,8 +91,12 @@ impl CardSender {
     async fn reply_of(&self, card: &Card, run: &Run) -> Result<Reply, SendError> {
         let platform = card.conversation.platform;
         Ok(match card.kind {
-            CardKind::Reminder => {
+            CardKind::Reminder if run.state == RunState::Pending => {
                 Reply::new(heading(&self.app, run)).with(waiting_block(&self.app, run, platform, card.kind))
+            }
+            CardKind::Reminder => {
+                let message = self.incident_message(card, run).await?;
+                render_incident_message(&self.app, run, &message, platform)
             }
             _ if run.state == RunState::Pending => {
                 let buttons = self.decision_buttons(run, card, &|_| true).await;
@@ -109,11 +114,27 @@ impl CardSender {
         })
     }
 
+    /// The incident's message that a card of its thread is for: the cards are added in the order of the messages.
+    async fn incident_message(&self, card: &Card, run: &Run) -> Result<IncidentMessage, SendError> {
+        let cards = self.app.audit.store.run_cards(run.id).await;
+        let cards = cards.map_err(|error| SendError::Unavailable(format!("its messages: {error}")))?;
+        let mut cards: Vec<&Card> = cards.iter().filter(|other| other.kind == CardKind::Reminder).collect();
+        cards.sort_by_key(|card| card.id);
+        let index = cards.iter().position(|other| other.id == card.id).unwrap_or(usize::MAX);
+        let message = IncidentMessage::later_of(run).into_iter().nth(index);
+        message.ok_or_else(|| SendError::Unsendable("there is no message for it".to_owned()))
+    }
+
     fn platform(&self, name: PlatformKind) -> Result<&Arc<dyn Platform>, SendError> {
         self.platforms.get(name).ok_or_else(|| SendError::Unsendable("no platform".to_owned()))
     }
 
-    async fn send_card(&self, card: &Card, reply: &Reply) -> Result<PostedMessage, SendError> {
+    async fn send_card(
+        &self,
+        card: &Card,
+        reply: &Reply,
+        is_pending: bool,
+    ) -> Result<PostedMessage, SendError> {
         let platform = self.platform(card.conversation.platform)?;
         if let Some(message) = &card.message {
             let posted = PostedMessage { conversation: card.conversation.clone(), message: message.clone() };
@@ -124,8 +145,8 @@ impl CardSender {
             return edited.map(|()| posted);
         }
         match post(&**platform, &card.conversation, reply).await {
-            // A reminder without its thread would say nothing.
-            Err(SendError::ThreadRefused(_)) if card.kind != CardKind::Reminder => {
+            // A request's reminder without its thread would say nothing.
+            Err(SendError::ThreadRefused(_)) if card.kind != CardKind::Reminder || !is_pending => {
                 let conversation = Conversation { thread: None, ..card.conversation.clone() };
                 post(&**platform, &conversation, reply).await
             }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
+use watch::Watch;
 use work_queue::WorkQueue;
 
 mod answers;
@@ -38,11 +39,12 @@ mod form_fields;
 mod forms;
 mod home;
 mod in_flight;
+mod incident;
+mod incident_card;
 mod ingress;
 mod intent;
 mod links;
 mod next_steps;
-mod open_findings;
 mod outbox;
 mod platforms;
 mod queries;
@@ -54,6 +56,7 @@ mod requests;
 mod scheduled_start;
 mod scheduler;
 mod supervisor;
+mod watch;
 mod webhook_notices;
 mod work_queue;
 
@@ -120,8 +123,10 @@ impl Workflow {
             outbox: outbox.clone(),
             executor: executor.clone(),
         });
+        let watch = Watch { app: app.clone(), queries: queries.clone(), outbox: outbox.clone() };
         let scheduler =
-            Arc::new(Scheduler::new(app.clone(), authenticator.clone(), queries.clone(), requests.clone()));
+            Scheduler::new(app.clone(), authenticator.clone(), queries.clone(), requests.clone(), watch);
+        let scheduler = Arc::new(scheduler);
         let supervisor = Arc::new(Supervisor {
             app: app.clone(),
             outbox,

@@ -2,6 +2,7 @@
 
 use super::delivery::CardSender;
 use super::in_flight::{CardUpdate, CardsInFlight, RetrySchedule};
+use super::incident::Incident;
 use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use super::refusals::RefusalQueue;
@@ -71,7 +72,9 @@ fn needs_update(card: &Card, run: &Run) -> bool {
     let new_events = run.events.get(shown_version..).unwrap_or_default();
     match card.kind {
         CardKind::Primary | CardKind::Direct if card.message.is_none() => true,
-        CardKind::Reminder => card.message.is_none() && run.state == RunState::Pending,
+        CardKind::Reminder => {
+            card.message.is_none() && (run.state == RunState::Pending || Incident::of(run).is_some())
+        }
         CardKind::Primary | CardKind::Direct => {
             new_events.iter().any(|event| event.kind != EventKind::Checkpoint)
         }

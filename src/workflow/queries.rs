@@ -3,25 +3,22 @@
 use super::in_flight::CardUpdate;
 use super::intent::{Intent, Recipients};
 use super::links::{self, Arguments};
-use super::next_steps::retain_buttons;
-use super::open_findings::{CONFIRM_AFTER, FindingRecord};
+use super::next_steps::{NextSteps, retain_buttons};
 use super::outbox::Outbox;
 use super::replies::Opened;
 use super::scheduled_start::SEVERITY;
 use crate::actions::{self, Call, Implementation};
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::config::WindowReport;
 use crate::error::{Error, Result, contain_panic};
 use crate::model::{
-    AnswerFinding, Block, CardKind, Conversation, EventKind, Link, Reply, Run, RunId, Severity, Text,
+    Block, CardKind, Conversation, EventKind, Link, Reply, Run, RunId, Severity, Text, severity_of,
 };
-use crate::schedule::EnvironmentWindow;
 use crate::sql::{self, Answer, QueryRequest};
 use crate::store::{OpenOutcome, StoreError};
 use crate::telemetry::run_span;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::{Instrument, Span};
 
 /// A read waits this long for the audit log and then continues with a warning: in an incident the answer matters more.
@@ -29,10 +26,6 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Every primary card is edited after the decision, and a platform accepts only so many edits a minute.
 const MAX_PRIMARY_CARDS: usize = 10;
-
-/// The start before may still look, in another replica.
-const PREVIOUS_START_TIMEOUT: Duration = Duration::from_secs(30);
-const PREVIOUS_START_POLL: Duration = Duration::from_secs(1);
 
 enum RecordOutcome {
     As(Box<Run>),
@@ -108,70 +101,10 @@ impl Queries {
             Err(error) => return Opened::Unrecorded(error),
         };
         let answer = contain_panic(self.query(intent, Some(run.id))).await;
-        let (kind, details) = match self.window_of(intent) {
-            Some(window) if window.report == WindowReport::Changes => {
-                self.change_details(intent, window, &run, answer).await
-            }
-            _ => start_details(&answer),
-        };
+        let (kind, details) = start_details(&self.outbox.next_steps, intent, answer).await;
         let run = self.app.audit.close(&run, kind, details).await;
         self.outbox.update_cards(run.id).await;
         Opened::New(Box::new(run))
-    }
-
-    /// The window whose start an intent is.
-    fn window_of(&self, intent: &Intent<'_>) -> Option<&EnvironmentWindow> {
-        let start = intent.start.as_ref()?;
-        let is_window = |window: &&EnvironmentWindow| {
-            window.name == start.window && Some(&window.environment) == intent.environment.as_ref()
-        };
-        self.app.schedule.iter().find(is_window)
-    }
-
-    /// The end of a start of a window that reports changes: what it changes, and its answer if that is anything. A new finding is
-    /// confirmed by a second look.
-    async fn change_details(
-        &self,
-        intent: &Intent<'_>,
-        window: &EnvironmentWindow,
-        run: &Run,
-        mut answer: Result<Answer>,
-    ) -> (EventKind, EventDetails) {
-        let known = self.last_findings(window, run).await;
-        let mut seen = findings_of(&answer);
-        let mut found = seen.clone();
-        if known.has_news(&found) {
-            tokio::time::sleep(CONFIRM_AFTER).await;
-            answer = contain_panic(self.query(intent, Some(run.id))).await;
-            seen = findings_of(&answer);
-            found = known.confirmed(&found, &seen);
-        }
-        let record = known.after(&found, &seen, run.opened_at);
-        let (kind, mut details) = start_details(&answer);
-        if record.is_change() {
-            details = with_changes(details, &record, run);
-        } else {
-            // Nobody is told of it.
-            details.texts.remove("outcome");
-        }
-        (kind, details.with_fact(FindingRecord::FACT, &record))
-    }
-
-    /// The record of the window's last start. Without one all findings are new: they are told rather once too often.
-    async fn last_findings(&self, window: &EnvironmentWindow, run: &Run) -> FindingRecord {
-        let deadline = Instant::now() + PREVIOUS_START_TIMEOUT;
-        loop {
-            match FindingRecord::before(&*self.app.audit.store, window, run).await {
-                Ok(Some(record)) => return record,
-                Ok(None) if Instant::now() < deadline => tokio::time::sleep(PREVIOUS_START_POLL).await,
-                Ok(None) => return FindingRecord::default(),
-                Err(error) if Instant::now() < deadline => {
-                    tracing::warn!(run = run.id, %error, "reading a window's last findings failed; will retry");
-                    tokio::time::sleep(PREVIOUS_START_POLL).await;
-                }
-                Err(_) => return FindingRecord::default(),
-            }
-        }
     }
 
     /// The links of what the line names, and of the run that the answer is about.
@@ -216,7 +149,11 @@ impl Queries {
         }
     }
 
-    async fn query(&self, intent: &Intent<'_>, own_run: Option<RunId>) -> Result<Answer> {
+    /// Asks the servers.
+    ///
+    /// # Errors
+    /// The command can't be carried out, or no server is there to ask.
+    pub async fn query(&self, intent: &Intent<'_>, own_run: Option<RunId>) -> Result<Answer> {
         if let Some(Implementation::Query(query)) = actions::find(intent.command) {
             let call = Call { run: own_run, ..intent.call(&self.app) };
             return query(&call).await.map(redacted);
@@ -241,17 +178,26 @@ impl Queries {
     }
 }
 
-/// The end of a scheduled read: with its answer, unless that is all well.
-fn start_details(answer: &Result<Answer>) -> (EventKind, EventDetails) {
-    let (kind, text) = (outcome_kind(answer), verdict_or_error(answer));
+/// The end of a scheduled read: with its answer, unless that is all well. The buttons of its rows work in the window's channel.
+pub(super) async fn start_details(
+    next_steps: &NextSteps,
+    intent: &Intent<'_>,
+    mut answer: Result<Answer>,
+) -> (EventKind, EventDetails) {
+    let (kind, text) = (outcome_kind(&answer), verdict_or_error(&answer));
     let details = EventDetails::default().with_text("verdict", text.clone());
-    let mut blocks = answer.as_ref().map_or(Vec::new(), |answer| answer.blocks.clone());
-    let severity = severity_of(&blocks);
+    let severity = answer.as_ref().map_or(Severity::Neutral, |answer| severity_of(&answer.blocks));
     if kind == EventKind::Succeeded && severity < Severity::Warning {
         return (kind, details);
     }
-    // The buttons would be somebody's: a window has no person.
-    retain_buttons(&mut blocks, &|_| false);
+    let (mut blocks, purposes) = match &mut answer {
+        Ok(answer) => (std::mem::take(&mut answer.blocks), std::mem::take(&mut answer.button_purposes)),
+        Err(_) => Default::default(),
+    };
+    let conversation = &intent.incoming.conversation;
+    if !conversation.platform.is_chat() || !next_steps.store_offers(conversation, purposes).await {
+        retain_buttons(&mut blocks, &|_| false);
+    }
     let is_verdict = |block: &Block| matches!(block, Block::Verdict { .. });
     let first = blocks.iter().position(is_verdict).map(|index| blocks.remove(index));
     let verdict = match first {
@@ -260,50 +206,6 @@ fn start_details(answer: &Result<Answer>) -> (EventKind, EventDetails) {
     };
     let outcome = serde_json::to_string(&(&verdict, &blocks)).unwrap_or_default();
     (kind, details.with_text("outcome", outcome).with_fact(SEVERITY, &severity))
-}
-
-/// Puts the changes before the answer, which is kept for the card of the outcome only if it isn't all well.
-fn with_changes(mut details: EventDetails, record: &FindingRecord, run: &Run) -> EventDetails {
-    let mut lines = record.lines(run.opened_at).into_iter();
-    let kept = details.texts.get("outcome").and_then(|outcome| serde_json::from_str(outcome).ok());
-    let (verdict, blocks): (Text, Vec<Block>) = match kept {
-        Some((verdict, blocks)) => (verdict, lines.map(Block::Text).chain::<Vec<Block>>(blocks).collect()),
-        None => (lines.next().unwrap_or_default(), lines.map(Block::Text).collect()),
-    };
-    let outcome = serde_json::to_string(&(&verdict, &blocks)).unwrap_or_default();
-    details.texts.insert("outcome".to_owned(), outcome);
-    details
-}
-
-/// What an answer warns of. A warning without a finding is one itself, and so is an error.
-fn findings_of(answer: &Result<Answer>) -> Vec<AnswerFinding> {
-    let whole = |check: &str, severity| {
-        let is_gap = check == AnswerFinding::NO_ANSWER;
-        AnswerFinding {
-            target: String::new(),
-            subject: String::new(),
-            check: check.to_owned(),
-            severity,
-            is_gap,
-        }
-    };
-    match answer {
-        Ok(answer) if answer.findings.is_empty() => {
-            let severity = severity_of(&answer.blocks);
-            let warns = severity >= Severity::Warning;
-            warns.then(|| whole(AnswerFinding::VERDICT, severity)).into_iter().collect()
-        }
-        Ok(answer) => answer.findings.clone(),
-        Err(_) => vec![whole(AnswerFinding::NO_ANSWER, Severity::Critical)],
-    }
-}
-
-fn severity_of(blocks: &[Block]) -> Severity {
-    let severities = blocks.iter().filter_map(|block| match block {
-        Block::Verdict { severity, .. } => Some(*severity),
-        _ => None,
-    });
-    severities.max().unwrap_or_default()
 }
 
 fn outcome_kind(answer: &Result<Answer>) -> EventKind {

@@ -4,7 +4,7 @@ use super::outbox::Outbox;
 use super::webhook_notices::{self, STILL_WAITING};
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::model::{CardKind, Conversation, EventKind, Run, RunState};
+use crate::model::{CardKind, EventKind, Run, RunState};
 use crate::store::{AppendOutcome, Filter, StoreResult};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -39,10 +39,8 @@ impl Reminders {
     async fn add_reminders(&self, run: &Run) -> StoreResult<()> {
         let cards = self.app.audit.store.run_cards(run.id).await?;
         let cards = cards.iter().filter(|card| card.kind == CardKind::Primary && !card.abandoned);
-        for (card, message) in cards.filter_map(|card| Some((card, card.message.as_ref()?))) {
-            let thread = card.conversation.thread.clone().or_else(|| Some(message.clone()));
-            let conversation = Conversation { thread, ..card.conversation.clone() };
-            self.app.audit.store.add_card(run.id, conversation, CardKind::Reminder).await?;
+        for thread in cards.filter_map(|card| card.thread()) {
+            self.app.audit.store.add_card(run.id, thread, CardKind::Reminder).await?;
         }
         self.outbox.spawn_update(run.id);
         Ok(())

@@ -1,6 +1,6 @@
 //! The start of a window as its card tells it: whether people have to know of it, who is notified, and what was irregular.
 
-use super::open_findings::FindingRecord;
+use super::incident::Incident;
 use crate::app::App;
 use crate::model::{Person, Run, RunState};
 use crate::schedule::ScheduledStart;
@@ -9,16 +9,17 @@ use crate::sql::minute;
 /// Name of the fact in a run's last event with the severity of its answer, where that was a warning or worse.
 pub(super) const SEVERITY: &str = "severity";
 
-/// True for a start of a window that nobody has to be told of: of one that reports changes, a start that changed nothing.
+/// True for a start of a window that nobody has to be told of.
 pub(super) fn went_well(run: &Run) -> bool {
-    if let Some(record) = FindingRecord::of(run) {
-        return !record.is_change();
-    }
-    ScheduledStart::of(run).is_some_and(|start| is_fine(run) && !start.is_irregular())
+    let is_well = |start: ScheduledStart| is_fine(run) && !start.is_irregular();
+    Incident::of(run).is_none() && ScheduledStart::of(run).is_some_and(is_well)
 }
 
 /// True for a run that succeeded, and whose answer isn't a warning or worse.
 fn is_fine(run: &Run) -> bool {
+    if let Some(incident) = Incident::of(run) {
+        return incident.is_over();
+    }
     let has_finding = run.events.last().is_some_and(|event| event.facts.get(SEVERITY).is_some());
     run.state == RunState::Succeeded && !has_finding
 }

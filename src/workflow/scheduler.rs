@@ -7,12 +7,12 @@ use super::intent::Intent;
 use super::queries::Queries;
 use super::replies::Opened;
 use super::requests::Requests;
+use super::watch::Watch;
 use crate::actions::support::blocks::note;
 use crate::actions::{self, Implementation, Outcome};
 use crate::app::App;
 use crate::clock::format_duration;
 use crate::command_line::as_word;
-use crate::config::WindowReport;
 use crate::error::{Error, Result, User, contain_panic};
 use crate::model::{
     ChatAccount, ChatEvent, ChatEventKind, Conversation, EventKind, PlatformKind, Risk, RunId,
@@ -61,6 +61,7 @@ pub(super) struct Scheduler {
     pub authenticator: Authenticator,
     pub queries: Arc<Queries>,
     pub requests: Arc<Requests>,
+    pub watch: Watch,
     progress: Mutex<Progress>,
 }
 
@@ -70,8 +71,9 @@ impl Scheduler {
         authenticator: Authenticator,
         queries: Arc<Queries>,
         requests: Arc<Requests>,
+        watch: Watch,
     ) -> Scheduler {
-        Scheduler { app, authenticator, queries, requests, progress: Mutex::default() }
+        Scheduler { app, authenticator, queries, requests, watch, progress: Mutex::default() }
     }
 
     /// Takes the windows that are due at a time (UTC), and that this process has neither begun nor settled. Each has to be given to
@@ -113,12 +115,16 @@ impl Scheduler {
         if pause.is_some() || resumed_at.is_some_and(|resumed| taken.due <= resumed) {
             return Ok(());
         }
+        let delay = taken.now.duration_since(taken.due).unsigned_abs();
+        if window.is_watching() {
+            // After a pause, the next look tells what has changed meanwhile.
+            return if delay <= PUNCTUAL_WITHIN { self.look(window, taken).await } else { Ok(()) };
+        }
         let newest_start = newest_start(store, window).await?;
         let newest = newest_start.as_ref().map(|start| start.due);
         if newest.is_some_and(|newest| taken.due <= newest && newest <= taken.now + MAX_CLOCK_ERROR) {
             return Ok(());
         }
-        let delay = taken.now.duration_since(taken.due).unsigned_abs();
         let longest_delay = PUNCTUAL_WITHIN.max(window.catch_up);
         // A window that is new in the configuration, or has other start times than before, has missed nothing.
         let has_other_times = newest_start.is_some_and(|start| !start.has_times_of(window));
@@ -139,16 +145,29 @@ impl Scheduler {
         };
         let incoming = self.event(window, taken.due);
         let Some(intent) = self.intent(window, &incoming, start) else { return Ok(()) };
-        if delay > longest_delay && window.report == WindowReport::Changes {
-            // The next look tells what has changed meanwhile.
-            return Ok(());
-        }
         if delay > longest_delay {
             let longest_delay = format_duration(longest_delay);
             let problem = format!("Countersign could not start it within {longest_delay} of its time.");
             return self.record_refusal(window, intent, &Error::user(problem)).await;
         }
         self.start_or_wait(window, intent, window.grace.saturating_sub(delay)).await
+    }
+
+    /// Looks once for a window that reports changes.
+    async fn look(&self, window: &EnvironmentWindow, taken: &DueWindow) -> StoreResult<()> {
+        let start = ScheduledStart {
+            window: window.name.clone(),
+            due: taken.due,
+            times: window.times(),
+            missed: 0,
+            missed_since: None,
+            is_late: false,
+            waited_for: None,
+        };
+        let incoming = self.event(window, taken.due);
+        let Some(intent) = self.intent(window, &incoming, start) else { return Ok(()) };
+        let recipients = self.authenticator.recipients_of_start(&intent);
+        self.watch.look(window, &intent, recipients, taken.due).await
     }
 
     /// Starts a window as soon as no other run works on the same, within that time.

@@ -2,6 +2,7 @@
 
 use super::card::heading;
 use super::eligibility::pending_approvers;
+use super::incident::IncidentMessage;
 use crate::app::App;
 use crate::model::Run;
 use serde_json::{Value, json};
@@ -11,11 +12,30 @@ use tokio_util::task::TaskTracker;
 pub(super) const WAITING: &str = "waiting";
 pub(super) const STILL_WAITING: &str = "still_waiting";
 pub(super) const BREAK_GLASS_USED: &str = "acted_alone";
+const CRITICAL: &str = "critical";
 
 /// Notifies the team's webhook, if it has one, in the background.
 pub(super) fn notify(app: &App, background: &TaskTracker, run: &Run, event: &'static str) {
     let Some(webhook) = app.webhook.clone() else { return };
     let payload = payload(app, run, event);
+    background.spawn(async move { webhook.notify(&payload).await });
+}
+
+/// Notifies the team's webhook, if it has one, of findings that are critical, in the background.
+pub(super) fn notify_of_incident(app: &App, background: &TaskTracker, run: &Run, message: &IncidentMessage) {
+    let Some(webhook) = app.webhook.clone() else { return };
+    let environment = run.request.environment.as_deref().and_then(|name| app.environments.tag(name));
+    let critical = message.critical_findings().map(ToString::to_string);
+    let critical: Vec<String> = critical.collect();
+    let place = environment.as_ref().map_or(String::new(), |environment| format!(" in {}", environment.name));
+    let payload = json!({
+        "event": CRITICAL,
+        "run": run.id,
+        "environment": environment.as_ref().map(|environment| &environment.name),
+        "production": environment.as_ref().is_some_and(|environment| environment.production),
+        "findings": critical,
+        "text": format!("Critical{place}: {} (#{}).", critical.join("; "), run.id),
+    });
     background.spawn(async move { webhook.notify(&payload).await });
 }
 

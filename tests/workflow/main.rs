@@ -100,4 +100,5 @@ mod store_outage;
 mod typed_text;
 mod vacuum;
 mod vacuum_full;
+mod watch;
 mod webhook;

@@ -8,7 +8,17 @@ use countersign::model::RunState;
 use serde_json::Value;
 use std::path::PathBuf;
 
-const METRICS: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+const METRICS: &str = r#"
+[metrics]
+listen = "127.0.0.1:0"
+
+[[schedule]]
+name = "Watch"
+run = "blocked"
+environments = ["production"]
+at = "* * * * *"
+report = "changes"
+"#;
 
 const DASHBOARD: &str = include_str!("../../deploy/grafana/countersign.json");
 

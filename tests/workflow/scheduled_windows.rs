@@ -14,20 +14,19 @@ use countersign::store::{FreezeChange, NewRun, OpenOutcome, Store};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio_postgres::Client;
 
 /// The pattern of a time of today in UTC, to the minute.
-fn pattern(time: Timestamp) -> String {
+pub fn pattern(time: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime("%-M %-H %-d %-m *").to_string()
 }
 
-fn minutes_ago(minutes: i64) -> Timestamp {
+pub fn minutes_ago(minutes: i64) -> Timestamp {
     let now = Timestamp::now().as_second();
     Timestamp::from_second(now - now % 60 - 60 * minutes).unwrap()
 }
 
 /// A window of production that was due then, and is made up for.
-fn window(name: &str, run: &str, due: Timestamp) -> String {
+pub fn window(name: &str, run: &str, due: Timestamp) -> String {
     let at = pattern(due);
     format!(
         "\n[[schedule]]\nname = \"{name}\"\nrun = \"{run}\"\nenvironments = [\"production\"]\nat = \"{at}\"\n\
@@ -44,7 +43,7 @@ async fn scene_on(servers: &'static Servers, more: &str) -> Scene {
 }
 
 /// The first message in the channel with these words.
-async fn told(scene: &Scene, words: &str) -> Message {
+pub async fn told(scene: &Scene, words: &str) -> Message {
     let found = scene.workspace().wait_for(words, |workspace| {
         workspace.visible_messages(DAN, INCIDENT).into_iter().find(|message| message.plain().contains(words))
     });
@@ -301,101 +300,4 @@ async fn a_window_whose_time_was_changed_has_missed_nothing() {
     // At the same times as before, a start that was late is told.
     let third = starts(&scene, "10T04:00").await;
     assert_eq!((third.len(), third[0].0, third[0].1.missed), (3, RunState::Failed, 1));
-}
-
-const QUEUE: &str = "/*\nsummary = \"Jobs that wait\"\ngroup = \"team\"\nrisk = \"read\"\nscope = \"server\"\nexample = \"queue\"\n\
-                     verdict = \"{waiting_jobs} jobs wait.\"\n[thresholds]\n\
-                     waiting_jobs = { warning = 5, critical = 50, message = \"{target}: {value} jobs wait.\" }\n*/\n\
-                     SELECT count(*) AS waiting_jobs FROM public.jobs_of_the_queue\n";
-
-/// A window that looks each minute at a queue of so many jobs and reports changes, and the superuser.
-async fn watched_queue(servers: &'static Servers, jobs: usize) -> (Scene, Client) {
-    let now = minutes_ago(0);
-    let window = window("Queue", "queue", now).replace(&pattern(now), "* * * * *");
-    let window = window.replace("catch_up = \"1d\"", "report = \"changes\"");
-    let commands = vec![("queue.sql", QUEUE)];
-    let twist = Twist { servers: Some(servers), more: &window, commands, ..Twist::default() };
-    let scene = Scene::without_bot(twist).await;
-    let superuser = servers.cluster.connect("postgres").await.unwrap();
-    let table = format!(
-        "CREATE TABLE jobs_of_the_queue AS SELECT FROM generate_series(1, {jobs});
-         GRANT SELECT ON jobs_of_the_queue TO countersign_read"
-    );
-    superuser.batch_execute(&table).await.unwrap();
-    (scene, superuser)
-}
-
-/// The messages of the window in the channel.
-fn reports(scene: &Scene) -> Vec<String> {
-    let messages = scene.workspace().visible_messages(DAN, INCIDENT);
-    let messages = messages.iter().map(Message::plain);
-    messages.filter(|message| message.contains("schedule Queue requested queue")).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_window_that_reports_changes_tells_a_finding_when_it_begins_gets_worse_and_ends() {
-    let servers = maintenance_harness::shared().await;
-    let (scene, superuser) = watched_queue(servers, 3).await;
-    let now = minutes_ago(0);
-    let bots = [replica(&scene).await, replica(&scene).await];
-    let minute = |number: usize| now + jiff::SignedDuration::from_secs(60 * i64::try_from(number).unwrap());
-
-    // What is done before each minute's look, and the words of the one message that it makes.
-    let added =
-        |number: usize| format!("INSERT INTO jobs_of_the_queue SELECT FROM generate_series(1, {number})");
-    let looks = [
-        (String::new(), None),
-        (added(10), Some("New or changed: main: waiting jobs (warning).")),
-        (added(1), None),
-        (added(90), Some("New or changed: main: waiting jobs (critical).")),
-        // Gone in one look alone: it isn't over.
-        ("TRUNCATE jobs_of_the_queue".to_owned(), None),
-        (added(90), None),
-        ("TRUNCATE jobs_of_the_queue".to_owned(), None),
-        (String::new(), Some("Over: main: waiting jobs, after ")),
-        (String::new(), None),
-    ];
-    let mut count = 0;
-    for (number, (change, words)) in looks.into_iter().enumerate() {
-        superuser.batch_execute(&change).await.unwrap();
-        // Two bots are due at the same time, and another one each minute is the first.
-        bots[number % 2].start_due_windows(minute(number)).await;
-        bots[(number + 1) % 2].start_due_windows(minute(number)).await;
-        let runs = scene.runs_of("queue").await;
-        assert_eq!((runs.len(), runs[0].state), (number + 1, RunState::Succeeded), "{runs:#?}");
-        if let Some(words) = words {
-            count += 1;
-            let report = told(&scene, words).await.plain();
-            let is_over = words.starts_with("Over");
-            assert_eq!(report.contains("this window did not go well"), !is_over, "{report}");
-            assert_eq!(report.contains("jobs wait"), !is_over, "{report}");
-        }
-        assert_eq!(reports(&scene).len(), count, "look {number}: {:#?}", reports(&scene));
-    }
-    superuser.batch_execute("DROP TABLE jobs_of_the_queue").await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_answer_is_told_and_ends_no_other_finding() {
-    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
-    let (scene, _) = watched_queue(servers, 9).await;
-    let now = minutes_ago(0);
-    let bot = replica(&scene).await;
-    let looks = async |numbers: std::ops::Range<i64>| {
-        for number in numbers {
-            bot.start_due_windows(now + jiff::SignedDuration::from_secs(60 * number)).await;
-        }
-    };
-    looks(0..1).await;
-    told(&scene, "New or changed: main: waiting jobs (warning).").await;
-    let frozen = servers.cluster.freeze().unwrap();
-    looks(1..4).await;
-    let down = told(&scene, "New or changed: main: no answer (critical).").await.plain();
-    assert!(down.contains("No server answered."), "{down}");
-    assert_eq!(reports(&scene).len(), 2, "{:#?}", reports(&scene));
-    drop(frozen);
-    looks(4..6).await;
-    let over = told(&scene, "Over: main: no answer, after ").await.plain();
-    assert!(over.contains("9 jobs wait"), "what began before still lasts: {over}");
-    assert_eq!(reports(&scene).len(), 3, "{:#?}", reports(&scene));
 }

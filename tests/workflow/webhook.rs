@@ -8,8 +8,8 @@ use countersign::model::RunState;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
-/// A bot with a webhook, and what that hears; it is down for the first `refusals` times.
-async fn paged(more: &str, instead: Vec<(&str, &str)>, refusals: usize) -> (Scene, Arc<Mutex<Vec<Value>>>) {
+/// A webhook's address, and what it hears; it is down for the first `refusals` times.
+pub async fn listen(refusals: usize) -> (String, Arc<Mutex<Vec<Value>>>) {
     let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
     let kept = Arc::clone(&heard);
     let page = move |body: Json<Value>| async move {
@@ -22,14 +22,23 @@ async fn paged(more: &str, instead: Vec<(&str, &str)>, refusals: usize) -> (Scen
     tokio::spawn(
         axum::serve(listener, axum::Router::new().route("/page", axum::routing::post(page))).into_future(),
     );
-    let more = format!("[webhook]\nurl = {{ env = \"WEBHOOK_URL\" }}\n\n{more}");
+    (url, heard)
+}
+
+/// The section of the configuration; [`listen`]'s address is the secret `WEBHOOK_URL`.
+pub const SECTION: &str = "\n[webhook]\nurl = { env = \"WEBHOOK_URL\" }\n\n";
+
+/// A bot with a webhook, and what that hears.
+async fn paged(more: &str, instead: Vec<(&str, &str)>, refusals: usize) -> (Scene, Arc<Mutex<Vec<Value>>>) {
+    let (url, heard) = listen(refusals).await;
+    let more = format!("{SECTION}{more}");
     let mut scene = Scene::without_bot(Twist { more: &more, instead, ..Twist::default() }).await;
     scene.stage.secrets.insert("WEBHOOK_URL".to_owned(), url);
     scene.bot = Some(scene.stage.bot().await.expect("a bot"));
     (scene, heard)
 }
 
-async fn pages(heard: &Mutex<Vec<Value>>, number: usize) -> Vec<Value> {
+pub async fn pages(heard: &Mutex<Vec<Value>>, number: usize) -> Vec<Value> {
     found("the pages", async || {
         let heard = heard.lock().unwrap().clone();
         (heard.len() >= number).then_some(heard)

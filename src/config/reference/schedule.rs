@@ -44,7 +44,7 @@ pub(super) const WINDOW: ConfigSection = section("schedule", "A maintenance wind
             kind: KeyType::Choice(&["problems", "changes"]),
             is_required: false,
             default: DefaultValue::Text("problems"),
-            meaning: "What people are told: each run that didn't go well, or, of a command that reads, each change of what it finds.",
+            meaning: "What people are told: each run that didn't go well, or, of a command that reads, one message for each incident that it finds, edited until it is over.",
         },
         optional("notify", KeyType::Texts, "Roles: their people are mentioned when a run didn't go well."),
     ]).array();

@@ -228,7 +228,7 @@ pub const SECTIONS: &[ConfigSection] = &[
                 "At most one such run is allowed in this time.",
             ),
         ]),
-    section("webhook", "A webhook that is notified of pending requests.", &[required("url", KeyType::Secret, "Its https address.")]),
+    section("webhook", "A webhook that is notified of pending requests and of critical findings.", &[required("url", KeyType::Secret, "Its https address.")]),
     section("backups", "The storage of dumps, and the programs that make them.", &[
             required("directory", KeyType::Path, "The directory of the dumps."),
             optional(

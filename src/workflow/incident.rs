@@ -1,0 +1,487 @@
+//! Incidents of a window that reports changes: each lasts from its first finding to the end of its last. Its run is recorded with the
+//! first finding; each change of it is an event of that run, so that replicas and restarts tell a change once.
+
+use crate::model::{AnswerFinding, Run, Severity};
+use crate::schedule::EnvironmentWindow;
+use crate::sql::duration;
+use crate::store::{Filter, Store, StoreResult};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A finding is told again after this time at the soonest, unless it has become critical.
+const TELL_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
+/// A finding that comes back within this time after the end belongs to the same incident.
+const REOPENED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// An incident that nothing was told of for so long is called to mind, once.
+const REMIND_AFTER: SignedDuration = SignedDuration::from_mins(30);
+
+/// Findings that an incident keeps; those that ended first are dropped.
+const MAX_FINDINGS: usize = 100;
+
+/// Runs of a window that are searched for its newest incident: one that was interrupted holds none.
+const MAX_SEARCHED: usize = 10;
+
+/// An incident, as of its newest change or look.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Incident {
+    /// Due time of the newest look that it includes (UTC).
+    pub looked_at: Timestamp,
+    pub findings: Vec<IncidentFinding>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_reminded: bool,
+}
+
+/// A finding of an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IncidentFinding {
+    #[serde(flatten)]
+    pub finding: AnswerFinding,
+    /// UTC.
+    pub since: Timestamp,
+    /// UTC; `None` while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The last look didn't show it; a second one without it ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_absent: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<Told>,
+}
+
+/// What people were last told of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    /// UTC.
+    at: Timestamp,
+    /// `None`: that it was over.
+    severity: Option<Severity>,
+}
+
+/// A change that people are told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Change {
+    #[serde(flatten)]
+    pub finding: AnswerFinding,
+    /// Time for which it lasted, in seconds; `None` if it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasted_s: Option<i64>,
+}
+
+/// A message about an incident: the content of an event's facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IncidentMessage {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// It only calls the incident to mind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reminder: bool,
+}
+
+impl IncidentFinding {
+    /// What holds now, as it is told.
+    fn state(&self) -> Option<Severity> {
+        self.ended_at.is_none().then_some(self.finding.severity)
+    }
+
+    /// What has to be told at that time, if anything: a change that isn't told yet, and not the same finding too often.
+    fn change(&self, at: Timestamp) -> Option<Change> {
+        let state = self.state();
+        let is_due = match self.told {
+            None => state.is_some(),
+            Some(told) => {
+                let is_worse = told.severity == Some(Severity::Warning) && state == Some(Severity::Critical);
+                told.severity != state && (is_worse || at.duration_since(told.at) >= TELL_AGAIN_AFTER)
+            }
+        };
+        let lasted = self.ended_at.map(|ended_at| ended_at.duration_since(self.since));
+        let change =
+            Change { finding: self.finding.clone(), lasted_s: lasted.map(|lasted| lasted.as_secs()) };
+        is_due.then_some(change)
+    }
+}
+
+impl Change {
+    /// "asset-service: blocked (critical)", or "asset-service: blocked, after 12 min 5 s".
+    fn words(&self) -> String {
+        match self.lasted_s {
+            None => with_severity(&self.finding),
+            Some(lasted) => format!("{}, after {}", self.finding, duration(lasted as f64)),
+        }
+    }
+}
+
+/// "asset-service: blocked (critical)".
+pub(super) fn with_severity(finding: &AnswerFinding) -> String {
+    let is_critical = finding.severity == Severity::Critical;
+    format!("{finding} ({})", if is_critical { "critical" } else { "warning" })
+}
+
+impl IncidentMessage {
+    /// Name of the fact.
+    pub const FACT: &'static str = "incident_message";
+
+    /// True if there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && !self.is_reminder
+    }
+
+    /// What it tells that has become critical.
+    pub fn critical_findings(&self) -> impl Iterator<Item = &AnswerFinding> {
+        let begun = self.begun().map(|change| &change.finding);
+        begun.filter(|finding| finding.severity == Severity::Critical)
+    }
+
+    /// True if it tells that something has become critical.
+    pub fn is_critical(&self) -> bool {
+        self.critical_findings().next().is_some()
+    }
+
+    fn begun(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.lasted_s.is_none())
+    }
+
+    /// The worst that it tells; [`Severity::Ok`] if it only tells of ends.
+    pub fn severity(&self) -> Severity {
+        self.begun().map(|change| change.finding.severity).max().unwrap_or(Severity::Ok)
+    }
+
+    /// "New or changed: asset-service: blocked (warning)." and "Over: auth-service: blocked, after 12 min 5 s.", as far as there are any.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |title: &str, is_over: bool| {
+            let changes = self.changes.iter().filter(|change| change.lasted_s.is_some() == is_over);
+            let parts: Vec<String> = changes.map(Change::words).collect();
+            (!parts.is_empty()).then(|| format!("{title}: {}.", parts.join("; ")))
+        };
+        [line("New or changed", false), line("Over", true)].into_iter().flatten().collect()
+    }
+
+    /// The messages of a run but for the first, which is its card: oldest first.
+    pub fn later_of(run: &Run) -> Vec<IncidentMessage> {
+        let facts = run.events.iter().filter_map(|event| event.facts.get(IncidentMessage::FACT));
+        let messages = facts.filter_map(|fact| serde_json::from_value(fact.clone()).ok());
+        messages.skip(1).filter(|message: &IncidentMessage| !message.is_empty()).collect()
+    }
+}
+
+impl Incident {
+    /// Name of the fact.
+    pub const FACT: &'static str = "incident";
+
+    /// The incident that a run is about, as of its newest event; `None` of any other run.
+    pub fn of(run: &Run) -> Option<Incident> {
+        let fact = run.events.iter().rev().find_map(|event| event.facts.get(Incident::FACT))?;
+        serde_json::from_value(fact.clone()).ok()
+    }
+
+    /// The newest incident of a window, with its run.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn newest(
+        store: &dyn Store,
+        window: &EnvironmentWindow,
+    ) -> StoreResult<Option<(Run, Incident)>> {
+        let filter = Filter {
+            environment: Some(window.environment.clone()),
+            requester: Some(window.requester().id),
+            include_reads: true,
+            limit: MAX_SEARCHED,
+            ..Filter::default()
+        };
+        let runs = store.list(filter).await?.runs;
+        let mut runs = runs.into_iter().filter(|run| window.requested(run));
+        Ok(runs.find_map(|run| Some((run.clone(), Incident::of(&run)?))))
+    }
+
+    pub fn open_findings(&self) -> impl Iterator<Item = &IncidentFinding> {
+        self.findings.iter().filter(|known| known.ended_at.is_none())
+    }
+
+    /// True if nothing of it lasts.
+    pub fn is_over(&self) -> bool {
+        self.open_findings().next().is_none()
+    }
+
+    /// The worst of what lasts; [`Severity::Ok`] if nothing does.
+    pub fn severity(&self) -> Severity {
+        self.open_findings().map(|known| known.finding.severity).max().unwrap_or(Severity::Ok)
+    }
+
+    /// The start of its first finding (UTC).
+    pub fn since(&self) -> Timestamp {
+        self.findings.iter().map(|known| known.since).min().unwrap_or(self.looked_at)
+    }
+
+    /// The end of its last finding (UTC), once it is over.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        let end = self.findings.iter().filter_map(|known| known.ended_at).max();
+        end.filter(|_| self.is_over())
+    }
+
+    /// True if a look shows a finding that isn't open, or is open with another severity.
+    pub fn has_news(&self, found: &[AnswerFinding]) -> bool {
+        found.iter().any(|finding| !self.open_findings().any(|known| known.finding == *finding))
+    }
+
+    /// What two looks have in common: of the second, what is open already, and what the first shows, too.
+    pub fn confirmed(&self, first: &[AnswerFinding], second: &[AnswerFinding]) -> Vec<AnswerFinding> {
+        let confirm = |finding: &AnswerFinding| {
+            if first.contains(finding) {
+                return Some(finding.clone());
+            }
+            self.open_findings()
+                .find(|known| known.finding.is_same(finding))
+                .map(|known| known.finding.clone())
+        };
+        second.iter().filter_map(confirm).collect()
+    }
+
+    /// True if what a look at that time has found belongs to this incident; otherwise it begins another one.
+    pub fn includes(&self, found: &[AnswerFinding], at: Timestamp) -> bool {
+        let comes_back = |known: &IncidentFinding| {
+            let is_recent = known.ended_at.is_some_and(|end| at.duration_since(end) < REOPENED_WITHIN);
+            is_recent && found.iter().any(|finding| finding.is_same(&known.finding))
+        };
+        !self.is_over() || found.is_empty() || self.findings.iter().any(comes_back)
+    }
+
+    /// The incident after a look at that time (UTC). What the look could not see, by all that it has `seen`, is not over.
+    pub fn after(mut self, found: &[AnswerFinding], seen: &[AnswerFinding], at: Timestamp) -> Incident {
+        self.looked_at = at;
+        for known in self.findings.iter_mut().filter(|known| known.ended_at.is_none()) {
+            let is_found = found.iter().any(|finding| finding.is_same(&known.finding));
+            let is_hidden = found.iter().chain(seen).any(|finding| finding.hides(&known.finding));
+            if is_found || is_hidden {
+                known.is_absent &= !is_found;
+            } else if known.is_absent {
+                known.ended_at = Some(at);
+            } else {
+                known.is_absent = true;
+            }
+        }
+        for finding in found {
+            match self.findings.iter_mut().find(|known| known.finding.is_same(finding)) {
+                Some(known) => {
+                    known.finding = finding.clone();
+                    if known.ended_at.take().is_some() {
+                        (known.since, known.is_absent) = (at, false);
+                    }
+                }
+                None => self.findings.push(IncidentFinding {
+                    finding: finding.clone(),
+                    since: at,
+                    ended_at: None,
+                    is_absent: false,
+                    told: None,
+                }),
+            }
+        }
+        while self.findings.len() > MAX_FINDINGS
+            && let Some(first) = self.findings.iter().position(|known| known.ended_at.is_some())
+        {
+            self.findings.remove(first);
+        }
+        self
+    }
+
+    /// Takes what people have to be told at that time (UTC), and keeps in mind that they were.
+    pub fn take_message(&mut self, at: Timestamp) -> IncidentMessage {
+        let newest = self.findings.iter().filter_map(|known| Some(known.told?.at)).max();
+        let mut changes = Vec::new();
+        for known in &mut self.findings {
+            if let Some(change) = known.change(at) {
+                changes.push(change);
+                known.told = Some(Told { at, severity: known.state() });
+            }
+        }
+        let is_long_ago = newest.is_some_and(|newest| at.duration_since(newest) >= REMIND_AFTER);
+        let is_reminder = changes.is_empty() && !self.is_over() && !self.is_reminded && is_long_ago;
+        self.is_reminded |= is_reminder;
+        IncidentMessage { changes, is_reminder }
+    }
+
+    /// True if the card of one shows something else than that of the other.
+    pub fn is_shown_as(&self, other: &Incident) -> bool {
+        let shown = |incident: &Incident| -> Vec<(AnswerFinding, Option<Timestamp>)> {
+            incident.findings.iter().map(|known| (known.finding.clone(), known.ended_at)).collect()
+        };
+        shown(self) == shown(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn finding(target: &str, severity: Severity) -> AnswerFinding {
+        AnswerFinding {
+            target: target.to_owned(),
+            subject: "locks".to_owned(),
+            check: "blocked".to_owned(),
+            severity,
+            is_gap: false,
+        }
+    }
+
+    fn no_answer(target: &str) -> AnswerFinding {
+        AnswerFinding {
+            subject: String::new(),
+            check: AnswerFinding::NO_ANSWER.to_owned(),
+            is_gap: true,
+            ..finding(target, Severity::Critical)
+        }
+    }
+
+    fn minute(minute: i64) -> Timestamp {
+        Timestamp::from_second(60 * minute).unwrap()
+    }
+
+    /// What is told after each look, a minute after the one before.
+    fn told(looks: &[&[AnswerFinding]]) -> Vec<Vec<String>> {
+        let mut incident = Incident::default();
+        let look = |(at, found): (i64, &&[AnswerFinding])| {
+            if !incident.includes(found, minute(at)) {
+                incident = Incident::default();
+            }
+            incident = std::mem::take(&mut incident).after(found, found, minute(at));
+            let message = incident.take_message(minute(at));
+            let reminder = message.is_reminder.then(|| "reminder".to_owned());
+            message.lines().into_iter().chain(reminder).collect()
+        };
+        (0..).zip(looks).map(look).collect()
+    }
+
+    #[test]
+    fn a_finding_is_told_when_it_begins_gets_worse_and_has_not_been_seen_twice() {
+        let warning: &[AnswerFinding] = &[finding("a", Severity::Warning)];
+        let critical: &[AnswerFinding] = &[finding("a", Severity::Critical)];
+        let looks = [warning, warning, critical, &[], critical, critical, &[], &[], &[]];
+        let mut expected = vec![Vec::new(); looks.len()];
+        expected[0] = vec!["New or changed: a: blocked (warning).".to_owned()];
+        expected[2] = vec!["New or changed: a: blocked (critical).".to_owned()];
+        expected[7] = vec!["Over: a: blocked, after 7 min 0 s.".to_owned()];
+        assert_eq!(told(&looks), expected);
+    }
+
+    #[test]
+    fn what_ends_soon_is_told_to_be_over_after_five_minutes() {
+        let warning: &[AnswerFinding] = &[finding("a", Severity::Warning)];
+        let messages = told(&[warning, &[], &[], &[], &[], &[], &[]]);
+        assert_eq!(messages[5], ["Over: a: blocked, after 2 min 0 s."]);
+        assert_eq!(messages.concat().len(), 2, "{messages:?}");
+    }
+
+    #[test]
+    fn what_lasts_is_called_to_mind_once() {
+        let warning: &[AnswerFinding] = &[finding("a", Severity::Warning)];
+        let messages = told(&vec![warning; 90]);
+        let reminders: Vec<usize> = (0..90).filter(|at| messages[*at] == ["reminder"]).collect();
+        assert_eq!((reminders, messages.concat().len()), (vec![30], 2));
+    }
+
+    #[test]
+    fn what_comes_back_within_ten_minutes_belongs_to_the_same_incident() {
+        let warning = [finding("a", Severity::Warning)];
+        let over = Incident::default().after(&warning, &warning, minute(0));
+        let over = over.after(&[], &[], minute(1)).after(&[], &[], minute(2));
+        assert!(over.is_over() && over.ended_at() == Some(minute(2)));
+        assert!(over.includes(&warning, minute(11)) && !over.includes(&warning, minute(12)));
+        assert!(!over.includes(&[finding("b", Severity::Warning)], minute(3)));
+        assert!(over.includes(&[], minute(90)));
+    }
+
+    #[test]
+    fn what_can_not_be_seen_is_not_over() {
+        let before = [finding("a", Severity::Warning), finding("b", Severity::Warning)];
+        for (gap, over) in [(no_answer("a"), 1), (no_answer(""), 0)] {
+            let found = std::slice::from_ref(&gap);
+            let mut incident = Incident::default().after(&before, &before, minute(0));
+            for at in 1..3 {
+                incident = incident.after(found, found, minute(at));
+            }
+            assert!(incident.open_findings().any(|known| known.finding == before[0]), "{gap}");
+            let ended = incident.findings.iter().filter(|known| known.ended_at.is_some()).count();
+            assert_eq!(ended, over, "{gap}");
+        }
+    }
+
+    #[test]
+    fn a_gap_of_one_subject_hides_its_findings_alone() {
+        let gap = |subject: &str| AnswerFinding {
+            subject: subject.to_owned(),
+            check: format!("{subject} not checked"),
+            is_gap: true,
+            ..finding("a", Severity::Warning)
+        };
+        let open = finding("a", Severity::Warning);
+        assert!(gap("locks").hides(&open) && !gap("sequences").hides(&open));
+    }
+
+    #[test]
+    fn what_the_second_look_alone_could_not_see_is_not_over() {
+        let open = [finding("a", Severity::Warning)];
+        let known = Incident::default().after(&open, &open, minute(0)).after(&[], &[], minute(1));
+        let first = [finding("b", Severity::Warning)];
+        let seen = [no_answer("")];
+        let found = known.confirmed(&first, &seen);
+        assert!(found.is_empty() && !known.after(&found, &seen, minute(2)).is_over());
+    }
+
+    #[test]
+    fn what_only_one_of_two_looks_shows_is_not_told() {
+        let known = Incident::default().after(&[finding("open", Severity::Warning)], &[], minute(0));
+        let first = [finding("open", Severity::Critical), finding("short", Severity::Warning)];
+        assert!(known.has_news(&first));
+        let second = [finding("open", Severity::Warning), finding("later", Severity::Warning)];
+        let confirmed = known.confirmed(&first, &second);
+        assert_eq!(confirmed, [finding("open", Severity::Warning)]);
+        assert!(!known.has_news(&confirmed));
+    }
+
+    proptest! {
+        /// Whoever reads only the messages knows, five minutes after the last change, what lasts; and one finding, however it flaps,
+        /// makes a message in five minutes, and another when it becomes critical.
+        #[test]
+        fn messages_are_true_and_few(looks in prop::collection::vec(prop::collection::vec(0_u8..3, 3), 0..60)) {
+            let severity = |level| if level == 1 { Severity::Warning } else { Severity::Critical };
+            let found = |look: &[u8]| -> Vec<AnswerFinding> {
+                let targets = ["a", "b", "c"].into_iter().zip(look).filter(|(_, level)| **level > 0);
+                targets.map(|(target, level)| finding(target, severity(*level))).collect()
+            };
+            let last = looks.last().cloned().unwrap_or_default();
+            let quiet_end = std::iter::repeat_n(last, 8);
+            let mut incident = Incident::default();
+            let mut known: std::collections::BTreeMap<String, Option<Severity>> = Default::default();
+            let mut times: Vec<(i64, String, bool)> = Vec::new();
+            for (at, look) in (0..).zip(looks.into_iter().chain(quiet_end)) {
+                let found = found(&look);
+                if !incident.includes(&found, minute(at)) {
+                    incident = Incident::default();
+                }
+                incident = incident.after(&found, &found, minute(at));
+                for change in incident.take_message(minute(at)).changes {
+                    let state = change.lasted_s.is_none().then_some(change.finding.severity);
+                    let before = known.insert(change.finding.target.clone(), state).flatten();
+                    let is_worse = before == Some(Severity::Warning) && state == Some(Severity::Critical);
+                    times.push((at, change.finding.target, is_worse));
+                }
+                let kept = serde_json::to_value(&incident).unwrap();
+                prop_assert_eq!(&serde_json::from_value::<Incident>(kept).unwrap(), &incident);
+            }
+            for open in incident.open_findings() {
+                prop_assert_eq!(known.get(&open.finding.target), Some(&Some(open.finding.severity)));
+            }
+            let lasts = known.iter().filter(|(_, state)| state.is_some());
+            for (target, _) in lasts {
+                prop_assert!(incident.open_findings().any(|open| open.finding.target == *target), "{target}");
+            }
+            for (index, (at, target, is_worse)) in times.iter().enumerate() {
+                let earlier = times[..index].iter().rev().find(|(_, other, _)| other == target);
+                prop_assert!(earlier.is_none_or(|(earlier, ..)| at - earlier >= 5 || *is_worse), "{times:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The card of an incident, and the messages in its thread.
+
+use super::incident::{Incident, IncidentMessage, with_severity};
+use crate::model::{Block, Run, Severity, Text};
+use crate::sql::{duration, minute};
+
+/// Findings that a line names: more would not be read on a phone.
+const MAX_NAMED: usize = 8;
+
+/// The card's blocks: what lasts, before the newest answer, or that it is over.
+pub(super) fn card_blocks(run: &Run, incident: &Incident) -> Vec<Block> {
+    if let Some(ended_at) = incident.ended_at() {
+        let lasted = duration(ended_at.duration_since(incident.since()).as_secs_f64());
+        let text = format!("Over since {}, after {lasted}.", minute(ended_at));
+        let parts = incident.findings.iter().map(|known| with_severity(&known.finding)).collect();
+        return vec![
+            Block::Verdict { severity: Severity::Ok, text: text.into() },
+            Block::Text(line("It was", parts).into()),
+        ];
+    }
+    let newest = run.events.last().and_then(|event| event.texts.get("outcome"));
+    let newest: Option<(Text, Vec<Block>)> = newest.and_then(|stored| serde_json::from_str(stored).ok());
+    let open = incident.open_findings();
+    let open = open.map(|known| format!("{} since {}", with_severity(&known.finding), minute(known.since)));
+    let open = line("Open", open.collect());
+    let (verdict, answer) = newest.unwrap_or_else(|| (open.clone().into(), Vec::new()));
+    let mut blocks = vec![Block::Verdict { severity: incident.severity(), text: verdict }];
+    if !answer.is_empty() {
+        blocks.push(Block::Text(open.into()));
+    }
+    let over = incident.findings.iter().filter_map(|known| {
+        let lasted = known.ended_at?.duration_since(known.since).as_secs_f64();
+        Some(format!("{}, after {}", known.finding, duration(lasted)))
+    });
+    let over: Vec<String> = over.collect();
+    if !over.is_empty() {
+        blocks.push(Block::Text(line("Over", over).into()));
+    }
+    blocks.extend(answer);
+    blocks
+}
+
+/// The blocks of a message in the thread.
+pub(super) fn message_blocks(incident: &Incident, message: &IncidentMessage) -> Vec<Block> {
+    if message.is_reminder {
+        let lasts = duration(incident.looked_at.duration_since(incident.since()).as_secs_f64());
+        let open = incident.open_findings().map(|known| with_severity(&known.finding)).collect();
+        let text = line(&format!("Still open after {lasts}"), open).into();
+        return vec![Block::Verdict { severity: incident.severity(), text }];
+    }
+    let mut lines = message.lines().into_iter();
+    let first = lines.next().unwrap_or_default();
+    let verdict = Block::Verdict { severity: message.severity(), text: first.into() };
+    std::iter::once(verdict).chain(lines.map(|line| Block::Text(line.into()))).collect()
+}
+
+/// "Open: a; b."
+fn line(title: &str, mut parts: Vec<String>) -> String {
+    let more = parts.len().saturating_sub(MAX_NAMED);
+    parts.truncate(MAX_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{title}: {}{more}.", parts.join("; "))
+}

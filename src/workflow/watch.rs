@@ -1,0 +1,230 @@
+//! Looks of the windows that report changes. A look is no run: only the incident that it begins or changes is recorded, and the state of
+//! the window is kept outside of the chain.
+
+use super::incident::{Incident, IncidentMessage};
+use super::intent::{Intent, Recipients};
+use super::outbox::Outbox;
+use super::queries::{Queries, start_details};
+use super::webhook_notices;
+use crate::app::App;
+use crate::audit::EventDetails;
+use crate::error::{Result, contain_panic};
+use crate::model::{AnswerFinding, CardKind, EventKind, Run, RunId, Severity, severity_of};
+use crate::schedule::EnvironmentWindow;
+use crate::sql::Answer;
+use crate::store::{AppendOutcome, OpenOutcome, StoreError, StoreResult, WatchState};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A finding that is new is looked at again after this time: what is over by then was no finding.
+const CONFIRM_AFTER: Duration = Duration::from_secs(5);
+
+/// Another replica may still be at the look before.
+const PREVIOUS_LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+const PREVIOUS_LOOK_POLL: Duration = Duration::from_secs(1);
+
+pub(super) struct Watch {
+    pub app: Arc<App>,
+    pub queries: Arc<Queries>,
+    pub outbox: Arc<Outbox>,
+}
+
+/// What a look found.
+struct Look {
+    answer: Result<Answer>,
+    /// What is told: a finding that is new was confirmed by a second look.
+    found: Vec<AnswerFinding>,
+    /// All that the last look showed.
+    seen: Vec<AnswerFinding>,
+}
+
+/// The newest incident of a window, as the store keeps it outside of the chain: with what isn't told yet.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct WindowContent {
+    run: Option<RunId>,
+    incident: Incident,
+}
+
+impl Watch {
+    /// Looks once, unless this look has begun already, here or in another replica, and records what it changes.
+    ///
+    /// # Errors
+    /// When the store can't be used: the next look tells what this one would have told.
+    pub async fn look(
+        &self,
+        window: &EnvironmentWindow,
+        intent: &Intent<'_>,
+        recipients: Recipients,
+        due: Timestamp,
+    ) -> StoreResult<()> {
+        let store = &*self.app.audit.store;
+        let Some(state) = store.begin_look(&window.environment, &window.name, due).await? else {
+            return Ok(());
+        };
+        let state = self.after_previous_look(window, state).await?;
+        let (known, run) = self.known_incident(window, &state).await?;
+        let look = self.find(intent, &known).await;
+        let (mut incident, run) =
+            if known.includes(&look.found, due) { (known, run) } else { (Incident::default(), None) };
+        let before = incident.clone();
+        incident = incident.after(&look.found, &look.seen, due);
+        let message = incident.take_message(due);
+        let is_changed = !message.is_empty() || !incident.is_shown_as(&before);
+        let run = match run {
+            None if incident.findings.is_empty() => None,
+            None => self.open(intent, recipients, look.answer, &incident, &message).await?,
+            Some(run) if is_changed => self.append(intent, run, look.answer, &incident, &message).await?,
+            unchanged => unchanged,
+        };
+        if let Some(run) = &run {
+            self.add_messages(run).await?;
+        }
+        let content = WindowContent { run: run.map(|run| run.id), incident };
+        let content = serde_json::to_string(&content).unwrap_or_default();
+        store.end_look(&window.environment, &window.name, due, content).await.map(drop)
+    }
+
+    /// Waits for the look before, which another replica may be at, and returns the state after it.
+    async fn after_previous_look(
+        &self,
+        window: &EnvironmentWindow,
+        mut state: WatchState,
+    ) -> StoreResult<WatchState> {
+        let deadline = Instant::now() + PREVIOUS_LOOK_TIMEOUT;
+        while state.is_previous_in_progress() && Instant::now() < deadline {
+            tokio::time::sleep(PREVIOUS_LOOK_POLL).await;
+            let states = self.app.audit.store.watch_states().await?;
+            if let Some(newest) = window.state(&states) {
+                state.content_look = newest.content_look;
+                state.content.clone_from(&newest.content);
+            }
+        }
+        Ok(state)
+    }
+
+    /// The newest incident of a window, with its run: of the chain, unless later looks that changed nothing are kept outside of it.
+    async fn known_incident(
+        &self,
+        window: &EnvironmentWindow,
+        state: &WatchState,
+    ) -> StoreResult<(Incident, Option<Run>)> {
+        let Some((run, recorded)) = Incident::newest(&*self.app.audit.store, window).await? else {
+            return Ok((Incident::default(), None));
+        };
+        let kept: WindowContent = serde_json::from_str(&state.content).unwrap_or_default();
+        let is_newer = kept.run == Some(run.id) && kept.incident.looked_at >= recorded.looked_at;
+        Ok((if is_newer { kept.incident } else { recorded }, Some(run)))
+    }
+
+    async fn find(&self, intent: &Intent<'_>, known: &Incident) -> Look {
+        let mut answer = contain_panic(self.queries.query(intent, None)).await;
+        let command = &intent.command.name;
+        let mut seen = findings_of(command, &answer);
+        let mut found = seen.clone();
+        if known.has_news(&found) {
+            tokio::time::sleep(CONFIRM_AFTER).await;
+            answer = contain_panic(self.queries.query(intent, None)).await;
+            seen = findings_of(command, &answer);
+            found = known.confirmed(&found, &seen);
+        }
+        Look { answer, found, seen }
+    }
+
+    /// Records an incident that begins. `None` if another replica has.
+    async fn open(
+        &self,
+        intent: &Intent<'_>,
+        recipients: Recipients,
+        answer: Result<Answer>,
+        incident: &Incident,
+        message: &IncidentMessage,
+    ) -> StoreResult<Option<Run>> {
+        let new_run = intent.new_run(&self.app, None, recipients);
+        let OpenOutcome::New(run) = self.app.audit.open(new_run).await? else { return Ok(None) };
+        let (kind, details) = self.details(intent, answer, incident, message).await;
+        let run = self.app.audit.close(&run, kind, details).await;
+        self.tell(&run, message).await;
+        Ok(Some(run))
+    }
+
+    /// Records a change of an incident. `None` if another replica has recorded one meanwhile.
+    async fn append(
+        &self,
+        intent: &Intent<'_>,
+        run: Run,
+        answer: Result<Answer>,
+        incident: &Incident,
+        message: &IncidentMessage,
+    ) -> StoreResult<Option<Run>> {
+        let (_, details) = self.details(intent, answer, incident, message).await;
+        let AppendOutcome::Done(run) = self.app.audit.append(&run, EventKind::Updated, details).await? else {
+            return Err(StoreError::Broken("another replica looked at the same time".to_owned()));
+        };
+        self.tell(&run, message).await;
+        Ok(Some(*run))
+    }
+
+    async fn details(
+        &self,
+        intent: &Intent<'_>,
+        answer: Result<Answer>,
+        incident: &Incident,
+        message: &IncidentMessage,
+    ) -> (EventKind, EventDetails) {
+        let (kind, details) = start_details(&self.outbox.next_steps, intent, answer).await;
+        (kind, details.with_fact(Incident::FACT, incident).with_fact(IncidentMessage::FACT, message))
+    }
+
+    /// Brings the card up to date, and notifies the webhook of what has become critical.
+    async fn tell(&self, run: &Run, message: &IncidentMessage) {
+        if message.is_critical() {
+            webhook_notices::notify_of_incident(&self.app, &self.outbox.background, run, message);
+        }
+        self.outbox.update_cards(run.id).await;
+    }
+
+    /// Adds the messages that the thread of an incident's card lacks, as soon as the card is posted.
+    async fn add_messages(&self, run: &Run) -> StoreResult<()> {
+        let needed = IncidentMessage::later_of(run).len();
+        if needed == 0 {
+            return Ok(());
+        }
+        let store = &self.app.audit.store;
+        let cards = store.run_cards(run.id).await?;
+        let mut posted = cards.iter().filter(|card| card.kind == CardKind::Outcome && !card.abandoned);
+        let Some(thread) = posted.find_map(|card| card.thread()) else { return Ok(()) };
+        let there = cards.iter().filter(|card| card.kind == CardKind::Reminder).count();
+        for _ in there..needed {
+            store.add_card(run.id, thread.clone(), CardKind::Reminder).await?;
+        }
+        if there < needed {
+            self.outbox.spawn_update(run.id);
+        }
+        Ok(())
+    }
+}
+
+/// What the answer of a command warns of. A warning without a finding is one itself, called like the command, and so is an error.
+fn findings_of(command: &str, answer: &Result<Answer>) -> Vec<AnswerFinding> {
+    let whole = |check: &str, severity| {
+        let is_gap = check == AnswerFinding::NO_ANSWER;
+        AnswerFinding {
+            target: String::new(),
+            subject: String::new(),
+            check: check.to_owned(),
+            severity,
+            is_gap,
+        }
+    };
+    match answer {
+        Ok(answer) if answer.findings.is_empty() => {
+            let severity = severity_of(&answer.blocks);
+            let warns = severity >= Severity::Warning;
+            warns.then(|| whole(command, severity)).into_iter().collect()
+        }
+        Ok(answer) => answer.findings.clone(),
+        Err(_) => vec![whole(AnswerFinding::NO_ANSWER, Severity::Critical)],
+    }
+}
