@@ -62,6 +62,7 @@
 //! | [`postgres`] | environments, servers, logins, connections |
 //! | [`privileges`] | what a login is missing of a command's needs, in the words of `check` and of every refusal |
 //! | [`sql`] | runs a SQL command, and presents its result |
+//! | [`incident`] | incidents of the windows that report changes, and what is told of them |
 //! | [`platform`] | the trait that a chat platform implements |
 //! | [`audit`] | the service over the store: opens runs and appends events |
 //! | [`app`] | the parts that commands and the workflow use; fields only |
@@ -107,6 +108,7 @@ pub mod error;
 pub mod files;
 pub mod http;
 pub mod http_client;
+pub mod incident;
 pub mod metrics;
 pub mod model;
 pub mod pg_connect;

@@ -114,6 +114,11 @@ impl EnvironmentWindow {
     }
 }
 
+/// True for the requester of a window's runs.
+pub fn is_window(person: &Person) -> bool {
+    person.account.is_none() && person.id.starts_with(REQUESTER_PREFIX)
+}
+
 /// Environment and name.
 type WindowKey = (String, String);
 

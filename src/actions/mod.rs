@@ -40,6 +40,7 @@ pub(crate) mod migrate;
 mod migrate_resolve;
 mod pending;
 mod purge;
+mod quiet;
 mod reindex;
 mod reset_stats;
 mod review;
@@ -449,6 +450,7 @@ pub fn find(command: &Command) -> Option<Implementation> {
         "reindex" => Action(&reindex::COMMAND),
         "reset-stats" => Action(&reset_stats::ResetStats),
         "run-sql" => Action(&run_sql::RunSql),
+        crate::incident::QUIET => Action(&quiet::Quiet),
         "review" => Action(&review::Review),
         "schedule" => Query(|call| Box::pin(schedule::query(call))),
         crate::schedule::PAUSE => Action(&schedule_pause::PauseChange::Pause),

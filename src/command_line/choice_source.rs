@@ -37,6 +37,8 @@ pub enum ChoiceSource {
     UnpausedWindows,
     /// Those that are.
     PausedWindows,
+    /// Findings that last in the environment, as its windows that report changes have found them.
+    OpenFindings,
 }
 
 impl ChoiceSource {
@@ -48,8 +50,11 @@ impl ChoiceSource {
 
     /// True if its values are those of an environment.
     pub fn needs_environment(self) -> bool {
-        use ChoiceSource::{ActiveSessions, PausedWindows, Servers, Sessions, UnpausedWindows};
+        use ChoiceSource::{ActiveSessions, OpenFindings, PausedWindows, Servers, Sessions, UnpausedWindows};
         self.needs_service()
-            || matches!(self, Sessions | ActiveSessions | Servers | UnpausedWindows | PausedWindows)
+            || matches!(
+                self,
+                Sessions | ActiveSessions | Servers | UnpausedWindows | PausedWindows | OpenFindings
+            )
     }
 }

@@ -1,7 +1,6 @@
 //! The card of a run: a pure function of its record, with people named by their accounts on a platform. The `outbox` sends it.
 
 use super::eligibility::{approvals, pending_approvers, quorum};
-use super::incident::{Incident, IncidentMessage};
 use super::incident_card;
 use super::links;
 use super::scheduled_start::{self, SEVERITY};
@@ -10,6 +9,7 @@ use crate::app::App;
 use crate::catalog::Command;
 use crate::command_line::to_line;
 use crate::config::NotificationPlace;
+use crate::incident::{Incident, IncidentMessage};
 use crate::model::{
     Block, Button, ButtonStyle, CardKind, Decision, EventKind, Heading, Person, Plan, PlatformKind, Reply,
     Run, RunEvent, RunId, RunState, Severity, Span, Text,

@@ -4,10 +4,10 @@ use super::card::{
     DECISION_BUTTONS, heading, pending_approvers_on, render_card, render_incident_message, undelivered_copy,
     waiting_block,
 };
-use super::incident::IncidentMessage;
 use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use crate::app::App;
+use crate::incident::IncidentMessage;
 use crate::model::{
     Block, Button, ButtonToken, Card, CardKind, Conversation, Decision, EventKind, Person, PlatformKind,
     PostedMessage, Reply, Run, RunState, TokenPurpose,

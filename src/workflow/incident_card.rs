@@ -1,6 +1,8 @@
 //! The card of an incident, and the messages in its thread.
 
-use super::incident::{Incident, IncidentMessage, with_severity};
+use crate::command_line::as_word;
+use crate::incident::QUIET;
+use crate::incident::{Incident, IncidentMessage, with_severity};
 use crate::model::{Block, Run, Severity, Text};
 use crate::sql::{duration, minute};
 
@@ -28,6 +30,10 @@ pub(super) fn card_blocks(run: &Run, incident: &Incident) -> Vec<Block> {
     if !answer.is_empty() {
         blocks.push(Block::Text(open.into()));
     }
+    blocks.extend(incident.open_findings().max_by_key(|known| known.finding.severity).map(|known| {
+        let line = format!("{QUIET} {} 2h", as_word(&known.finding.to_string()));
+        Block::Note(Text::from("To hear nothing more of it for two hours: ").code(line))
+    }));
     let over = incident.findings.iter().filter_map(|known| {
         let lasted = known.ended_at?.duration_since(known.since).as_secs_f64();
         Some(format!("{}, after {}", known.finding, duration(lasted)))

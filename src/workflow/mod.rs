@@ -39,7 +39,6 @@ mod form_fields;
 mod forms;
 mod home;
 mod in_flight;
-mod incident;
 mod incident_card;
 mod ingress;
 mod intent;

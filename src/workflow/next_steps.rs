@@ -9,6 +9,7 @@ use crate::model::{
     Block, Button, ButtonStyle, ButtonToken, ChatEvent, Conversation, Person, Reply, Risk, Span,
     TokenPurpose, line_label, random_token,
 };
+use crate::schedule;
 use crate::sql::Answer;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,9 +163,8 @@ impl NextSteps {
             let TokenPurpose::RunCommand { environment, arguments, .. } = &purpose else { continue };
             let opens_form = command.header.args.iter().any(|spec| spec.is_missing(arguments));
             let label = line_label(&typed, opens_form || risk == Risk::Danger);
-            let may_run = person
-                .as_ref()
-                .is_some_and(|person| self.app.access.may_run(person, command, environment.as_deref()));
+            let may_run =
+                person.as_ref().is_some_and(|person| self.may_run(person, command, environment.as_deref()));
             let is_room = !has_buttons && buttons.len() < MAX_BUTTONS && label.chars().count() <= MAX_LABEL;
             // What a row offers for looking is offered beside the verdict, too: the row is further down.
             let has_button = buttons.iter().any(|button| button.label == label)
@@ -183,6 +183,16 @@ impl NextSteps {
             let at = reply.blocks.iter().take_while(|block| is_leading(block)).count();
             reply.blocks.insert(at, Block::Buttons(buttons));
         }
+    }
+
+    /// True if the person may run the command; for a window, whose card anybody may click on, if anybody may.
+    fn may_run(&self, person: &Person, command: &Command, environment: Option<&str>) -> bool {
+        let may_run = |person: &Person| self.app.access.may_run(person, command, environment);
+        if !schedule::is_window(person) {
+            return may_run(person);
+        }
+        let people = self.app.config.people.iter();
+        people.map(|person| Person { id: person.name.clone(), account: None }).any(|person| may_run(&person))
     }
 
     /// Stores the commands behind an answer's buttons. On `false` the buttons have no meaning and must not be shown.

@@ -2,7 +2,6 @@
 
 use super::delivery::CardSender;
 use super::in_flight::{CardUpdate, CardsInFlight, RetrySchedule};
-use super::incident::Incident;
 use super::next_steps::NextSteps;
 use super::platforms::Platforms;
 use super::refusals::RefusalQueue;
@@ -13,6 +12,7 @@ use super::work_queue;
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::Result;
+use crate::incident::Incident;
 use crate::model::{
     Card, CardKind, Conversation, EventKind, PlatformKind, PostedMessage, Run, RunId, RunState,
 };

@@ -1,7 +1,7 @@
 //! The start of a window as its card tells it: whether people have to know of it, who is notified, and what was irregular.
 
-use super::incident::Incident;
 use crate::app::App;
+use crate::incident::Incident;
 use crate::model::{Person, Run, RunState};
 use crate::schedule::ScheduledStart;
 use crate::sql::minute;

@@ -1,7 +1,6 @@
 //! Looks of the windows that report changes. A look is no run: only the incident that it begins or changes is recorded, and the state of
 //! the window is kept outside of the chain.
 
-use super::incident::{Incident, IncidentMessage};
 use super::intent::{Intent, Recipients};
 use super::outbox::Outbox;
 use super::queries::{Queries, start_details};
@@ -9,6 +8,7 @@ use super::webhook_notices;
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::error::{Result, contain_panic};
+use crate::incident::{Incident, IncidentMessage, QuietFinding};
 use crate::model::{AnswerFinding, CardKind, EventKind, Run, RunId, Severity, severity_of};
 use crate::schedule::EnvironmentWindow;
 use crate::sql::Answer;
@@ -65,12 +65,15 @@ impl Watch {
         };
         let state = self.after_previous_look(window, state).await?;
         let (known, run) = self.known_incident(window, &state).await?;
-        let look = self.find(intent, &known).await;
+        let mut look = self.find(intent, &known).await;
+        let quiet = QuietFinding::all(store, &window.environment, due).await?;
+        // What is quiet begins nothing.
+        look.found.retain(|finding| known.has(finding) || !quiet.iter().any(|quiet| quiet.is_about(finding)));
         let (mut incident, run) =
             if known.includes(&look.found, due) { (known, run) } else { (Incident::default(), None) };
         let before = incident.clone();
         incident = incident.after(&look.found, &look.seen, due);
-        let message = incident.take_message(due);
+        let message = incident.take_message(due, &quiet);
         let is_changed = !message.is_empty() || !incident.is_shown_as(&before);
         let run = match run {
             None if incident.findings.is_empty() => None,

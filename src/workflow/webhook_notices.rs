@@ -2,8 +2,8 @@
 
 use super::card::heading;
 use super::eligibility::pending_approvers;
-use super::incident::IncidentMessage;
 use crate::app::App;
+use crate::incident::IncidentMessage;
 use crate::model::Run;
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;

@@ -26,6 +26,7 @@ const ROWS = [
   { command: "enable-stats", values: { ...STAGING, service: "asset-service" }, words: /already has pg_stat_statements/ },
   { command: "schedule-pause", values: { ...STAGING, window: "Night" }, words: /No window is configured/ },
   { command: "schedule-resume", values: { ...STAGING, window: "Night" }, words: /No window is configured/ },
+  { command: "quiet", values: { ...STAGING, finding: "asset-service: blocked" }, words: /No finding lasts/ },
   // Work that lasts, and its end.
   { command: "vacuum", values: { ...PRODUCTION, service: "auth-service", table: "login_attempts" }, words: /Running: / },
   { command: "stop", values: { run: FIRST }, words: /has ended: stopped\./ },

@@ -88,8 +88,18 @@ const OLD_ROWS: &str = "CREATE TABLE IF NOT EXISTS public.old_rows (id serial PR
     INSERT INTO public.old_rows (at) VALUES (now() - interval '90 days')";
 
 /// They are about requests and windows, and ask no server.
-const ABOUT_REQUESTS: [&str; 9] =
-    ["deny", "freeze", "review", "schedule-pause", "schedule-resume", "stop", "unfreeze", "use", "withdraw"];
+const ABOUT_REQUESTS: [&str; 10] = [
+    "deny",
+    "freeze",
+    "quiet",
+    "review",
+    "schedule-pause",
+    "schedule-resume",
+    "stop",
+    "unfreeze",
+    "use",
+    "withdraw",
+];
 
 /// The answer to a line, which has its command's name: what was asked before may be answered later.
 async fn asks(scene: &Scene, line: &str) -> Message {

@@ -2,6 +2,7 @@
 
 use crate::forms::fields;
 use crate::harness::{ANA, BEN, CARA, Scene, Servers, Twist};
+use crate::schedule_year::replica;
 use countersign::catalog::{Catalog, Command};
 use countersign::command_line::{Values, to_line};
 use countersign::demo::fake_slack::Modal;
@@ -29,7 +30,8 @@ const EXPECTED: [(&str, &str); 6] = [
 const MORE: &str = "[sql]\ndirectory = \"sql\"\n[break_glass]\nrole = \"last-resort\"\n\
     [migrate]\ndeploy = [\"/bin/true\"]\nresolve = [\"/bin/true\", \"{as}\", \"{migration}\"]\ndirectory = \"/\"\n\
     [[schedule]]\nname = \"Night\"\nrun = \"analyze asset-service\"\nenvironments = [\"production\"]\nat = \"0 0 29 2 *\"\n\
-    [[schedule]]\nname = \"Noon\"\nrun = \"analyze asset-service\"\nenvironments = [\"production\"]\nat = \"0 12 29 2 *\"\n";
+    [[schedule]]\nname = \"Noon\"\nrun = \"analyze asset-service\"\nenvironments = [\"production\"]\nat = \"0 12 29 2 *\"\n\
+    [[schedule]]\nname = \"Watch\"\nrun = \"health\"\nenvironments = [\"production\"]\nat = \"0 6 29 2 *\"\nreport = \"changes\"\n";
 
 const WAIT: &str = "/* summary = \"Waits\" */\nSELECT pg_sleep(600);";
 
@@ -86,6 +88,7 @@ async fn make_runs(scene: &Scene, incident: &SampleIncident) {
     scene.until_state("purge", RunState::Succeeded).await;
     database.batch_execute(OLD_ROWS).await.expect("more old rows");
     assert_eq!(scene.tampers("UPDATE runs SET state = 'stopped' WHERE command = 'purge'"), 1);
+    replica(scene).await.start_due_windows("2028-02-29T06:00:00Z".parse().unwrap()).await;
     let paused = scene.asks(ANA, "schedule-pause Night --env production").await;
     scene.until(&paused.at(), "Night is paused").await;
 }

@@ -306,7 +306,7 @@ async fn every_command_with_arguments_has_a_form_and_its_choices_are_live() {
             let value = match (field, input["element"]["type"].as_str().unwrap()) {
                 ("pid", _) => Some(pid.clone()),
                 ("older-than", _) => Some("3000d".to_owned()),
-                ("continue" | "server" | "most-lag" | "reason" | "within", _) => None,
+                ("continue" | "server" | "most-lag" | "reason" | "time" | "within", _) => None,
                 (_, "static_select") => input["element"]["options"][0]["value"].as_str().map(str::to_owned),
                 _ => scene.offers(ANA, &modal, field, "").await.first().map(|(value, _)| value.clone()),
             };

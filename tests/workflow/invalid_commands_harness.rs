@@ -31,7 +31,8 @@ const OWNER: &str = "[environments.logins.owner]\nuser = \"countersign_owner\"\n
 const MORE: &str = "[sql]\ndirectory = \"sql\"\n[migrate]\ndeploy = [\"true\"]\nresolve = [\"true\", \"{migration}\", \"{as}\"]\n\
     directory = \"{service}\"\nenv = { PATH = \"/usr/bin:/bin\" }\n\
     [[schedule]]\nname = \"Night\"\nrun = \"sizes\"\nenvironments = [\"staging\"]\nat = \"0 0 29 2 *\"\n\
-    [[schedule]]\nname = \"Noon\"\nrun = \"sizes\"\nenvironments = [\"staging\"]\nat = \"0 12 29 2 *\"\n";
+    [[schedule]]\nname = \"Noon\"\nrun = \"sizes\"\nenvironments = [\"staging\"]\nat = \"0 12 29 2 *\"\n\
+    [[schedule]]\nname = \"Watch\"\nrun = \"health\"\nenvironments = [\"staging\"]\nat = \"0 6 29 2 *\"\nreport = \"changes\"\n";
 
 /// The types that no built-in command that acts has.
 const TIDY: &str = "/*\nsummary = \"Tidies up\"\ngroup = \"act\"\nrisk = \"danger\"\nscope = \"database\"\nlogin = \"owner\"\n\
@@ -64,6 +65,7 @@ impl Conversation {
             countersign::bootstrap::assemble(scene.stage.checked().unwrap()).await.unwrap(),
             vec![room.clone()],
         );
+        flow.start_due_windows("2028-02-29T06:00:00Z".parse().unwrap()).await;
         let (idle, _) = scene.session("asset-worker-7").await;
         let (open, open_pid) = scene.session("asset-worker-8").await;
         open.batch_execute("BEGIN; SELECT 1 FROM assets LIMIT 1").await.unwrap();
@@ -79,6 +81,8 @@ impl Conversation {
             (("kill-idle", "older-than"), "1s".to_owned()),
             (("schedule-pause", "window"), "Noon".to_owned()),
             (("schedule-resume", "window"), "Night".to_owned()),
+            (("quiet", "finding"), "\"asset-service: missing backups\"".to_owned()),
+            (("quiet", "time"), "1h".to_owned()),
         ];
         let deliveries = AtomicUsize::new(0);
         let _sessions = vec![idle, open, busy];
@@ -233,7 +237,9 @@ impl Conversation {
     /// Newest first.
     pub async fn runs(&self) -> Vec<Run> {
         let filter = Filter { include_reads: true, limit: 1_000, ..Filter::default() };
-        self.flow.app.audit.store.list(filter).await.unwrap().runs
+        let runs = self.flow.app.audit.store.list(filter).await.unwrap().runs;
+        // The window's is nobody's.
+        runs.into_iter().filter(|run| run.request.sender.is_some()).collect()
     }
 
     /// The record, what was posted, the backups and all of PostgreSQL but for the bot's own sessions.

@@ -219,3 +219,41 @@ async fn the_card_of_an_incident_offers_what_ends_it() {
     );
     incident.end().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_a_finding_that_is_quiet() {
+    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let (mut scene, superuser) = watched_queue(servers, 9).await;
+    scene.bot = Some(scene.stage.bot().await.unwrap());
+    let bot = replica(&scene).await;
+    let start = minutes_ago(0);
+    let look = async |number: i64, change: &str| {
+        superuser.batch_execute(change).await.unwrap();
+        bot.start_due_windows(start + SignedDuration::from_secs(60 * number)).await;
+    };
+    // Before there is one, and one that there isn't.
+    let none = scene.asks(ANA, "quiet \"main: waiting jobs\" --env production").await.plain();
+    assert!(none.contains("No finding lasts in production."), "{none}");
+    look(1, "").await;
+    let card = told(&scene, "Open: main: waiting jobs (warning) since ").await;
+    let other = scene.asks(ANA, "quiet \"main: waiting jobz\" --env production").await.plain();
+    assert!(other.contains("Did you mean") && other.contains("quiet \"main: waiting jobs\""), "{other}");
+    let long = scene.asks(ANA, "quiet main 8d --env production").await.plain();
+    assert!(long.contains("7d at most"), "{long}");
+    // By the card's own button.
+    let button = card.buttons().into_iter().find(|button| button.label.starts_with("Quiet")).unwrap();
+    scene.click_button(ANA, &card.at(), &button.label).await;
+    told(&scene, "“main: waiting jobs” in production is quiet until ").await;
+    look(2, &added(90)).await;
+    told(&scene, "Open: main: waiting jobs (critical) since ").await;
+    look(3, EMPTIED).await;
+    look(4, "").await;
+    told(&scene, "Over since ").await;
+    // It comes back, and after the two hours it is told.
+    look(20, &added(90)).await;
+    assert_eq!(scene.runs_of("queue").await.len(), 1);
+    look(125, "").await;
+    told(&scene, "Open: main: waiting jobs (critical) since ").await;
+    let (cards, messages) = reports(&scene);
+    assert_eq!((cards.len(), messages.len()), (2, 0), "{messages:#?}");
+}

@@ -8,6 +8,7 @@ use crate::actions::{Call, Implementation, migrate};
 use crate::catalog::sql_files;
 use crate::command_line::{ArgSpec, ArgType, ChoiceSource};
 use crate::error::Result;
+use crate::incident;
 use crate::model::{FormOption, Run, RunState};
 use crate::postgres::PgRow;
 use crate::redact;
@@ -37,6 +38,13 @@ pub async fn find(call: &Call<'_>, spec: &ArgSpec, query: &str) -> Result<Vec<Fo
             Ok(named(environment.servers.iter().map(|server| server.name.as_str()), query))
         }
         ChoiceSource::UnpausedWindows | ChoiceSource::PausedWindows => windows(call, source, query).await,
+        ChoiceSource::OpenFindings => {
+            let store = &*call.app.audit.store;
+            let open = incident::open_findings(store, &call.app.schedule, call.environment_name()).await;
+            let open = open.map_err(anyhow::Error::from)?;
+            let names: Vec<String> = open.iter().map(ToString::to_string).collect();
+            Ok(named(names.iter().map(String::as_str), query))
+        }
         ChoiceSource::Tables
         | ChoiceSource::UnpartitionedTables
         | ChoiceSource::TablesWithTime

@@ -3,10 +3,15 @@
 
 use crate::model::{AnswerFinding, Run, Severity};
 use crate::schedule::EnvironmentWindow;
-use crate::sql::duration;
 use crate::store::{Filter, Store, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+mod message;
+mod quiet;
+
+pub use message::{Change, IncidentMessage, with_severity};
+pub use quiet::{LONGEST_QUIET, QUIET, QuietFinding};
 
 /// A finding is told again after this time at the soonest, unless it has become critical.
 const TELL_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(5);
@@ -23,9 +28,31 @@ const MAX_FINDINGS: usize = 100;
 /// Runs of a window that are searched for its newest incident: one that was interrupted holds none.
 const MAX_SEARCHED: usize = 10;
 
+/// The findings that last in an environment, by the newest incident of each of its windows that report changes.
+///
+/// # Errors
+/// When the store can't be read.
+pub async fn open_findings(
+    store: &dyn Store,
+    windows: &[EnvironmentWindow],
+    environment: &str,
+) -> StoreResult<Vec<AnswerFinding>> {
+    let watching = windows.iter().filter(|window| window.environment == environment && window.is_watching());
+    let mut findings: Vec<AnswerFinding> = Vec::new();
+    for window in watching {
+        let Some((_, incident)) = Incident::newest(store, window).await? else { continue };
+        for known in incident.open_findings() {
+            if !findings.iter().any(|finding| finding.is_same(&known.finding)) {
+                findings.push(known.finding.clone());
+            }
+        }
+    }
+    Ok(findings)
+}
+
 /// An incident, as of its newest change or look.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Incident {
+pub struct Incident {
     /// Due time of the newest look that it includes (UTC).
     pub looked_at: Timestamp,
     pub findings: Vec<IncidentFinding>,
@@ -35,7 +62,7 @@ pub(super) struct Incident {
 
 /// A finding of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct IncidentFinding {
+pub struct IncidentFinding {
     #[serde(flatten)]
     pub finding: AnswerFinding,
     /// UTC.
@@ -59,26 +86,6 @@ struct Told {
     severity: Option<Severity>,
 }
 
-/// A change that people are told of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Change {
-    #[serde(flatten)]
-    pub finding: AnswerFinding,
-    /// Time for which it lasted, in seconds; `None` if it lasts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lasted_s: Option<i64>,
-}
-
-/// A message about an incident: the content of an event's facts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct IncidentMessage {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changes: Vec<Change>,
-    /// It only calls the incident to mind.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_reminder: bool,
-}
-
 impl IncidentFinding {
     /// What holds now, as it is told.
     fn state(&self) -> Option<Severity> {
@@ -99,69 +106,6 @@ impl IncidentFinding {
         let change =
             Change { finding: self.finding.clone(), lasted_s: lasted.map(|lasted| lasted.as_secs()) };
         is_due.then_some(change)
-    }
-}
-
-impl Change {
-    /// "asset-service: blocked (critical)", or "asset-service: blocked, after 12 min 5 s".
-    fn words(&self) -> String {
-        match self.lasted_s {
-            None => with_severity(&self.finding),
-            Some(lasted) => format!("{}, after {}", self.finding, duration(lasted as f64)),
-        }
-    }
-}
-
-/// "asset-service: blocked (critical)".
-pub(super) fn with_severity(finding: &AnswerFinding) -> String {
-    let is_critical = finding.severity == Severity::Critical;
-    format!("{finding} ({})", if is_critical { "critical" } else { "warning" })
-}
-
-impl IncidentMessage {
-    /// Name of the fact.
-    pub const FACT: &'static str = "incident_message";
-
-    /// True if there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && !self.is_reminder
-    }
-
-    /// What it tells that has become critical.
-    pub fn critical_findings(&self) -> impl Iterator<Item = &AnswerFinding> {
-        let begun = self.begun().map(|change| &change.finding);
-        begun.filter(|finding| finding.severity == Severity::Critical)
-    }
-
-    /// True if it tells that something has become critical.
-    pub fn is_critical(&self) -> bool {
-        self.critical_findings().next().is_some()
-    }
-
-    fn begun(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().filter(|change| change.lasted_s.is_none())
-    }
-
-    /// The worst that it tells; [`Severity::Ok`] if it only tells of ends.
-    pub fn severity(&self) -> Severity {
-        self.begun().map(|change| change.finding.severity).max().unwrap_or(Severity::Ok)
-    }
-
-    /// "New or changed: asset-service: blocked (warning)." and "Over: auth-service: blocked, after 12 min 5 s.", as far as there are any.
-    pub fn lines(&self) -> Vec<String> {
-        let line = |title: &str, is_over: bool| {
-            let changes = self.changes.iter().filter(|change| change.lasted_s.is_some() == is_over);
-            let parts: Vec<String> = changes.map(Change::words).collect();
-            (!parts.is_empty()).then(|| format!("{title}: {}.", parts.join("; ")))
-        };
-        [line("New or changed", false), line("Over", true)].into_iter().flatten().collect()
-    }
-
-    /// The messages of a run but for the first, which is its card: oldest first.
-    pub fn later_of(run: &Run) -> Vec<IncidentMessage> {
-        let facts = run.events.iter().filter_map(|event| event.facts.get(IncidentMessage::FACT));
-        let messages = facts.filter_map(|fact| serde_json::from_value(fact.clone()).ok());
-        messages.skip(1).filter(|message: &IncidentMessage| !message.is_empty()).collect()
     }
 }
 
@@ -218,6 +162,11 @@ impl Incident {
     pub fn ended_at(&self) -> Option<Timestamp> {
         let end = self.findings.iter().filter_map(|known| known.ended_at).max();
         end.filter(|_| self.is_over())
+    }
+
+    /// True if that finding lasts, whatever its severity.
+    pub fn has(&self, finding: &AnswerFinding) -> bool {
+        self.open_findings().any(|known| known.finding.is_same(finding))
     }
 
     /// True if a look shows a finding that isn't open, or is open with another severity.
@@ -286,18 +235,21 @@ impl Incident {
         self
     }
 
-    /// Takes what people have to be told at that time (UTC), and keeps in mind that they were.
-    pub fn take_message(&mut self, at: Timestamp) -> IncidentMessage {
+    /// Takes what people have to be told at that time (UTC), and keeps in mind that they were. What is quiet is told later, if it holds
+    /// then.
+    pub fn take_message(&mut self, at: Timestamp, quiet: &[QuietFinding]) -> IncidentMessage {
+        let is_quiet = |known: &IncidentFinding| quiet.iter().any(|quiet| quiet.is_about(&known.finding));
         let newest = self.findings.iter().filter_map(|known| Some(known.told?.at)).max();
         let mut changes = Vec::new();
-        for known in &mut self.findings {
+        for known in self.findings.iter_mut().filter(|known| !is_quiet(known)) {
             if let Some(change) = known.change(at) {
                 changes.push(change);
                 known.told = Some(Told { at, severity: known.state() });
             }
         }
         let is_long_ago = newest.is_some_and(|newest| at.duration_since(newest) >= REMIND_AFTER);
-        let is_reminder = changes.is_empty() && !self.is_over() && !self.is_reminded && is_long_ago;
+        let is_open = self.open_findings().any(|known| !is_quiet(known));
+        let is_reminder = changes.is_empty() && is_open && !self.is_reminded && is_long_ago;
         self.is_reminded |= is_reminder;
         IncidentMessage { changes, is_reminder }
     }
@@ -347,7 +299,7 @@ mod tests {
                 incident = Incident::default();
             }
             incident = std::mem::take(&mut incident).after(found, found, minute(at));
-            let message = incident.take_message(minute(at));
+            let message = incident.take_message(minute(at), &[]);
             let reminder = message.is_reminder.then(|| "reminder".to_owned());
             message.lines().into_iter().chain(reminder).collect()
         };
@@ -380,6 +332,20 @@ mod tests {
         let messages = told(&vec![warning; 90]);
         let reminders: Vec<usize> = (0..90).filter(|at| messages[*at] == ["reminder"]).collect();
         assert_eq!((reminders, messages.concat().len()), (vec![30], 2));
+    }
+
+    #[test]
+    fn what_is_quiet_is_told_when_the_time_is_over() {
+        let critical = [finding("a", Severity::Critical)];
+        let quiet = QuietFinding { target: "a".to_owned(), check: "blocked".to_owned(), until: minute(60) };
+        let mut incident = Incident::default().after(&[finding("a", Severity::Warning)], &[], minute(0));
+        assert!(!incident.take_message(minute(0), &[]).is_empty());
+        for at in 1..60 {
+            incident = incident.after(&critical, &critical, minute(at));
+            assert!(incident.take_message(minute(at), std::slice::from_ref(&quiet)).is_empty(), "{at}");
+        }
+        let message = incident.take_message(minute(60), &[]);
+        assert_eq!(message.lines(), ["New or changed: a: blocked (critical)."]);
     }
 
     #[test]
@@ -462,7 +428,7 @@ mod tests {
                     incident = Incident::default();
                 }
                 incident = incident.after(&found, &found, minute(at));
-                for change in incident.take_message(minute(at)).changes {
+                for change in incident.take_message(minute(at), &[]).changes {
                     let state = change.lasted_s.is_none().then_some(change.finding.severity);
                     let before = known.insert(change.finding.target.clone(), state).flatten();
                     let is_worse = before == Some(Severity::Warning) && state == Some(Severity::Critical);
