@@ -24,20 +24,40 @@ pub struct IncidentMessage {
     pub is_reminder: bool,
 }
 
-impl Change {
-    /// "asset-service: blocked (critical)", or "asset-service: blocked, after 12 min 5 s".
-    fn words(&self) -> String {
-        match self.lasted_s {
-            None => with_severity(&self.finding),
-            Some(lasted) => format!("{}, after {}", self.finding, duration(lasted as f64)),
-        }
-    }
+/// Targets that a group names.
+const MAX_TARGETS: usize = 2;
+
+/// "asset-service: blocked (critical)" for each check, the worst first; "asset-service, auth-service and 7 more: missing backups (warning)".
+pub fn with_severity<'f>(findings: impl IntoIterator<Item = &'f AnswerFinding>) -> Vec<String> {
+    let mut findings: Vec<&AnswerFinding> = findings.into_iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    by_check(
+        &findings,
+        |finding| if finding.severity == Severity::Critical { " (critical)" } else { " (warning)" },
+    )
 }
 
-/// "asset-service: blocked (critical)".
-pub fn with_severity(finding: &AnswerFinding) -> String {
-    let is_critical = finding.severity == Severity::Critical;
-    format!("{finding} ({})", if is_critical { "critical" } else { "warning" })
+/// One text for each check, with the same ending after it; the findings are in order.
+fn by_check<'e>(findings: &[&AnswerFinding], ending: impl Fn(&AnswerFinding) -> &'e str) -> Vec<String> {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for finding in findings {
+        let check = format!("{}{}", finding.check, ending(finding));
+        match groups.iter_mut().find(|(known, _)| *known == check) {
+            Some((_, targets)) => targets.push(&finding.target),
+            None => groups.push((check, vec![&finding.target])),
+        }
+    }
+    let words = |(check, targets): (String, Vec<&str>)| {
+        let more = targets.len().saturating_sub(MAX_TARGETS);
+        let named = targets.into_iter().filter(|target| !target.is_empty()).take(MAX_TARGETS);
+        let named = named.collect::<Vec<_>>().join(", ");
+        match (named.is_empty(), more) {
+            (true, _) => check,
+            (false, 0) => format!("{named}: {check}"),
+            (false, more) => format!("{named} and {more} more: {check}"),
+        }
+    };
+    groups.into_iter().map(words).collect()
 }
 
 impl IncidentMessage {
@@ -71,12 +91,21 @@ impl IncidentMessage {
 
     /// "New or changed: asset-service: blocked (warning)." and "Over: auth-service: blocked, after 12 min 5 s.", as far as there are any.
     pub fn lines(&self) -> Vec<String> {
-        let line = |title: &str, is_over: bool| {
-            let changes = self.changes.iter().filter(|change| change.lasted_s.is_some() == is_over);
-            let parts: Vec<String> = changes.map(Change::words).collect();
+        let begun = with_severity(self.begun().map(|change| &change.finding));
+        let mut over: Vec<String> = Vec::new();
+        let mut times: Vec<i64> = self.changes.iter().filter_map(|change| change.lasted_s).collect();
+        times.sort_unstable();
+        times.dedup();
+        for lasted in times {
+            let ended = self.changes.iter().filter(|change| change.lasted_s == Some(lasted));
+            let ended: Vec<&AnswerFinding> = ended.map(|change| &change.finding).collect();
+            let after = format!(", after {}", duration(lasted as f64));
+            over.extend(by_check(&ended, |_| &after));
+        }
+        let line = |title: &str, parts: Vec<String>| {
             (!parts.is_empty()).then(|| format!("{title}: {}.", parts.join("; ")))
         };
-        [line("New or changed", false), line("Over", true)].into_iter().flatten().collect()
+        [line("New or changed", begun), line("Over", over)].into_iter().flatten().collect()
     }
 
     /// The messages of a run but for the first, which is its card: oldest first.
