@@ -84,6 +84,11 @@ impl IncidentMessage {
         self.changes.iter().filter(|change| change.lasted_s.is_none())
     }
 
+    /// True if something has begun or changed.
+    pub fn tells_of_a_beginning(&self) -> bool {
+        self.begun().next().is_some()
+    }
+
     /// The worst that it tells; [`Severity::Ok`] if it only tells of ends.
     pub fn severity(&self) -> Severity {
         self.begun().map(|change| change.finding.severity).max().unwrap_or(Severity::Ok)

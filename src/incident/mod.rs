@@ -1,7 +1,7 @@
 //! Incidents of a window that reports changes: each lasts from its first finding to the end of its last. Its run is recorded with the
 //! first finding; each change of it is an event of that run, so that replicas and restarts tell a change once.
 
-use crate::model::{AnswerFinding, Run, Severity};
+use crate::model::{AnswerFinding, Run, RunId, Severity};
 use crate::schedule::EnvironmentWindow;
 use crate::store::{Filter, Store, StoreResult};
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,10 @@ const TELL_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// A finding that comes back within this time after the end belongs to the same incident.
 const REOPENED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// What begins so long after an incident is told in a message of its own, which takes over what still lasts: nobody reads the thread of
+/// an old message.
+const TAKEN_OVER_AFTER: SignedDuration = SignedDuration::from_hours(12);
 
 /// An incident that nothing was told of for so long is called to mind, once.
 const REMIND_AFTER: SignedDuration = SignedDuration::from_mins(30);
@@ -55,6 +59,12 @@ pub async fn open_findings(
 pub struct Incident {
     /// Due time of the newest look that it includes (UTC).
     pub looked_at: Timestamp,
+    /// Due time of the look that began it (UTC).
+    #[serde(default)]
+    pub opened_at: Timestamp,
+    /// The run that has taken over what lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_by: Option<RunId>,
     pub findings: Vec<IncidentFinding>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_reminded: bool,
@@ -148,6 +158,11 @@ impl Incident {
         self.open_findings().next().is_none()
     }
 
+    /// True while somebody should look at it.
+    pub fn needs_people(&self) -> bool {
+        !self.is_over() && self.continued_by.is_none()
+    }
+
     /// The worst of what lasts; [`Severity::Ok`] if nothing does.
     pub fn severity(&self) -> Severity {
         self.open_findings().map(|known| known.finding.severity).max().unwrap_or(Severity::Ok)
@@ -199,6 +214,9 @@ impl Incident {
     /// The incident after a look at that time (UTC). What the look could not see, by all that it has `seen`, is not over.
     pub fn after(mut self, found: &[AnswerFinding], seen: &[AnswerFinding], at: Timestamp) -> Incident {
         self.looked_at = at;
+        if self.findings.is_empty() {
+            self.opened_at = at;
+        }
         for known in self.findings.iter_mut().filter(|known| known.ended_at.is_none()) {
             let is_found = found.iter().any(|finding| finding.is_same(&known.finding));
             let is_hidden = found.iter().chain(seen).any(|finding| finding.hides(&known.finding));
@@ -252,6 +270,14 @@ impl Incident {
         let is_reminder = changes.is_empty() && is_open && !self.is_reminded && is_long_ago;
         self.is_reminded |= is_reminder;
         IncidentMessage { changes, is_reminder }
+    }
+
+    /// What takes over from this incident at that time (UTC), if the message is one that should not be told in its thread.
+    pub fn successor(&self, message: &IncidentMessage, at: Timestamp) -> Option<Incident> {
+        let is_old = at.duration_since(self.opened_at) >= TAKEN_OVER_AFTER;
+        let findings = self.open_findings().cloned().collect();
+        let next = Incident { looked_at: at, opened_at: at, findings, ..Incident::default() };
+        (is_old && message.tells_of_a_beginning()).then_some(next)
     }
 
     /// True if the card of one shows something else than that of the other.
@@ -332,6 +358,24 @@ mod tests {
         let messages = told(&vec![warning; 90]);
         let reminders: Vec<usize> = (0..90).filter(|at| messages[*at] == ["reminder"]).collect();
         assert_eq!((reminders, messages.concat().len()), (vec![30], 2));
+    }
+
+    #[test]
+    fn what_begins_twelve_hours_later_is_told_in_a_message_of_its_own() {
+        let (old, new) = (finding("a", Severity::Warning), finding("b", Severity::Warning));
+        let mut incident = Incident::default().after(std::slice::from_ref(&old), &[], minute(0));
+        let message = incident.take_message(minute(0), &[]);
+        assert!(incident.successor(&message, minute(0)).is_none());
+        let both = [old, new];
+        let mut incident = incident.after(&both, &both, minute(12 * 60));
+        let message = incident.take_message(minute(12 * 60), &[]);
+        let next = incident.successor(&message, minute(12 * 60)).unwrap();
+        assert_eq!((next.since(), next.opened_at), (minute(0), minute(12 * 60)));
+        assert!(both.iter().all(|finding| next.has(finding)));
+        // What is told of already is not told again.
+        assert!(next.clone().take_message(minute(12 * 60), &[]).is_empty());
+        let ended = IncidentMessage { changes: Vec::new(), is_reminder: true };
+        assert!(incident.successor(&ended, minute(12 * 60)).is_none());
     }
 
     #[test]

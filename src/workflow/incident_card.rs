@@ -12,6 +12,10 @@ const MAX_NAMED: usize = 8;
 
 /// The card's blocks: what lasts, before the newest answer, or that it is over.
 pub(super) fn card_blocks(run: &Run, incident: &Incident) -> Vec<Block> {
+    if let Some(run) = incident.continued_by {
+        let text = Text::from(format!("What lasts is told with #{run} now: ")).code(format!("show {run}"));
+        return vec![Block::Verdict { severity: Severity::Neutral, text: text.plain(".") }];
+    }
     if let Some(ended_at) = incident.ended_at() {
         let lasted = duration(ended_at.duration_since(incident.since()).as_secs_f64());
         let text = format!("Over since {}, after {lasted}.", minute(ended_at));

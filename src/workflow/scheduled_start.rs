@@ -18,7 +18,7 @@ pub(super) fn went_well(run: &Run) -> bool {
 /// True for a run that succeeded, and whose answer isn't a warning or worse.
 fn is_fine(run: &Run) -> bool {
     if let Some(incident) = Incident::of(run) {
-        return incident.is_over();
+        return !incident.needs_people();
     }
     let has_finding = run.events.last().is_some_and(|event| event.facts.get(SEVERITY).is_some());
     run.state == RunState::Succeeded && !has_finding

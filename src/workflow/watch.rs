@@ -74,9 +74,18 @@ impl Watch {
         let before = incident.clone();
         incident = incident.after(&look.found, &look.seen, due);
         let message = incident.take_message(due, &quiet);
+        let successor = run.as_ref().and_then(|_| incident.successor(&message, due));
         let is_changed = !message.is_empty() || !incident.is_shown_as(&before);
         let run = match run {
             None if incident.findings.is_empty() => None,
+            Some(old) if let Some(next) = successor => {
+                let run = self.open(intent, recipients, look.answer, &next, &message).await?;
+                if let Some(run) = &run {
+                    self.continue_by(&old, before, run.id).await?;
+                }
+                incident = next;
+                run
+            }
             None => self.open(intent, recipients, look.answer, &incident, &message).await?,
             Some(run) if is_changed => self.append(intent, run, look.answer, &incident, &message).await?,
             unchanged => unchanged,
@@ -167,6 +176,16 @@ impl Watch {
         };
         self.tell(&run, message).await;
         Ok(Some(*run))
+    }
+
+    /// Records that another run has taken over an incident.
+    async fn continue_by(&self, run: &Run, mut incident: Incident, next: RunId) -> StoreResult<()> {
+        incident.continued_by = Some(next);
+        let details = EventDetails::default().with_fact(Incident::FACT, &incident);
+        if let AppendOutcome::Done(run) = self.app.audit.append(run, EventKind::Updated, details).await? {
+            self.outbox.update_cards(run.id).await;
+        }
+        Ok(())
     }
 
     async fn details(

@@ -257,3 +257,30 @@ async fn nobody_is_told_of_a_finding_that_is_quiet() {
     };
     found("the message of another incident", is_told).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_half_a_day_later_has_a_message_of_its_own() {
+    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let (scene, superuser) = watched_queue(servers, 9).await;
+    let bot = replica(&scene).await;
+    let start = minutes_ago(0);
+    for (minutes, change, words) in [
+        (0, String::new(), "main: waiting jobs (warning)."),
+        (13 * 60, added(90), "main: waiting jobs (critical)."),
+    ] {
+        superuser.batch_execute(&change).await.unwrap();
+        bot.start_due_windows(start + SignedDuration::from_secs(60 * minutes)).await;
+        told(&scene, words).await;
+    }
+    told(&scene, "What lasts is told with #2 now: ").await;
+    for minutes in [13 * 60 + 1, 13 * 60 + 2] {
+        superuser.batch_execute(EMPTIED).await.unwrap();
+        bot.start_due_windows(start + SignedDuration::from_secs(60 * minutes)).await;
+    }
+    // It has lasted since it began, whichever message tells it.
+    let over = told(&scene, "after 13 h 2 min.").await;
+    let (cards, messages) = reports(&scene);
+    assert!(cards.len() == 2 && messages.is_empty(), "{messages:#?}");
+    assert_eq!((cards[1].ts.as_str(), scene.runs_of("queue").await.len()), (over.ts.as_str(), 2));
+    assert!(!cards[0].plain().contains("please look at this"), "{}", cards[0].plain());
+}
