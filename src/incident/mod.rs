@@ -7,14 +7,14 @@ use crate::store::{Filter, Store, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+mod finding;
 mod message;
 mod quiet;
 
+pub use finding::IncidentFinding;
+use finding::Told;
 pub use message::{Change, IncidentMessage, with_severity};
 pub use quiet::{LONGEST_QUIET, QUIET, QuietFinding};
-
-/// A finding is told again after this time at the soonest, unless it has become critical.
-const TELL_AGAIN_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// A finding that comes back within this time after the end belongs to the same incident.
 const REOPENED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
@@ -68,55 +68,6 @@ pub struct Incident {
     pub findings: Vec<IncidentFinding>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_reminded: bool,
-}
-
-/// A finding of an incident.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IncidentFinding {
-    #[serde(flatten)]
-    pub finding: AnswerFinding,
-    /// UTC.
-    pub since: Timestamp,
-    /// UTC; `None` while it lasts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<Timestamp>,
-    /// The last look didn't show it; a second one without it ends it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    is_absent: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    told: Option<Told>,
-}
-
-/// What people were last told of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
-    /// UTC.
-    at: Timestamp,
-    /// `None`: that it was over.
-    severity: Option<Severity>,
-}
-
-impl IncidentFinding {
-    /// What holds now, as it is told.
-    fn state(&self) -> Option<Severity> {
-        self.ended_at.is_none().then_some(self.finding.severity)
-    }
-
-    /// What has to be told at that time, if anything: a change that isn't told yet, and not the same finding too often.
-    fn change(&self, at: Timestamp) -> Option<Change> {
-        let state = self.state();
-        let is_due = match self.told {
-            None => state.is_some(),
-            Some(told) => {
-                let is_worse = told.severity == Some(Severity::Warning) && state == Some(Severity::Critical);
-                told.severity != state && (is_worse || at.duration_since(told.at) >= TELL_AGAIN_AFTER)
-            }
-        };
-        let lasted = self.ended_at.map(|ended_at| ended_at.duration_since(self.since));
-        let change =
-            Change { finding: self.finding.clone(), lasted_s: lasted.map(|lasted| lasted.as_secs()) };
-        is_due.then_some(change)
-    }
 }
 
 impl Incident {
@@ -208,7 +159,14 @@ impl Incident {
             let is_recent = known.ended_at.is_some_and(|end| at.duration_since(end) < REOPENED_WITHIN);
             is_recent && found.iter().any(|finding| finding.is_same(&known.finding))
         };
-        !self.is_over() || found.is_empty() || self.findings.iter().any(comes_back)
+        // Its end is still to be told.
+        let is_untold = |known: &IncidentFinding| {
+            known.told.is_some_and(|told| {
+                told.severity != known.state() && at.duration_since(told.at) < REOPENED_WITHIN
+            })
+        };
+        let belongs = |known: &IncidentFinding| comes_back(known) || is_untold(known);
+        !self.is_over() || found.is_empty() || self.findings.iter().any(belongs)
     }
 
     /// The incident after a look at that time (UTC). What the look could not see, by all that it has `seen`, is not over.
@@ -401,6 +359,19 @@ mod tests {
         assert!(over.includes(&warning, minute(11)) && !over.includes(&warning, minute(12)));
         assert!(!over.includes(&[finding("b", Severity::Warning)], minute(3)));
         assert!(over.includes(&[], minute(90)));
+    }
+
+    #[test]
+    fn no_other_incident_begins_before_the_end_is_told() {
+        let (a, b) = ([finding("a", Severity::Warning)], [finding("b", Severity::Warning)]);
+        assert_eq!(
+            told(&[&a, &[], &[], &b, &b, &b]).concat(),
+            [
+                "New or changed: a: blocked (warning).",
+                "New or changed: b: blocked (warning).",
+                "Over: a: blocked, after 2 min 0 s."
+            ]
+        );
     }
 
     #[test]
