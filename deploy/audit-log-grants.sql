@@ -9,11 +9,11 @@ GRANT USAGE ON SCHEMA countersign TO :"bot";
 GRANT SELECT ON ALL TABLES IN SCHEMA countersign TO :"bot";
 GRANT INSERT ON countersign.events, countersign.event_texts, countersign.runs, countersign.cards, countersign.tokens,
     countersign.resource_locks, countersign.suspended_locks, countersign.settings, countersign.bindings,
-    countersign.rate_limits, countersign.watch_states, countersign.instances TO :"bot";
+    countersign.rate_limits, countersign.watch_states, countersign.figures, countersign.instances TO :"bot";
 -- The head moves with each event; a run's row follows its events, which the hashes check.
 GRANT UPDATE ON countersign.head, countersign.cards, countersign.bindings, countersign.rate_limits, countersign.watch_states,
     countersign.instances TO :"bot";
 GRANT UPDATE (version, state, changed_at, deadline, owner) ON countersign.runs TO :"bot";
 -- The texts of an event may be erased; its hash stays.
 GRANT DELETE ON countersign.event_texts, countersign.cards, countersign.tokens, countersign.resource_locks, countersign.suspended_locks,
-    countersign.settings, countersign.rate_limits, countersign.instances TO :"bot";
+    countersign.settings, countersign.rate_limits, countersign.figures, countersign.instances TO :"bot";

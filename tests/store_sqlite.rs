@@ -188,8 +188,8 @@ async fn a_full_disk_is_said_and_space_is_used_again() {
     const CHILD: &str = "COUNTERSIGN_TEST_FULL";
     let Ok(path) = std::env::var(CHILD) else {
         let directory = TempDir::new().unwrap();
-        // Without SIGXFSZ a write beyond the limit is an error. 600 blocks are 300 KiB.
-        let limited = r#"trap '' XFSZ; ulimit -S -f 600; exec "$0" --exact "$1" --nocapture"#;
+        // Without SIGXFSZ a write beyond the limit is an error. 800 blocks are 400 KiB.
+        let limited = r#"trap '' XFSZ; ulimit -S -f 800; exec "$0" --exact "$1" --nocapture"#;
         let exe = std::env::current_exe().unwrap();
         let test = "a_full_disk_is_said_and_space_is_used_again";
         let mut child = Command::new("/bin/sh");

@@ -37,7 +37,7 @@ pub(super) struct CopiedTable {
 }
 
 /// Every table that is copied. Instances stay behind: a copied run's owner is dead, so that the first start interrupts it. Claims on
-/// cards stay behind, too.
+/// cards, and figures, stay behind, too.
 pub(super) const TABLES: [CopiedTable; 11] = [
     CopiedTable {
         name: "runs",

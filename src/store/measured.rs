@@ -1,7 +1,7 @@
 //! A store whose calls are timed and counted, and the ends of runs with them.
 
 use super::{
-    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, Figure, Filter, FreezeChange, NewRun, OpenOutcome,
     RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState,
 };
 use crate::metrics::Metrics;

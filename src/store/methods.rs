@@ -34,6 +34,8 @@ macro_rules! store_methods {
             fn rate_limits() -> Vec<(String, Timestamp)>;
             fn begin_look(environment: &str, name: &str, due: Timestamp) -> Option<WatchState>;
             fn end_look(environment: &str, name: &str, due: Timestamp, content: String) -> bool;
+            fn put_figures(figures: Vec<Figure>) -> ();
+            fn figures(environment: &str, server: &str, name: &str) -> Vec<(Timestamp, f64)>;
             fn watch_states() -> Vec<WatchState>;
             fn bind_conversation(binding: Binding) -> bool;
             fn conversation_environment(conversation: Conversation) -> Option<String>;

@@ -222,6 +222,20 @@ impl WatchState {
     }
 }
 
+/// Figures are kept for this time.
+pub const FIGURE_PERIOD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// A figure of a server at a time. It is no part of the chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    pub environment: String,
+    pub server: String,
+    pub name: String,
+    /// UTC.
+    pub at: Timestamp,
+    pub value: f64,
+}
+
 /// Selects the runs of a list, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -414,6 +428,16 @@ pub trait Store: Send + Sync {
     ) -> StoreResult<bool>;
     /// The states of all watching windows that ever looked.
     async fn watch_states(&self) -> StoreResult<Vec<WatchState>>;
+
+    /// Keeps figures for [`FIGURE_PERIOD`], and removes those that are older. The first of a server's name and time counts.
+    async fn put_figures(&self, figures: Vec<Figure>) -> StoreResult<()>;
+    /// The figures of that name of a server, oldest first.
+    async fn figures(
+        &self,
+        environment: &str,
+        server: &str,
+        name: &str,
+    ) -> StoreResult<Vec<(Timestamp, f64)>>;
 
     /// Binds a conversation to an environment. False, and nothing is changed, if the condition isn't met.
     async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool>;

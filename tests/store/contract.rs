@@ -7,7 +7,8 @@ use countersign::model::{
     RunState, TokenPurpose,
 };
 use countersign::store::{
-    Append, AppendOutcome, Binding, Deadline, Filter, FreezeChange, NewRun, OpenOutcome, Store, StoreError,
+    Append, AppendOutcome, Binding, Deadline, Figure, Filter, FreezeChange, NewRun, OpenOutcome, Store,
+    StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -36,7 +37,7 @@ macro_rules! contract {
             every_end_lets_go, who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped, only_who_executes_a_run_changes_settings, one_of_fifty_appends_wins,
             one_of_fifty_opens_wins, a_stale_append_shows_the_run, a_deadline_passes, a_deadline_is_a_condition,
             break_glass_is_limited, lists_are_filtered, a_list_has_pages, events_are_read_in_pages,
-            finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound, a_look_begins_once_and_keeps_what_it_found,
+            finding_knows_capitals, finding_is_containing, old_cards_are_removed, erased_text_is_not_found, nul_characters_are_refused, tokens_never_change, copies_lag_until_shown, one_sends_a_copy, conversations_are_bound, a_look_begins_once_and_keeps_what_it_found, figures_are_kept_for_a_while,
             the_chain_grows_and_holds, the_status_counts_what_is_open, a_missing_run_is_said);
     };
     ($fresh:path: $($name:ident),+) => {
@@ -428,4 +429,26 @@ pub async fn a_look_begins_once_and_keeps_what_it_found([a, b]: &[Arc<dyn Store>
     assert!(begin(a, 70).await.is_some() && begin(a, 20).await.is_none());
     assert!(begin(b, 4).await.is_some());
     assert_eq!(a.verify().await.unwrap().events, 0, "it is no part of the chain");
+}
+
+pub async fn figures_are_kept_for_a_while([a, b]: &[Arc<dyn Store>; 2]) {
+    let now = a.now().await.unwrap();
+    let figure = |server: &str, name: &str, hours: i64, value: f64| Figure {
+        environment: "production".to_owned(),
+        server: server.to_owned(),
+        name: name.to_owned(),
+        at: Timestamp::from_second(now.as_second() - 3_600 * hours).unwrap(),
+        value,
+    };
+    let first = [figure("main", "bytes", 1, 2.5), figure("main", "bytes", 2, 1.5)];
+    let others = [figure("other", "bytes", 1, 7.0), figure("main", "sessions", 1, 8.0)];
+    a.put_figures([&first[..], &others].concat()).await.unwrap();
+    // Another replica's of the same time is too late; one from before the period goes at once.
+    b.put_figures(vec![figure("main", "bytes", 1, 9.0), figure("main", "bytes", 15 * 24, 9.0)])
+        .await
+        .unwrap();
+    let kept = b.figures("production", "main", "bytes").await.unwrap();
+    assert_eq!(kept, [(first[1].at, 1.5), (first[0].at, 2.5)]);
+    assert!(b.figures("staging", "main", "bytes").await.unwrap().is_empty());
+    assert_eq!(a.verify().await.unwrap().events, 0, "they are no part of the chain");
 }

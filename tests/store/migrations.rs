@@ -107,7 +107,7 @@ async fn a_file_of_a_newer_version_is_refused_untouched() {
         (file, fs::read(log).unwrap_or_default())
     };
     let before = content();
-    let refused = "made by a newer Countersign (schema 77; this one knows 6)";
+    let refused = "made by a newer Countersign (schema 77; this one knows 7)";
     let checked = SqliteStore::check_writable(&path).unwrap_err();
     let started = SqliteStore::open(&path, StoreLimits::default()).err().unwrap();
     for error in [checked, started] {

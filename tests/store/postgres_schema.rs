@@ -31,7 +31,7 @@ async fn one_of_many_first_starts_makes_the_tables() {
         let hand = cluster.connect(&settings.database).await.unwrap();
         let versions =
             hand.query_one("SELECT array_agg(version) FROM countersign.schema_versions", &[]).await;
-        assert_eq!(versions.unwrap().get::<_, Vec<i32>>(0), [1, 2, 3]);
+        assert_eq!(versions.unwrap().get::<_, Vec<i32>>(0), [1, 2, 3, 4]);
         let verified = stores[0].verify().await.unwrap();
         assert_eq!((verified.events, verified.first_error), (6, None));
     }
@@ -60,7 +60,7 @@ async fn an_older_schema_is_brought_up_by_its_owner_alone() {
         ),
         (
             format!("{owned}; SET ROLE {ROLE}; {VERSIONS}; {readable}"),
-            "its schema has version 0, this program needs 3, and the store's user doesn't own it: start this program once as its owner",
+            "its schema has version 0, this program needs 4, and the store's user doesn't own it: start this program once as its owner",
         ),
     ];
     for (sql, words) in &cases {
@@ -78,14 +78,14 @@ async fn an_older_schema_is_brought_up_by_its_owner_alone() {
 async fn a_newer_schema_is_used_if_it_can_be() {
     for (cluster, settings) in databases().await {
         let before = store(&settings).await;
-        let newer = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (4, 1)";
+        let newer = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (5, 1)";
         execute(cluster, &settings.database, newer).await;
         opened(&store(&settings).await, new_run("d1")).await;
-        let newest = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (7, 4)";
+        let newest = "INSERT INTO countersign.schema_versions (version, usable_from) VALUES (7, 5)";
         execute(cluster, &settings.database, newest).await;
         let refused = refusal(&settings).await;
         assert!(
-            refused.contains("its schema has version 7, and this program knows 3: use a newer program"),
+            refused.contains("its schema has version 7, and this program knows 4: use a newer program"),
             "{refused}"
         );
         assert_eq!(before.verify().await.unwrap().events, 1, "nothing was changed");
@@ -156,13 +156,14 @@ const EXPAND: SchemaMigration = SchemaMigration {
 };
 const CONTRACT: SchemaMigration = SchemaMigration {
     sql: "DROP TABLE countersign.rate_limits; ALTER TABLE countersign.waits RENAME TO rate_limits",
-    usable_from: 4,
+    usable_from: 5,
 };
 const FIRST: SchemaMigration = KnownSchema::CURRENT.migrations[0];
 const SECOND: SchemaMigration = KnownSchema::CURRENT.migrations[1];
 const THIRD: SchemaMigration = KnownSchema::CURRENT.migrations[2];
-const NEXT: KnownSchema = KnownSchema { migrations: &[FIRST, SECOND, THIRD, EXPAND] };
-const LATER: KnownSchema = KnownSchema { migrations: &[FIRST, SECOND, THIRD, EXPAND, CONTRACT] };
+const FOURTH: SchemaMigration = KnownSchema::CURRENT.migrations[3];
+const NEXT: KnownSchema = KnownSchema { migrations: &[FIRST, SECOND, THIRD, FOURTH, EXPAND] };
+const LATER: KnownSchema = KnownSchema { migrations: &[FIRST, SECOND, THIRD, FOURTH, EXPAND, CONTRACT] };
 
 async fn open_as(settings: &PostgresStoreSettings, schema: KnownSchema) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(PostgresStore::open_as(settings.clone(), Duration::from_secs(10), schema).await?))
@@ -222,7 +223,7 @@ async fn an_update_under_load_loses_nothing_and_a_program_that_is_too_old_is_ref
         let newest = open_as(&settings, LATER).await.unwrap();
         opened(&newest, new_run("newest")).await;
         opened(&open_as(&settings, NEXT).await.unwrap(), new_run("newer")).await;
-        let words = "its schema has version 5, and this program knows 3: use a newer program";
+        let words = "its schema has version 6, and this program knows 4: use a newer program";
         let refused = refusal(&settings).await;
         assert!(refused.contains(words), "{refused}");
         // One that still runs says so, and is no longer ready.
@@ -231,7 +232,7 @@ async fn an_update_under_load_loses_nothing_and_a_program_that_is_too_old_is_ref
         let hand = cluster.connect(&settings.database).await.unwrap();
         let versions = "SELECT array_agg(version ORDER BY version) FROM countersign.schema_versions";
         let versions: Vec<i32> = hand.query_one(versions, &[]).await.unwrap().get(0);
-        assert_eq!(versions, [1, 2, 3, 4, 5]);
+        assert_eq!(versions, [1, 2, 3, 4, 5, 6]);
     }
 }
 
@@ -268,7 +269,7 @@ const SLOW: SchemaMigration = SchemaMigration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_may_take_longer_than_any_other_statement() {
-    const SLOW_STEP: KnownSchema = KnownSchema { migrations: &[FIRST, SECOND, THIRD, SLOW] };
+    const SLOW_STEP: KnownSchema = KnownSchema { migrations: &[FIRST, SECOND, THIRD, FOURTH, SLOW] };
     // A bot's statements end after 8 s, and without an answer its connection counts as lost after 9.
     const IS_SLOW: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
         AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '10 s')";
@@ -289,7 +290,7 @@ async fn a_migration_may_take_longer_than_any_other_statement() {
         let (migrated, ()) = tokio::join!(starting, holding);
         opened(&migrated, new_run("d1")).await;
         let version = "SELECT max(version) FROM countersign.schema_versions";
-        assert_eq!(hand.query_one(version, &[]).await.unwrap().get::<_, i32>(0), 4);
+        assert_eq!(hand.query_one(version, &[]).await.unwrap().get::<_, i32>(0), 5);
     });
     futures::future::join_all(migrations).await;
 }

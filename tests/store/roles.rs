@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 contract::contract!(limited: who_goes_on_takes_its_resources_again, a_freeze_stops_what_asks_to_be_stopped,
-    lists_are_filtered, old_cards_are_removed, erased_text_is_not_found, tokens_never_change, a_look_begins_once_and_keeps_what_it_found, copies_lag_until_shown,
+    lists_are_filtered, old_cards_are_removed, erased_text_is_not_found, tokens_never_change, a_look_begins_once_and_keeps_what_it_found, figures_are_kept_for_a_while, copies_lag_until_shown,
     one_sends_a_copy, conversations_are_bound);
 
 /// Runs a script of `deploy/` as its head says.

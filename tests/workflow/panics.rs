@@ -11,7 +11,7 @@ use countersign::model::{
 };
 use countersign::store::sqlite::{SqliteStore, StoreLimits};
 use countersign::store::{
-    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, Figure, Filter, FreezeChange, NewRun, OpenOutcome,
     RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState,
 };
 use countersign::workflow::{Completion, Workflow};

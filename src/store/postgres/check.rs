@@ -23,6 +23,7 @@ const PRIVILEGES: [(&str, &[&str]); 4] = [
             "bindings",
             "rate_limits",
             "watch_states",
+            "figures",
             "instances",
         ],
     ),
@@ -37,12 +38,13 @@ const PRIVILEGES: [(&str, &[&str]); 4] = [
             "suspended_locks",
             "settings",
             "rate_limits",
+            "figures",
             "instances",
         ],
     ),
 ];
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "schema_versions",
     "head",
     "instances",
@@ -57,6 +59,7 @@ const TABLES: [&str; 14] = [
     "settings",
     "rate_limits",
     "watch_states",
+    "figures",
 ];
 
 /// Columns of runs that follow a run's events.

@@ -6,6 +6,7 @@
 mod cards;
 mod check;
 mod copy;
+mod figures;
 mod instance;
 mod queries;
 mod runs;
@@ -17,8 +18,8 @@ mod write;
 
 use super::compensation::Compensation;
 use super::{
-    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState, nul_check,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, FIGURE_PERIOD, Figure, Filter, FreezeChange,
+    NewRun, OpenOutcome, RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState, nul_check,
 };
 use crate::config::PostgresStoreSettings;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -291,6 +292,19 @@ impl Store for PostgresStore {
 
     async fn watch_states(&self) -> StoreResult<Vec<WatchState>> {
         self.within(watch::all(&self.parts.general)).await
+    }
+
+    async fn put_figures(&self, figures: Vec<Figure>) -> StoreResult<()> {
+        self.within(figures::put(&self.parts.general, &figures, FIGURE_PERIOD)).await
+    }
+
+    async fn figures(
+        &self,
+        environment: &str,
+        server: &str,
+        name: &str,
+    ) -> StoreResult<Vec<(Timestamp, f64)>> {
+        self.within(figures::of_server(&self.parts.general, environment, server, name)).await
     }
 
     async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool> {

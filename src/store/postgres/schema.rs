@@ -27,6 +27,7 @@ impl KnownSchema {
             SchemaMigration { sql: include_str!("migrations/0001_init.sql"), usable_from: 1 },
             SchemaMigration { sql: include_str!("migrations/0002_conditional_settings.sql"), usable_from: 1 },
             SchemaMigration { sql: include_str!("migrations/0003_watch_states.sql"), usable_from: 1 },
+            SchemaMigration { sql: include_str!("migrations/0004_figures.sql"), usable_from: 1 },
         ],
     };
 

@@ -7,6 +7,7 @@
 mod cards;
 mod connection;
 mod copy;
+mod figures;
 mod limits;
 mod lists;
 mod process_lock;
@@ -22,8 +23,8 @@ mod watch;
 mod worker;
 
 use super::{
-    Append, AppendOutcome, Binding, ChainReport, EventRow, Filter, FreezeChange, NewRun, OpenOutcome,
-    RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState, nul_check,
+    Append, AppendOutcome, Binding, ChainReport, EventRow, FIGURE_PERIOD, Figure, Filter, FreezeChange,
+    NewRun, OpenOutcome, RunPage, Store, StoreError, StoreResult, StoreStatus, WatchState, nul_check,
 };
 use crate::files;
 use crate::model::{ActiveFreeze, ButtonToken, Card, CardKind, Conversation, Run, RunId};
@@ -263,6 +264,27 @@ impl Store for SqliteStore {
 
     async fn watch_states(&self) -> StoreResult<Vec<WatchState>> {
         self.reader.read(|transaction| watch::all(transaction)).await
+    }
+
+    async fn put_figures(&self, figures: Vec<Figure>) -> StoreResult<()> {
+        let put = move |transaction: &rusqlite::Transaction<'_>| {
+            let limit = Timestamp::now().checked_sub(FIGURE_PERIOD).unwrap_or(Timestamp::MIN);
+            figures::put(transaction, &figures, limit)
+        };
+        self.writer.write(put).await
+    }
+
+    async fn figures(
+        &self,
+        environment: &str,
+        server: &str,
+        name: &str,
+    ) -> StoreResult<Vec<(Timestamp, f64)>> {
+        let names = [environment, server, name].map(str::to_owned);
+        let [environment, server, name] = names;
+        self.reader
+            .read(move |transaction| figures::of_server(transaction, &environment, &server, &name))
+            .await
     }
 
     async fn bind_conversation(&self, binding: Binding) -> StoreResult<bool> {

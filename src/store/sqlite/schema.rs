@@ -17,13 +17,14 @@ struct Migration {
 }
 
 /// Every step, in order: the first makes version 1. A step that was released is never changed.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration { sql: include_str!("migrations/0001_init.sql"), work: |_| Ok(()) },
     Migration { sql: include_str!("migrations/0002_suspended_locks.sql"), work: |_| Ok(()) },
     Migration { sql: include_str!("migrations/0003_indexes.sql"), work: |_| Ok(()) },
     Migration { sql: include_str!("migrations/0004_search.sql"), work: search::add_all },
     Migration { sql: include_str!("migrations/0005_rate_limits.sql"), work: |_| Ok(()) },
     Migration { sql: include_str!("migrations/0006_watch_states.sql"), work: |_| Ok(()) },
+    Migration { sql: include_str!("migrations/0007_figures.sql"), work: |_| Ok(()) },
 ];
 
 /// SQLite's `user_version` of the file that this program reads and writes.
