@@ -6,7 +6,7 @@ scope = "server"
 needs = ["disk-use"]
 args = [{ name = "all", type = "text", switch = true, help = "rows below 1 % of the whole, too" }]
 example = "storage"
-details = "PostgreSQL knows what it has written, but not how large the disk is or what else is on it, so no share of the disk is shown. Measuring databases waits for no lock. `temp files written` counts what a database has written to temporary files since its statistics were last reset."
+details = "PostgreSQL knows what it has written, but not how large the disk is or what else is on it, so no share of the disk is shown. Measuring databases waits for no lock. The growth of the databases is that of most samples of the last 14 days, one every 10 minutes; it is not shown before there are 20 over 6 hours. `temp files written` counts what a database has written to temporary files since its statistics were last reset."
 sort = "size_bytes"
 verdict_empty = "No server was asked."
 verdict = "{target}: databases use {databases_bytes}, WAL {WAL_bytes}, temporary files {temporary_bytes}. PostgreSQL doesn't know the size of the disk."
@@ -24,6 +24,7 @@ temporary_bytes = { warning = 10737418240, critical = 53687091200, message = "{t
 SELECT d.bytes AS databases_bytes, w.wal_bytes AS "WAL_bytes", k.kept_bytes AS kept_by_slots_bytes, w.temporary_bytes,
        d.bytes + w.wal_bytes + w.temporary_bytes AS total_bytes,
        'unknown to PostgreSQL' AS "disk size",
+       (g.growth ->> 'per_day')::float8 AS "growth a day_bytes", (g.growth ->> 'over_s')::float8 AS "growth seen over_s",
        k.slot AS _slot, d.databases AS _databases, NULLIF(d.unmeasured, 0) AS _unmeasured,
        CASE WHEN w.wal_bytes IS NULL OR w.temporary_bytes IS NULL THEN 1 END AS _hidden,
        concat_ws(' and ', CASE WHEN w.wal_bytes IS NULL THEN 'WAL' END, CASE WHEN w.temporary_bytes IS NULL THEN 'temporary files' END) AS _what,
@@ -46,7 +47,8 @@ LEFT JOIN (SELECT s.slot_name::text AS slot, greatest(pg_wal_lsn_diff(h.lsn, s.r
            FROM pg_replication_slots s
            CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn) h
            WHERE s.restart_lsn IS NOT NULL
-           ORDER BY 2 DESC LIMIT 1) k ON true;
+           ORDER BY 2 DESC LIMIT 1) k ON true
+CROSS JOIN (SELECT :'disk_growth'::json -> :'server_name' AS growth) g;
 
 -- ## Databases [server]
 -- Looked at: database sizes

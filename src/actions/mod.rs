@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::audit::EventDetails;
-use crate::catalog::{BACKUP_AGES, Body, Catalog, Command, Scope};
+use crate::catalog::{BACKUP_AGES, Body, Catalog, Command, DISK_GROWTH, Scope};
 use crate::command_line::Values;
 use crate::error::Result;
 use crate::model::{Block, Conversation, EventKind, Person, Plan, Risk, Run, RunId, Text, WordKind};
@@ -61,6 +61,8 @@ mod withdraw;
 
 pub use backups::newest_started_at;
 pub use support::effect_guard::{EffectGuard, effect_guard_tables};
+use support::figures;
+pub use support::figures::{SAMPLE_INTERVAL, sample as sample_figures};
 
 /// One request for a command: the person, the conversation and the arguments.
 pub struct Call<'a> {
@@ -113,12 +115,16 @@ impl Call<'_> {
 /// # Errors
 /// As [`sql::run`].
 pub async fn run_sql_query(app: &App, query: &QueryRequest<'_>) -> Result<Vec<SectionResult>> {
-    let sections = query.command.sections(0).iter();
-    if !sections.flat_map(|section| &section.parameters).any(|name| name == BACKUP_AGES) {
-        return sql::run(&app.environments, query).await;
-    }
+    let sections = query.command.sections(0);
+    let binds =
+        |name: &str| sections.iter().flat_map(|section| &section.parameters).any(|known| known == name);
     let mut values = query.values.clone();
-    values.insert(BACKUP_AGES.to_owned(), backups::ages(app, query.environment).await);
+    if binds(BACKUP_AGES) {
+        values.insert(BACKUP_AGES.to_owned(), backups::ages(app, query.environment).await);
+    }
+    if binds(DISK_GROWTH) {
+        values.insert(DISK_GROWTH.to_owned(), figures::growth(app, query.environment).await);
+    }
     sql::run(&app.environments, &QueryRequest { values: &values, ..query.clone() }).await
 }
 

@@ -32,6 +32,13 @@ pub const MIGRATIONS_DIRECTORY: &str = "migrations_directory";
 /// a JSON string. Built-in commands only: it is read beforehand.
 pub const BACKUP_AGES: &str = "backup_ages";
 
+/// Parameter that the program fills in: how fast the databases of each server grow, as a JSON object by [`SERVER_NAME`]. Built-in
+/// commands only: it is read beforehand.
+pub const DISK_GROWTH: &str = "disk_growth";
+
+/// Parameter that the program fills in: the name of the server that is asked, as the configuration has it.
+pub const SERVER_NAME: &str = "server_name";
+
 /// Parameter that the program fills in: every role that Countersign uses in the environment, as an array of PostgreSQL.
 pub const OWN_ROLES: &str = "own_roles";
 
@@ -321,7 +328,7 @@ impl<'a> SqlFile<'a> {
         }
         known.push(OWN_ROLES);
         if !self.custom {
-            known.extend([BACKUP_AGES, WAIT_GRAPH, WAL_POSITIONS, STATEMENT_TEXTS]);
+            known.extend([BACKUP_AGES, DISK_GROWTH, SERVER_NAME, WAIT_GRAPH, WAL_POSITIONS, STATEMENT_TEXTS]);
             known.extend(SHARED_QUERIES.map(|(name, _)| name));
         }
         if self.header.risk == Risk::Danger {

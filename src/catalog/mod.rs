@@ -20,7 +20,10 @@ mod shared;
 pub mod sql_files;
 
 pub use custom::COUNT_COLUMN;
-pub use header::{BACKUP_AGES, MIGRATIONS_DIRECTORY, OWN_ROLES, STATEMENT_TEXTS, WAIT_GRAPH, WAL_POSITIONS};
+pub use header::{
+    BACKUP_AGES, DISK_GROWTH, MIGRATIONS_DIRECTORY, OWN_ROLES, SERVER_NAME, STATEMENT_TEXTS, WAIT_GRAPH,
+    WAL_POSITIONS,
+};
 pub use need::Need;
 pub use shared::{IDLE_SESSIONS, SHARED_QUERIES, SharedQuery, shared_query};
 

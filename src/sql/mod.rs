@@ -2,8 +2,8 @@
 //! named and neither hides nor holds up the others. How rows look to a person is in `sql/present.rs`.
 
 use crate::catalog::{
-    self, Command, IDLE_SESSIONS, MIGRATIONS_DIRECTORY, Need, OWN_ROLES, STATEMENT_TEXTS, Scope, Section,
-    WAIT_GRAPH, WAL_POSITIONS,
+    self, Command, IDLE_SESSIONS, MIGRATIONS_DIRECTORY, Need, OWN_ROLES, SERVER_NAME, STATEMENT_TEXTS, Scope,
+    Section, WAIT_GRAPH, WAL_POSITIONS,
 };
 use crate::command_line::Values;
 use crate::error::{Error, Result};
@@ -342,6 +342,7 @@ impl ValueSource<'_> {
                 let environment = environments.environment(query.environment).ok();
                 environment.map(|environment| array_literal(&environments.own_roles(environment)))
             }
+            SERVER_NAME => Some(target.server.clone()),
             STATEMENT_TEXTS => Some("true".to_owned()),
             WAIT_GRAPH => Some(WaitGraph::read(client, time_limit(query.command)).await?.to_json()),
             IDLE_SESSIONS => match idle_sessions.get(&target.server) {

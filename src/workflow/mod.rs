@@ -21,6 +21,7 @@ use reminders::Reminders;
 use requests::Requests;
 use scheduler::Scheduler;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::sync::OwnedSemaphorePermit;
@@ -132,6 +133,7 @@ impl Workflow {
             reminders,
             reconciler,
             scheduler: scheduler.clone(),
+            last_sample: AtomicI64::default(),
         });
         Arc::new(Workflow {
             app,

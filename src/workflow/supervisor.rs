@@ -5,6 +5,7 @@ use super::outbox::Outbox;
 use super::reconciler::Reconciler;
 use super::reminders::Reminders;
 use super::scheduler::Scheduler;
+use crate::actions::{self, SAMPLE_INTERVAL};
 use crate::app::App;
 use crate::audit::EventDetails;
 use crate::model::{EventKind, Risk, RunState};
@@ -12,6 +13,7 @@ use crate::store::StoreResult;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -100,6 +102,9 @@ fn tasks() -> Vec<Arc<Task>> {
                 Ok(())
             })
         }),
+        Task::new("sample-figures", minute, true, |supervisor| {
+            Box::pin(async move { Ok(supervisor.sample_figures().await?) })
+        }),
         Task::new("reconcile-runs", 10 * TICK, true, |supervisor| {
             Box::pin(async move { Ok(supervisor.reconciler.reconcile().await?) })
         }),
@@ -112,9 +117,23 @@ pub(super) struct Supervisor {
     pub reminders: Arc<Reminders>,
     pub reconciler: Arc<Reconciler>,
     pub scheduler: Arc<Scheduler>,
+    /// Seconds since 1970.
+    pub last_sample: AtomicI64,
 }
 
 impl Supervisor {
+    /// Samples the figures of the servers, once in each interval.
+    async fn sample_figures(&self) -> StoreResult<()> {
+        let interval = i64::try_from(SAMPLE_INTERVAL.as_secs()).unwrap_or(i64::MAX);
+        let now = jiff::Timestamp::now().as_second();
+        let at = now - now % interval;
+        if self.last_sample.load(Ordering::Relaxed) < at {
+            actions::sample_figures(&self.app, jiff::Timestamp::from_second(at).unwrap_or_default()).await?;
+            self.last_sample.store(at, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Runs the tasks, and follows the other replicas, until it is dropped.
     pub async fn run(self: Arc<Self>) {
         tokio::join!(Arc::clone(&self).run_tasks(), self.follow_replicas());

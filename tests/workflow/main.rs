@@ -23,6 +23,7 @@ mod escaping;
 mod exactly_once;
 mod fair_share;
 mod fake_chat;
+mod figures;
 mod form_choices;
 mod forms;
 mod freeze;

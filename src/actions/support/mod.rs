@@ -9,6 +9,7 @@ pub mod database;
 pub mod decision;
 pub mod each_database;
 pub mod effect_guard;
+pub mod figures;
 pub mod maintenance;
 pub mod needs;
 pub mod pg_stat_statements;
