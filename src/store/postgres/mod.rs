@@ -295,6 +295,9 @@ impl Store for PostgresStore {
     }
 
     async fn put_figures(&self, figures: Vec<Figure>) -> StoreResult<()> {
+        figures
+            .iter()
+            .try_for_each(|figure| nul_check::check(&(&figure.environment, &figure.server, &figure.name)))?;
         self.within(figures::put(&self.parts.general, &figures, FIGURE_PERIOD)).await
     }
 

@@ -267,6 +267,9 @@ impl Store for SqliteStore {
     }
 
     async fn put_figures(&self, figures: Vec<Figure>) -> StoreResult<()> {
+        figures
+            .iter()
+            .try_for_each(|figure| nul_check::check(&(&figure.environment, &figure.server, &figure.name)))?;
         let put = move |transaction: &rusqlite::Transaction<'_>| {
             let limit = Timestamp::now().checked_sub(FIGURE_PERIOD).unwrap_or(Timestamp::MIN);
             figures::put(transaction, &figures, limit)
