@@ -3,8 +3,8 @@
 
 use crate::harness::World;
 use countersign::catalog::{
-    BACKUP_AGES, Body, MIGRATIONS_DIRECTORY, OWN_ROLES, SHARED_QUERIES, STATEMENT_TEXTS, Scope, WAIT_GRAPH,
-    WAL_POSITIONS, shared_query,
+    BACKUP_AGES, Body, DISK_GROWTH, MIGRATIONS_DIRECTORY, OWN_ROLES, SERVER_NAME, SHARED_QUERIES,
+    STATEMENT_TEXTS, Scope, WAIT_GRAPH, WAL_POSITIONS, shared_query,
 };
 use countersign::sql::{SectionResult, Value};
 use std::collections::BTreeMap;
@@ -129,6 +129,8 @@ async fn psql_finds_the_same() {
             values.insert(STATEMENT_TEXTS.into(), "true".to_owned());
             values.insert(BACKUP_AGES.into(), "[]".to_owned());
             values.insert(WAL_POSITIONS.into(), "[]".to_owned());
+            values.insert(DISK_GROWTH.into(), "{}".to_owned());
+            values.insert(SERVER_NAME.into(), "main".to_owned());
             values.extend(SHARED_QUERIES.map(|(name, _)| (name.to_owned(), "[]".to_owned())));
             values.insert("migration_history".into(), history.clone());
             values.insert("migration_status".into(), status.clone());
