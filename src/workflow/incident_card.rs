@@ -40,6 +40,7 @@ pub(super) fn card_blocks(run: &Run, incident: &Incident) -> Vec<Block> {
         blocks.push(Block::Text(line("Over", over).into()));
     }
     blocks.extend(answer);
+    blocks.push(Block::Note(format!("As of {}.", minute(incident.looked_at)).into()));
     let worst = incident.open_findings().map(|known| &known.finding).max_by_key(|finding| finding.severity);
     blocks.extend(worst.map(|finding| {
         let line = format!("{QUIET} {} 2h", as_word(&finding.to_string()));

@@ -13,13 +13,17 @@ use crate::model::{AnswerFinding, CardKind, EventKind, Run, RunId, Severity, sev
 use crate::schedule::EnvironmentWindow;
 use crate::sql::Answer;
 use crate::store::{AppendOutcome, OpenOutcome, StoreError, StoreResult, WatchState};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A finding that is new is looked at again after this time: what is over by then was no finding.
 const CONFIRM_AFTER: Duration = Duration::from_secs(5);
+
+/// Events of an incident's run after which its card is edited once in an interval, unless there is something to tell.
+const MAX_PROMPT_EDITS: usize = 30;
+const EDIT_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
 
 /// Another replica may still be at the look before.
 const PREVIOUS_LOOK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,17 +75,20 @@ impl Watch {
         look.found.retain(|finding| known.has(finding) || !quiet.iter().any(|quiet| quiet.is_about(finding)));
         let (mut incident, run) =
             if known.includes(&look.found, due) { (known, run) } else { (Incident::default(), None) };
-        let before = incident.clone();
         incident = incident.after(&look.found, &look.seen, due);
         let message = incident.take_message(due, &quiet);
         let successor = run.as_ref().and_then(|_| incident.successor(&message, due));
-        let is_changed = !message.is_empty() || !incident.is_shown_as(&before);
+        let is_changed = !message.is_empty() || run.as_ref().is_none_or(|run| is_edit_due(run, &incident));
+        if is_changed && !self.is_newest(window, due).await? {
+            // This process was paused: what it saw is old.
+            return Ok(());
+        }
         let run = match run {
             None if incident.findings.is_empty() => None,
             Some(old) if let Some(next) = successor => {
                 let run = self.open(intent, recipients, look.answer, &next, &message).await?;
                 if let Some(run) = &run {
-                    self.continue_by(&old, before, run.id).await?;
+                    self.continue_by(&old, run.id).await?;
                 }
                 incident = next;
                 run
@@ -114,6 +121,12 @@ impl Watch {
             }
         }
         Ok(state)
+    }
+
+    /// True if no later look of the window has begun.
+    async fn is_newest(&self, window: &EnvironmentWindow, due: Timestamp) -> StoreResult<bool> {
+        let states = self.app.audit.store.watch_states().await?;
+        Ok(window.state(&states).is_some_and(|state| state.newest_look == due))
     }
 
     /// The newest incident of a window, with its run: of the chain, unless later looks that changed nothing are kept outside of it.
@@ -179,7 +192,8 @@ impl Watch {
     }
 
     /// Records that another run has taken over an incident.
-    async fn continue_by(&self, run: &Run, mut incident: Incident, next: RunId) -> StoreResult<()> {
+    async fn continue_by(&self, run: &Run, next: RunId) -> StoreResult<()> {
+        let mut incident = Incident::of(run).unwrap_or_default();
         incident.continued_by = Some(next);
         let details = EventDetails::default().with_fact(Incident::FACT, &incident);
         if let AppendOutcome::Done(run) = self.app.audit.append(run, EventKind::Updated, details).await? {
@@ -228,6 +242,14 @@ impl Watch {
     }
 }
 
+/// True if the card of a run shows something else than the incident. What flaps for hours is edited less often: each edit is recorded
+/// with the whole answer.
+fn is_edit_due(run: &Run, incident: &Incident) -> bool {
+    let recorded = Incident::of(run).unwrap_or_default();
+    let pause = if run.events.len() < MAX_PROMPT_EDITS { SignedDuration::ZERO } else { EDIT_INTERVAL };
+    !incident.is_shown_as(&recorded) && incident.looked_at.duration_since(recorded.looked_at) >= pause
+}
+
 /// What the answer of a command warns of. A warning without a finding is one itself, called like the command, and so is an error.
 fn findings_of(command: &str, answer: &Result<Answer>) -> Vec<AnswerFinding> {
     let whole = |check: &str, severity| {
@@ -248,5 +270,34 @@ fn findings_of(command: &str, answer: &Result<Answer>) -> Vec<AnswerFinding> {
         }
         Ok(answer) => answer.findings.clone(),
         Err(_) => vec![whole(AnswerFinding::NO_ANSWER, Severity::Critical)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RunState;
+
+    #[test]
+    fn a_card_that_was_edited_often_is_edited_once_in_a_quarter_of_an_hour() {
+        let finding = AnswerFinding {
+            target: "main".to_owned(),
+            subject: "locks".to_owned(),
+            check: "blocked".to_owned(),
+            severity: Severity::Warning,
+            is_gap: false,
+        };
+        let minute = |minute: i64| Timestamp::from_second(60 * minute).unwrap();
+        let known = Incident::default().after(std::slice::from_ref(&finding), &[], minute(0));
+        let facts = serde_json::json!({ Incident::FACT: known });
+        let run = Run::example(("health", Some("production")), minute(0), RunState::Succeeded);
+        let critical = [AnswerFinding { severity: Severity::Critical, ..finding }];
+        let worse = |at| known.clone().after(&critical, &[], minute(at));
+        let edited =
+            |times| (0..times).fold(run.clone(), |run, _| run.with_event(EventKind::Updated, facts.clone()));
+        assert!(is_edit_due(&edited(MAX_PROMPT_EDITS - 1), &worse(1)));
+        assert!(!is_edit_due(&edited(MAX_PROMPT_EDITS), &worse(14)));
+        assert!(is_edit_due(&edited(MAX_PROMPT_EDITS), &worse(15)));
+        assert!(!is_edit_due(&edited(1), &known));
     }
 }

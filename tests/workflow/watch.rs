@@ -284,3 +284,23 @@ async fn what_begins_half_a_day_later_has_a_message_of_its_own() {
     assert_eq!((cards[1].ts.as_str(), scene.runs_of("queue").await.len()), (over.ts.as_str(), 2));
     assert!(!cards[0].plain().contains("please look at this"), "{}", cards[0].plain());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_overtaken_look_saw_is_not_told() {
+    let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
+    let (scene, _) = watched_queue(servers, 9).await;
+    let bot = replica(&scene).await;
+    let start = minutes_ago(0);
+    let frozen = servers.cluster.freeze().unwrap();
+    let look = tokio::spawn(async move { bot.start_due_windows(start).await });
+    let begun = async || {
+        let states = scene.store().watch_states().await.unwrap();
+        states.iter().any(|state| state.newest_look == start).then_some(())
+    };
+    found("the look", begun).await;
+    let next = start + SignedDuration::from_secs(60);
+    assert!(scene.store().begin_look("production", "Queue", next).await.unwrap().is_some());
+    look.await.unwrap();
+    drop(frozen);
+    assert!(scene.runs_of("queue").await.is_empty());
+}
