@@ -72,7 +72,8 @@ fn tasks() -> Vec<Arc<Task>> {
         Task::new("warm-pools", minute / 2, true, |supervisor| {
             Box::pin(async move {
                 supervisor.app.environments.keep_warm().await;
-                Ok(())
+                // Afterwards, so that it opens no connection of its own.
+                Ok(supervisor.sample_figures().await?)
             })
         }),
         Task::new("remove-abandoned-uploads", 60 * minute, true, |supervisor| {
@@ -101,9 +102,6 @@ fn tasks() -> Vec<Arc<Task>> {
                 supervisor.start_windows();
                 Ok(())
             })
-        }),
-        Task::new("sample-figures", minute, true, |supervisor| {
-            Box::pin(async move { Ok(supervisor.sample_figures().await?) })
         }),
         Task::new("reconcile-runs", 10 * TICK, true, |supervisor| {
             Box::pin(async move { Ok(supervisor.reconciler.reconcile().await?) })
