@@ -133,7 +133,7 @@ impl Workflow {
             reminders,
             reconciler,
             scheduler: scheduler.clone(),
-            last_sample: AtomicI64::default(),
+            last_sample: AtomicI64::new(supervisor::sample_time()),
         });
         Arc::new(Workflow {
             app,
@@ -227,6 +227,14 @@ impl Workflow {
     /// When the store can't be used.
     pub async fn supervise_once(&self) -> StoreResult<()> {
         self.supervisor.catch_up().await
+    }
+
+    /// Samples the figures of the servers, as of that time (UTC).
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub async fn sample_figures(&self, at: jiff::Timestamp) -> StoreResult<()> {
+        crate::actions::sample_figures(&self.app, at).await
     }
 
     /// Starts the windows that are due at a time (UTC), once, and waits for the ends of their runs.

@@ -109,22 +109,27 @@ fn tasks() -> Vec<Arc<Task>> {
     ]
 }
 
+/// The beginning of the current interval between samples, in seconds since 1970.
+pub(super) fn sample_time() -> i64 {
+    let interval = i64::try_from(SAMPLE_INTERVAL.as_secs()).unwrap_or(i64::MAX);
+    let now = jiff::Timestamp::now().as_second();
+    now - now % interval
+}
+
 pub(super) struct Supervisor {
     pub app: Arc<App>,
     pub outbox: Arc<Outbox>,
     pub reminders: Arc<Reminders>,
     pub reconciler: Arc<Reconciler>,
     pub scheduler: Arc<Scheduler>,
-    /// Seconds since 1970.
+    /// As [`sample_time`].
     pub last_sample: AtomicI64,
 }
 
 impl Supervisor {
-    /// Samples the figures of the servers, once in each interval.
+    /// Samples the figures of the servers, once in each interval that begins while this process runs.
     async fn sample_figures(&self) -> StoreResult<()> {
-        let interval = i64::try_from(SAMPLE_INTERVAL.as_secs()).unwrap_or(i64::MAX);
-        let now = jiff::Timestamp::now().as_second();
-        let at = now - now % interval;
+        let at = sample_time();
         if self.last_sample.load(Ordering::Relaxed) < at {
             actions::sample_figures(&self.app, jiff::Timestamp::from_second(at).unwrap_or_default()).await?;
             self.last_sample.store(at, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! Figures of the servers over time: sampled by the bot, and told by `storage`.
 
-use crate::harness::{ANA, Scene, Servers, Twist, found};
+use crate::harness::{ANA, Scene, Servers, Twist};
 use crate::maintenance_harness;
+use crate::schedule_year::replica;
 use countersign::store::{Figure, Store};
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,11 +12,9 @@ const GIB: f64 = (1 << 30) as f64;
 async fn the_growth_of_databases_is_told_once_it_was_seen_for_long_enough() {
     let servers: &'static Servers = Box::leak(Box::new(maintenance_harness::start().await));
     let scene = Scene::with(Twist { servers: Some(servers), ..Twist::default() }).await;
-    // The bot's own sample is what PostgreSQL says.
-    let sampled = found("a sample", async || {
-        scene.store().figures("production", "main", "databases_bytes").await.unwrap().first().copied()
-    })
-    .await;
+    // A sample is what PostgreSQL says.
+    replica(&scene).await.sample_figures(Timestamp::now()).await.unwrap();
+    let sampled = scene.store().figures("production", "main", "databases_bytes").await.unwrap()[0];
     let superuser = servers.cluster.connect("postgres").await.unwrap();
     let sql = "SELECT sum(pg_database_size(oid))::float8, (SELECT sum(size)::float8 FROM pg_ls_waldir()) FROM pg_database";
     let row = superuser.query_one(sql, &[]).await.unwrap();
